@@ -1,0 +1,1 @@
+"""Zero-shot anomaly detection (AdaCLIP) over whole buckets of images, on Ray."""

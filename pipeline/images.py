@@ -1,0 +1,126 @@
+"""Image bytes → pixels, and every way in which that can fail. Pillow and NumPy only."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .schema import ErrorCode
+
+# OpenAI CLIP's preprocessing constants (github.com/openai/CLIP, clip.py), RGB order.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+# Formats whose decoders are safe on untrusted bytes; EPS, for one, would start Ghostscript.
+Image.init()
+_SAFE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")
+FORMATS = tuple(name for name in _SAFE if name in Image.OPEN)
+MAX_MEGAPIXELS = 100.0
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*", b"GIF8")
+
+
+class ImageError(ValueError):
+    """Bytes that give no pixels."""
+
+    def __init__(
+        self, code: ErrorCode, message: str, *, width: int | None = None, height: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.width, self.height = width, height
+
+
+@dataclass(frozen=True)
+class SquareImage:
+    """An image as the model wants it, and how large it was."""
+
+    pixels: NDArray[np.uint8]
+    """[size, size, 3] RGB."""
+    width: int
+    """Original width in pixels, EXIF orientation applied."""
+    height: int
+    """Original height in pixels."""
+
+
+def decode(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
+    """Decode to 8-bit RGB: first frame, EXIF orientation applied, transparency dropped.
+
+    16-bit gray is scaled from 0..65535 to 0..255.
+
+    Args:
+        data: the object's bytes; the format is recognised from them, not from a name.
+        max_megapixels: larger images are refused from their header, before pixels are allocated.
+
+    Raises:
+        ImageError: with the code ``empty``, ``not_an_image``, ``truncated``, ``too_large`` or
+            ``unsupported_mode``.
+    """
+    if not data:
+        raise ImageError(ErrorCode.EMPTY, "the object has no bytes")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = image.size
+        if width * height > max_megapixels * 1e6:
+            raise ImageError(
+                ErrorCode.TOO_LARGE,
+                f"{width} x {height} pixels; the limit is {max_megapixels:g} megapixels",
+                width=width,
+                height=height,
+            )
+        # Orientation is metadata of the file, which conversion between modes may drop.
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        if data.startswith(_SIGNATURES):
+            raise ImageError(ErrorCode.TRUNCATED, "the file ends within its header") from None
+        raise ImageError(ErrorCode.NOT_AN_IMAGE, "no known image format") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(ErrorCode.TOO_LARGE, str(error)) from None
+    except MemoryError:
+        raise ImageError(ErrorCode.OUT_OF_MEMORY, "no memory to decode the image") from None
+    except (OSError, SyntaxError, EOFError, struct.error, zlib.error, IndexError) as error:
+        raise ImageError(ErrorCode.TRUNCATED, f"damaged image data: {error}") from None
+
+
+def to_square(image: Image.Image, size: int) -> SquareImage:
+    """Resize to [size, size] with Pillow's bicubic filter; the aspect ratio is not kept."""
+    resized = image.resize((size, size), Image.Resampling.BICUBIC)
+    return SquareImage(np.asarray(resized), image.width, image.height)
+
+
+def preprocess(image: bytes | Image.Image, size: int) -> NDArray[np.float32]:
+    """One image as AdaCLIP's input (released code's evaluation transform).
+
+    Args:
+        image: encoded bytes, or a PIL image of any mode that ``decode`` knows.
+        size: side of the square input in pixels.
+
+    Returns:
+        float32 [3, size, size], RGB, normalised with CLIP's mean and standard deviation.
+
+    Raises:
+        ImageError: as ``decode``.
+    """
+    rgb = decode(image) if isinstance(image, bytes) else _to_rgb(image)
+    pixels = to_square(rgb, size).pixels.astype(np.float32) / 255.0
+    normalised = (pixels - np.float32(MEAN)) / np.float32(STD)
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit gray arrives as "I;16" or, in some formats, as "I"
+        values = np.asarray(image)
+        if values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
+            raise ImageError(ErrorCode.UNSUPPORTED_MODE, "32-bit integer pixels have no fixed range")
+        image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise ImageError(ErrorCode.UNSUPPORTED_MODE, "floating-point pixels have no fixed range")
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise ImageError(ErrorCode.UNSUPPORTED_MODE, f"mode {image.mode}: {error}") from None

@@ -1,0 +1,14 @@
+"""AdaCLIP in plain PyTorch on an open_clip backbone; knows no Ray and no pipeline."""
+
+from .adaclip import AdaCLIP, AdaCLIPSettings, Features, Prediction
+from .checkpoint import load_adaclip, load_checkpoint, save_checkpoint
+
+__all__ = [
+    "AdaCLIP",
+    "AdaCLIPSettings",
+    "Features",
+    "Prediction",
+    "load_adaclip",
+    "load_checkpoint",
+    "save_checkpoint",
+]

@@ -1,0 +1,239 @@
+"""AdaCLIP: zero-shot anomaly detection with hybrid learnable prompts (Cao et al., ECCV 2024).
+
+Two passes of the image tower: a plain one, whose class embedding generates the dynamic prompts,
+and a prompted one, whose patch tokens after each quarter of the depth are compared with the
+prompted text features. See ``pipeline.models.clip`` for the letters in shapes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .clip import embed_patches, project_class_token, resize_position_embedding, run_block
+from .fusion import fuse
+from .prompts import Projections, StaticPrompts, combine
+from .text import encode_text
+
+LOGIT_SCALE = 100.0  # CLIP's temperature, fixed in the released code
+NUM_TAPS = 4  # patch tokens after 1/4, 2/4, 3/4 and 4/4 of the blocks (section 4.1)
+
+# Part of every fingerprint: raise it when a change of code changes scores beyond rounding.
+METHOD_VERSION = 1
+
+PromptKind = Literal["both", "static", "dynamic", "none"]
+PromptedTowers = Literal["both", "visual", "text"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaCLIPSettings:
+    """What defines the method beside the weights; the defaults are the released model's."""
+
+    image_size: int = 518
+    """Side of the square input in pixels; a multiple of the backbone's patch size."""
+    prompt_length: int = 5
+    """M, prompt tokens a block."""
+    prompt_depth: int = 4
+    """J, prompted blocks counted from the input."""
+    num_clusters: int = 20
+    """K of the hybrid semantic fusion."""
+    use_fusion: bool = True
+    """Hybrid semantic fusion on, or the image score from the class embedding alone."""
+    prompt_kind: PromptKind = "both"
+    """Static prompts, dynamic prompts, their sum, or none (table 3 of the paper)."""
+    prompted_towers: PromptedTowers = "both"
+    """Towers that receive prompts (table 4 of the paper)."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the two towers give for a batch; all float32."""
+
+    class_embedding: Tensor
+    """[B, E] projected class embedding of the prompted pass, unit length."""
+    patch_embeddings: Tensor
+    """[B, T, N, E] projected patch tokens of each tapped layer, unit length."""
+    text_features: Tensor
+    """[B, 2, E] normal and abnormal, unit length."""
+
+    def layer_logits(self) -> Tensor:
+        """[B, T, N, 2] normal and abnormal logits of every tapped layer."""
+        return LOGIT_SCALE * self.patch_embeddings @ self.text_features[:, None].mT
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Anomaly scores of a batch; float32, on the model's device."""
+
+    logit_grid: Tensor
+    """[B, h, w] abnormal minus normal logit, mean over the tapped layers.
+    The anomaly map is ``sigmoid(bilinear_resize(logit_grid, align_corners=True))``."""
+    score: Tensor
+    """[B] image-level abnormal probability in [0, 1]."""
+
+
+class AdaCLIP(nn.Module):
+    """The model. Parameters outside ``clip`` carry the released checkpoints' names."""
+
+    def __init__(self, clip: Any, settings: AdaCLIPSettings, *, name: str = "custom") -> None:
+        super().__init__()
+        self.clip = clip
+        self.settings = settings
+        self.name = name
+        visual = clip.visual
+        patch_size, depth = visual.conv1.kernel_size[0], len(visual.transformer.resblocks)
+        _check(settings, patch_size, depth)
+        self.grid = settings.image_size // patch_size
+        self.taps = [depth * (i + 1) // NUM_TAPS for i in range(NUM_TAPS)]
+        self.register_buffer(
+            "position_embedding",
+            resize_position_embedding(visual.positional_embedding.detach(), self.grid),
+            persistent=False,
+        )
+        image_width, text_width = visual.conv1.out_channels, clip.token_embedding.embedding_dim
+        embed_dim = clip.text_projection.shape[1]
+        length, prompted = settings.prompt_length, settings.prompt_depth
+        self.visual_prompter = StaticPrompts(depth=prompted, length=length, width=image_width)
+        self.text_prompter = StaticPrompts(depth=prompted, length=length, width=text_width)
+        self.dynamic_visual_prompt_generator = Projections(embed_dim, image_width, length)
+        self.dynamic_text_prompt_generator = Projections(embed_dim, text_width, length)
+        self.patch_token_layer = Projections(image_width, embed_dim, NUM_TAPS)
+        self.cls_token_layer = Projections(embed_dim, embed_dim, 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.position_embedding.device
+
+    def learnable_state(self) -> dict[str, Tensor]:
+        """AdaCLIP's own weights, without the backbone: what a checkpoint holds."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("clip.")}
+
+    def fingerprint(self) -> str:
+        """A readable name with a hash of all weights and of every setting that changes a score."""
+        digest = hashlib.blake2b(digest_size=8)
+        precision = str(self.position_embedding.dtype).removeprefix("torch.")
+        digest.update(json.dumps([METHOD_VERSION, precision, asdict(self.settings)]).encode())
+        for key, weight in sorted(self.state_dict().items()):
+            digest.update(f"{key}{tuple(weight.shape)}".encode())
+            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return f"{self.name}-{self.settings.image_size}-{precision}-{digest.hexdigest()}"
+
+    @torch.inference_mode()
+    def predict(self, images: Any, categories: Sequence[str]) -> Prediction:
+        """Score a batch of images of any, also mixed, categories.
+
+        Args:
+            images: float32 [B, 3, H, W] tensor or array with H = W = ``settings.image_size``, RGB
+                with OpenAI's CLIP mean and standard deviation (``pipeline.images.preprocess``).
+            categories: B class names, such as "metal nut".
+
+        Raises:
+            ValueError: shapes that don't fit, or an empty class name.
+        """
+        return self.score(self(torch.as_tensor(images), categories))
+
+    def forward(self, images: Tensor, categories: Sequence[str]) -> Features:
+        """Both towers; arguments as in ``predict``. Gradients reach AdaCLIP's own weights."""
+        self._check_batch(images, categories)
+        images = images.to(self.device, self.position_embedding.dtype)
+        tokens = embed_patches(self.clip.visual, images, self.position_embedding)
+        with torch.no_grad():
+            frozen = self.frozen_embedding(tokens)
+        visual, text = self.prompts(frozen)
+        class_embedding, patch_embeddings = self.encode_image(tokens, visual)
+        text_features = encode_text(self.clip, categories, text)
+        return Features(class_embedding, patch_embeddings, text_features)
+
+    def score(self, features: Features) -> Prediction:
+        """Anomaly maps (section 3.2) and image scores (section 3.3) from the towers' features."""
+        logits = features.layer_logits().mean(dim=1)
+        grid = logits[..., 1] - logits[..., 0]
+        image = features.class_embedding
+        if self.settings.use_fusion:
+            image = fuse(image, features.patch_embeddings, grid, self.settings.num_clusters)
+        normal, abnormal = features.text_features.unbind(dim=1)
+        score = torch.sigmoid(LOGIT_SCALE * (image * (abnormal - normal)).sum(dim=-1))
+        return Prediction(grid.unflatten(1, (self.grid, self.grid)), score)
+
+    def frozen_embedding(self, tokens: Tensor) -> Tensor:
+        """Plain CLIP: input tokens [B, 1 + N, D] → class embedding [B, E], not normalised."""
+        *blocks, last = self.clip.visual.transformer.resblocks
+        for block in blocks:
+            tokens = run_block(block, tokens)
+        # Only the class token leaves this pass, so the last block updates no other.
+        return project_class_token(self.clip.visual, run_block(last, tokens, queries=slice(1)))
+
+    def prompts(self, frozen: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Visual and textual prompts [B, J, M, D] from the frozen class embedding [B, E]."""
+        kind, towers = self.settings.prompt_kind, self.settings.prompted_towers
+
+        def hybrid(static: StaticPrompts, generator: Projections, tower: str) -> Tensor | None:
+            if towers not in ("both", tower):
+                return None
+            dynamic = generator.fan_out(frozen) if kind in ("both", "dynamic") else None
+            use_static = kind in ("both", "static")
+            return combine(static, dynamic, use_static=use_static, batch=len(frozen))
+
+        return (
+            hybrid(self.visual_prompter, self.dynamic_visual_prompt_generator, "visual"),
+            hybrid(self.text_prompter, self.dynamic_text_prompt_generator, "text"),
+        )
+
+    def encode_image(self, tokens: Tensor, prompts: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The prompted image pass.
+
+        Args:
+            tokens: [B, 1 + N, D] input tokens.
+            prompts: [B, J, M, D]; those of block j replace the M last tokens before that block.
+
+        Returns:
+            Class embedding [B, E] and patch embeddings [B, T, N, E], unit length, float32.
+        """
+        visual, length = self.clip.visual, tokens.shape[1]
+        tapped = []
+        for j, block in enumerate(visual.transformer.resblocks):
+            if prompts is not None and j < prompts.shape[1]:
+                tokens = torch.cat([tokens[:, :length], prompts[:, j]], dim=1)
+            tokens = run_block(block, tokens)
+            if j + 1 in self.taps:
+                tapped.append(tokens[:, 1:length])
+        class_embedding = project_class_token(visual, tokens)
+        class_embedding = self.cls_token_layer.fan_out(class_embedding).squeeze(1)
+        patch_embeddings = self.patch_token_layer.each(tapped)
+        return (
+            F.normalize(class_embedding.float(), dim=-1),
+            F.normalize(patch_embeddings.float(), dim=-1),
+        )
+
+    def _check_batch(self, images: Tensor, categories: Sequence[str]) -> None:
+        size = self.settings.image_size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+            raise ValueError(f"images must be [B, 3, {size}, {size}], got {tuple(images.shape)}")
+        if isinstance(categories, str) or len(categories) != len(images):
+            raise ValueError(f"need a list of {len(images)} categories, got {categories!r}")
+        if any(not c.strip() for c in categories):
+            raise ValueError("a category is empty; every image needs a class name")
+
+
+def _check(settings: AdaCLIPSettings, patch_size: int, depth: int) -> None:
+    size = settings.image_size
+    if size <= 0 or size % patch_size:
+        lower = max(size // patch_size, 1) * patch_size
+        raise ValueError(
+            f"image_size={size} is not a multiple of the backbone's patch size {patch_size}; "
+            f"use {lower} or {lower + patch_size}"
+        )
+    if depth % NUM_TAPS:
+        raise ValueError(f"the backbone has {depth} blocks; AdaCLIP taps every quarter of them")
+    if not 1 <= settings.prompt_depth <= depth:
+        raise ValueError(f"prompt_depth={settings.prompt_depth} must be within 1..{depth}")
+    if settings.prompt_length < 1 or settings.num_clusters < 1:
+        raise ValueError("prompt_length and num_clusters must be at least 1")

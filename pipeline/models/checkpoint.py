@@ -1,0 +1,252 @@
+"""Loading and saving AdaCLIP: released ``.pth`` files, safetensors, and backbone weights.
+
+A checkpoint holds AdaCLIP's own weights (10.7 M for ViT-L-14-336), never the backbone's. Files
+are read with ``weights_only``, and the set of keys and every shape must match: the released
+loader's ``strict=False`` hides what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import fsspec
+import open_clip
+import torch
+from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from .adaclip import AdaCLIP, AdaCLIPSettings
+from .clip import build_clip
+
+Precision = Literal["fp32", "bf16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+# The authors' files, mirrored unchanged on the Hugging Face Hub. Their code is MIT; no licence is
+# stated for the weights.
+RELEASED_REPOSITORY = "cubert-gmbh/adaclip"
+RELEASED_REVISION = "16153b4ba74c2fe54a99679fc2e1b1e29993dc3f"
+RELEASED = {
+    "mvtec_colondb": "be51a42c052bd4cf060e54f503a1f5d0b2a3b899bc8dc2e243042f18b215427e",
+    "visa_clinicdb": "3deabbbaf1e412cfdfcb42923a500b986f4b9ee96ccbc7a735d89dbc87df44c8",
+    "all": "33e8d3db1cb4aab030866b8b70a46e10aa27ebf2c23b5463cb07f2574addd98c",
+}
+RELEASED_PREFIX = "clip_model."  # what the authors' training wrapper puts before every key
+WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+
+
+def load_adaclip(
+    *,
+    backbone: str = "ViT-L-14-336",
+    backbone_weights: str | None = "openai",
+    checkpoint: str | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+    seed: int = 0,
+    **settings: Any,
+) -> AdaCLIP:
+    """Build AdaCLIP, ready for ``predict``.
+
+    Args:
+        backbone: open_clip name, or path of an open_clip JSON configuration.
+        backbone_weights: open_clip tag such as "openai", or path or URI (``s3://``, ``hf://``,
+            anything fsspec reaches) of a state dict; None = random weights.
+        checkpoint: "mvtec_colondb", "visa_clinicdb" or "all" for the released weights; path or
+            URI of a released ``.pth`` or of a safetensors file; None = random weights.
+        device: where the model runs.
+        precision: "fp32" or "bf16"; normalisations, logits and the fusion stay fp32.
+        seed: of the random weights, which are the same in every process.
+        **settings: fields of ``AdaCLIPSettings``: image_size, prompt_length, prompt_depth,
+            num_clusters, use_fusion, prompt_kind, prompted_towers.
+
+    Raises:
+        ValueError: something does not exist or does not fit; the message names it.
+    """
+    if precision not in DTYPES:
+        raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
+    weights = None if backbone_weights is None else _backbone_state(backbone, backbone_weights)
+    clip = build_clip(backbone, weights, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AdaCLIP(clip, AdaCLIPSettings(**settings), name=Path(backbone).stem)
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint)
+    return model.eval().to(device, DTYPES[precision])
+
+
+def load_checkpoint(model: AdaCLIP, checkpoint: str) -> None:
+    """Fill AdaCLIP's own weights from a released name, a path or a URI.
+
+    Raises:
+        ValueError: the file can't be had, is not a checkpoint, or is one for another model.
+    """
+    path = _released_file(checkpoint) if checkpoint in RELEASED else fetch(checkpoint)
+    state = {k.removeprefix(RELEASED_PREFIX): v for k, v in read_state_dict(path).items()}
+    expected = model.learnable_state()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or extra:
+        raise ValueError(
+            f"checkpoint {checkpoint!r} is not an AdaCLIP checkpoint for these settings: "
+            f"missing keys: {_some(missing)}; unexpected keys: {_some(extra)}"
+        )
+    wrong = [
+        f"{k} is {list(v.shape)}, the model needs {list(expected[k].shape)}"
+        for k, v in state.items()
+        if v.shape != expected[k].shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"checkpoint {checkpoint!r} was made for another backbone or prompt length than "
+            f"{model.name!r}: {_some(wrong)}"
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def save_checkpoint(model: AdaCLIP, path: str | Path) -> None:
+    """Write AdaCLIP's own weights in fp32: released format for ``.pth``, else ``.safetensors``.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    path = Path(path)
+    state = {k: v.detach().float().cpu().contiguous() for k, v in model.learnable_state().items()}
+    if path.suffix == ".safetensors":
+        data = to_safetensors(state)
+    elif path.suffix == ".pth":
+        buffer = io.BytesIO()
+        torch.save({RELEASED_PREFIX + k: v for k, v in state.items()}, buffer)
+        data = buffer.getvalue()
+    else:
+        raise ValueError(f"{path} must end in .pth (released format) or .safetensors")
+    _write(path, data)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read tensors from a safetensors file, a ``torch.save`` file or a TorchScript archive.
+
+    Raises:
+        ValueError: anything but tensors inside; pickles that would run code are refused.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if _is_torchscript(path):  # what OpenAI published
+            return torch.jit.load(str(path), map_location="cpu").state_dict()
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path} can't be read as plain weights (nothing else is loaded, because a pickle "
+            f"can run code): {reason}"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"{path} holds no state dict of tensors")
+    return state
+
+
+def fetch(uri: str) -> Path:
+    """A local copy of a weight file, downloaded at most once for each version of it.
+
+    Copies are kept under ``$XDG_CACHE_HOME/adaclip-pipeline`` (Hub files in the Hub's own cache)
+    and appear under their final name only when complete, so processes may fetch side by side.
+
+    Raises:
+        ValueError: it does not exist or can't be read.
+    """
+    if "://" not in uri:
+        if not Path(uri).is_file():
+            raise ValueError(f"weights {uri!r}: no such file")
+        return Path(uri)
+    try:
+        if uri.startswith("hf://"):
+            return _hub_file(uri)
+        filesystem, path = fsspec.core.url_to_fs(uri)
+        version = hashlib.sha256(f"{uri}|{filesystem.ukey(path)}".encode()).hexdigest()[:16]
+        local = _cache() / version / PurePosixPath(path).name
+        if not local.exists():
+            _write(local, filesystem.cat_file(path))
+        return local
+    except (OSError, ImportError, ValueError) as error:
+        raise ValueError(f"weights {uri!r} can't be fetched: {error}") from error
+
+
+def _released_file(name: str) -> Path:
+    try:
+        path = Path(
+            hf_hub_download(RELEASED_REPOSITORY, f"pretrained_{name}.pth", revision=RELEASED_REVISION)
+        )
+    except OSError as error:
+        raise ValueError(
+            f"the released checkpoint {name!r} can't be fetched from the Hugging Face Hub "
+            f"({RELEASED_REPOSITORY}): {error}. Offline, give a path or an s3:// URI instead"
+        ) from error
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != RELEASED[name]:
+        raise ValueError(
+            f"{path} is not the released checkpoint {name!r}: its sha256 is {found}; "
+            "delete the file to fetch it again"
+        )
+    return path
+
+
+def _hub_file(uri: str) -> Path:
+    """``hf://owner/name[@revision]/path`` through the Hub's client and cache."""
+    parts = uri.removeprefix("hf://").split("/", 2)
+    if len(parts) < 3:
+        raise ValueError("write hf://owner/name/file or hf://owner/name@revision/file")
+    name, _, revision = parts[1].partition("@")
+    return Path(hf_hub_download(f"{parts[0]}/{name}", parts[2], revision=revision or None))
+
+
+def _backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
+    if "://" in weights or weights.endswith(WEIGHT_SUFFIXES):
+        return read_state_dict(fetch(weights))
+    config = open_clip.get_pretrained_cfg(backbone, weights)
+    if not config:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(backbone)) or "none"
+        raise ValueError(
+            f"open_clip has no weights {weights!r} for {backbone!r} (it has: {tags}); "
+            "give one of those, or a path or URI of a state dict"
+        )
+    try:
+        return read_state_dict(Path(open_clip.download_pretrained(config)))
+    except OSError as error:
+        raise ValueError(
+            f"backbone weights {weights!r} of {backbone!r} can't be downloaded: {error}. "
+            "Offline, give --backbone-weights a path or an s3:// URI instead"
+        ) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "adaclip-pipeline"
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(data)
+    os.replace(file.name, path)
+
+
+def _some(items: list[str], limit: int = 4) -> str:
+    shown = ", ".join(items[:limit]) or "none"
+    return shown + (f" and {len(items) - limit} more" if len(items) > limit else "")

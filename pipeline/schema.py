@@ -1,0 +1,148 @@
+"""The data contract: columns, Arrow types and error codes. Everything else refers to this file."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+
+class ErrorCode(StrEnum):
+    """Why an image has no score. The value is what stands in the ``error`` column."""
+
+    NOT_FOUND = "not_found"
+    """The object no longer exists."""
+    ACCESS_DENIED = "access_denied"
+    """The credentials may list the object but not read it."""
+    FETCH_FAILED = "fetch_failed"
+    """Storage did not answer, after retries."""
+    CHANGED = "changed"
+    """The object was replaced between listing and fetching."""
+    NO_CATEGORY = "no_category"
+    """The category rule finds no class name in this key."""
+    TOO_LARGE = "too_large"
+    """More pixels (or bytes) than ``--max-megapixels`` allows."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The device had no memory for even this image alone."""
+    EMPTY = "empty"
+    """The object has no bytes."""
+    NOT_AN_IMAGE = "not_an_image"
+    """The bytes are not in a known image format, whatever the key's extension says."""
+    TRUNCATED = "truncated"
+    """An image whose data is cut short or damaged."""
+    UNSUPPORTED_MODE = "unsupported_mode"
+    """An image whose pixels have no defined conversion to 8-bit RGB (32-bit float, say)."""
+    NOT_FINITE = "not_finite"
+    """The model gave a score that is not a number."""
+
+
+# Errors of the object's own bytes: another try gives the same. ``too_large`` depends on a flag, so
+# the ledger decides it by the sizes in the row.
+FINAL_ERRORS = (
+    ErrorCode.EMPTY,
+    ErrorCode.NOT_AN_IMAGE,
+    ErrorCode.TRUNCATED,
+    ErrorCode.UNSUPPORTED_MODE,
+    ErrorCode.NOT_FINITE,
+)
+
+_label = pa.dictionary(pa.int32(), pa.string())
+_time = pa.timestamp("us", tz="UTC")
+
+
+def _column(name: str, kind: pa.DataType, doc: str) -> pa.Field[Any]:
+    return pa.field(name, kind, metadata={"doc": doc})
+
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        _column("image_id", pa.string(), "128-bit hash of uri, etag, model and category, as hex"),
+        _column("uri", pa.string(), "object, spelled as fsspec does: s3://bucket/key, file:///path"),
+        _column("etag", pa.string(), "version of the object: its ETag, or size and mtime of a file"),
+        _column("size", pa.int64(), "bytes of the object"),
+        _column("last_modified", _time, "when the object was written"),
+        _column("category", pa.string(), "class name that the model is told"),
+        _column("error", pa.string(), "error code, null for a scored image"),
+        _column("error_message", pa.string(), "what was wrong, in words"),
+    ]
+)
+
+SCORE_SCHEMA = pa.schema(
+    [
+        *[MANIFEST_SCHEMA.field(name) for name in ("image_id", "uri", "etag")],
+        _column("category", _label, "class name that the model was told"),
+        _column("score", pa.float32(), "abnormal probability of the image, 0 to 1; null on error"),
+        _column("map_max", pa.float32(), "highest abnormal probability in the map, 0 to 1"),
+        _column("anomalous_area", pa.float32(), "share of the image with map > 0.5, 0 to 1"),
+        _column("box_x0", pa.int32(), "left edge of the strongest region, original pixels"),
+        _column("box_y0", pa.int32(), "top edge"),
+        _column("box_x1", pa.int32(), "right edge, exclusive"),
+        _column("box_y1", pa.int32(), "bottom edge, exclusive"),
+        _column("width", pa.int32(), "original width in pixels, as displayed (EXIF applied)"),
+        _column("height", pa.int32(), "original height in pixels"),
+        _column("map_file", pa.string(), "map shard, relative to the output; null without a map"),
+        _column("map_row", pa.int32(), "row of the map in that shard"),
+        _column("model", _label, "fingerprint of weights and every setting that changes a score"),
+        _column("error", _label, "error code, null for a scored image"),
+        _column("error_message", pa.string(), "what was wrong, in words"),
+        _column("size", pa.int64(), "bytes of the object"),
+        _column("last_modified", _time, "when the object was written"),
+        _column("scored_at", _time, "when this row was made"),
+        _column("run_id", _label, "run that made this row: runs/<run_id>/"),
+    ]
+)
+
+MAP_SCHEMA = pa.schema(
+    [
+        MANIFEST_SCHEMA.field("image_id"),
+        _column("logit_grid", pa.list_(pa.float16()), "abnormal minus normal logits, row by row"),
+        _column("grid_height", pa.int16(), "rows of the grid"),
+        _column("grid_width", pa.int16(), "columns of the grid"),
+    ]
+)
+
+# Measured per row on the way through the graph; summed into report.json, never written.
+TIMINGS = ("fetch_s", "decode_s", "score_s")
+
+
+def pixel_schema(image_size: int) -> pa.Schema:
+    """What the read stage hands to the scorers: manifest columns and uint8 HWC pixels.
+
+    Fixed-size binary keeps a batch's pixels in one buffer, has nulls, and no 2 GiB limit.
+    """
+    return pa.schema(
+        [
+            *MANIFEST_SCHEMA,
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("pixels", pa.binary(image_size * image_size * 3)),
+            pa.field("fetch_s", pa.float32()),
+            pa.field("decode_s", pa.float32()),
+        ]
+    )
+
+
+def scored_schema() -> pa.Schema:
+    """What the scorers hand to the writer: score columns known so far, the grid, and timings."""
+    from_scorer = ("score", "map_max", "anomalous_area", "box_x0", "box_y0", "box_x1", "box_y1")
+    return pa.schema(
+        [
+            *MANIFEST_SCHEMA,
+            *[SCORE_SCHEMA.field(name) for name in (*from_scorer, "width", "height")],
+            *[MAP_SCHEMA.field(name) for name in ("logit_grid", "grid_height", "grid_width")],
+            *[pa.field(name, pa.float32()) for name in TIMINGS],
+            pa.field("scorer_memory", pa.int64()),
+        ]
+    )
+
+
+def image_id(uri: str, etag: str, model: str, category: str) -> bytes:
+    """The 16-byte identity of one image under one model.
+
+    The category is part of it because its name is part of the prompts: the same image asked as
+    "bottle" and as "cable" has two scores.
+    """
+    key = "\0".join((uri, etag, model, category)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(key, digest_size=16).digest()
