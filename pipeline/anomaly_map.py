@@ -84,11 +84,13 @@ def summarize(logit_grid: NDArray[np.floating], width: int, height: int) -> MapS
 def _resize(grid: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Bilinear resize with aligned corners, as two small matrix products."""
     rows, columns = grid.shape
-    return _interpolation(height, rows) @ grid @ _interpolation(width, columns).T
+    resized = _interpolation(height, rows) @ grid @ _interpolation(width, columns).T
+    return resized.astype(np.float32, copy=False)
 
 
 def _interpolation(size: int, nodes: int) -> NDArray[np.float32]:
     """[size, nodes] weights that interpolate ``nodes`` values at ``size`` even positions."""
     positions = np.linspace(0, nodes - 1, size) if size > 1 else np.zeros(1)
     distance = np.abs(positions[:, None] - np.arange(nodes)[None])
-    return np.maximum(1 - distance, 0).astype(np.float32)
+    weights: NDArray[np.float32] = np.maximum(1 - distance, 0).astype(np.float32)
+    return weights

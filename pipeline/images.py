@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +21,7 @@ Image.init()
 _SAFE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")
 FORMATS = tuple(name for name in _SAFE if name in Image.OPEN)
 MAX_MEGAPIXELS = 100.0
+_pillow_limit = threading.Lock()
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*", b"GIF8")
 
 
@@ -64,26 +64,18 @@ def decode(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Imag
     if not data:
         raise ImageError(ErrorCode.EMPTY, "the object has no bytes")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        width, height = image.size
-        if width * height > max_megapixels * 1e6:
-            raise ImageError(
-                ErrorCode.TOO_LARGE,
-                f"{width} x {height} pixels; the limit is {max_megapixels:g} megapixels",
-                width=width,
-                height=height,
-            )
+        image = _open(data, max_megapixels)
         # Orientation is metadata of the file, which conversion between modes may drop.
         return _to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
-        if data.startswith(_SIGNATURES):
+        if data.startswith(_SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
             raise ImageError(ErrorCode.TRUNCATED, "the file ends within its header") from None
         raise ImageError(ErrorCode.NOT_AN_IMAGE, "no known image format") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(ErrorCode.TOO_LARGE, str(error)) from None
+    except ImageError:
+        raise
     except MemoryError:
         raise ImageError(ErrorCode.OUT_OF_MEMORY, "no memory to decode the image") from None
-    except (OSError, SyntaxError, EOFError, struct.error, zlib.error, IndexError) as error:
+    except Exception as error:  # Pillow's decoders raise whatever the damage led them to
         raise ImageError(ErrorCode.TRUNCATED, f"damaged image data: {error}") from None
 
 
@@ -106,17 +98,46 @@ def preprocess(image: bytes | Image.Image, size: int) -> NDArray[np.float32]:
     Raises:
         ImageError: as ``decode``.
     """
-    rgb = decode(image) if isinstance(image, bytes) else _to_rgb(image)
+    rgb = decode(image) if isinstance(image, bytes) else _to_rgb(ImageOps.exif_transpose(image))
     pixels = to_square(rgb, size).pixels.astype(np.float32) / 255.0
-    normalised = (pixels - np.float32(MEAN)) / np.float32(STD)
+    normalised = (pixels - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+
+
+def _open(data: bytes, max_megapixels: float) -> Image.Image:
+    """Read the header only, and refuse an image that is too large, naming its size."""
+    limit = int(max_megapixels * 1e6)
+    try:
+        image = _read_header(data, limit)
+        width, height = image.size
+        if width * height <= limit:
+            return image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        width, height = _read_header(data, None).size
+        if width * height <= limit:  # something inside, such as a tile, is larger than the image
+            raise
+    raise ImageError(
+        ErrorCode.TOO_LARGE,
+        f"{width} x {height} pixels; the limit is {max_megapixels:g} megapixels",
+        width=width,
+        height=height,
+    )
+
+
+def _read_header(data: bytes, max_pixels: int | None) -> Image.Image:
+    with _pillow_limit:  # Pillow's own limit is one for the whole process, and names no size
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+        try:
+            return Image.open(io.BytesIO(data), formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit gray arrives as "I;16" or, in some formats, as "I"
         values = np.asarray(image)
         if values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
-            raise ImageError(ErrorCode.UNSUPPORTED_MODE, "32-bit integer pixels have no fixed range")
+            raise ImageError(ErrorCode.UNSUPPORTED_MODE, "32-bit integers have no fixed range")
         image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
         raise ImageError(ErrorCode.UNSUPPORTED_MODE, "floating-point pixels have no fixed range")

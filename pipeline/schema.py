@@ -59,8 +59,12 @@ def _column(name: str, kind: pa.DataType, doc: str) -> pa.Field[Any]:
 MANIFEST_SCHEMA = pa.schema(
     [
         _column("image_id", pa.string(), "128-bit hash of uri, etag, model and category, as hex"),
-        _column("uri", pa.string(), "object, spelled as fsspec does: s3://bucket/key, file:///path"),
-        _column("etag", pa.string(), "version of the object: its ETag, or size and mtime of a file"),
+        _column(
+            "uri", pa.string(), "the object, as fsspec spells it: s3://bucket/key, file:///path"
+        ),
+        _column(
+            "etag", pa.string(), "version of the object: its ETag, or mtime and size of a file"
+        ),
         _column("size", pa.int64(), "bytes of the object"),
         _column("last_modified", _time, "when the object was written"),
         _column("category", pa.string(), "class name that the model is told"),

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +81,8 @@ class Prediction:
 
 class AdaCLIP(nn.Module):
     """The model. Parameters outside ``clip`` carry the released checkpoints' names."""
+
+    position_embedding: Tensor
 
     def __init__(self, clip: Any, settings: AdaCLIPSettings, *, name: str = "custom") -> None:
         super().__init__()
@@ -235,5 +237,8 @@ def _check(settings: AdaCLIPSettings, patch_size: int, depth: int) -> None:
         raise ValueError(f"the backbone has {depth} blocks; AdaCLIP taps every quarter of them")
     if not 1 <= settings.prompt_depth <= depth:
         raise ValueError(f"prompt_depth={settings.prompt_depth} must be within 1..{depth}")
+    for name, kinds in (("prompt_kind", PromptKind), ("prompted_towers", PromptedTowers)):
+        if (value := getattr(settings, name)) not in get_args(kinds):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kinds))}, got {value!r}")
     if settings.prompt_length < 1 or settings.num_clusters < 1:
         raise ValueError("prompt_length and num_clusters must be at least 1")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import pickle
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -20,13 +19,12 @@ import fsspec
 import open_clip
 import torch
 from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from .adaclip import AdaCLIP, AdaCLIPSettings
-from .clip import build_clip
+from .clip import build_clip, clip_config
 
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -73,6 +71,7 @@ def load_adaclip(
     """
     if precision not in DTYPES:
         raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
+    clip_config(backbone)  # refuse an unfit backbone before anything is downloaded for it
     weights = None if backbone_weights is None else _backbone_state(backbone, backbone_weights)
     clip = build_clip(backbone, weights, seed=seed)
     with torch.random.fork_rng(devices=[]):
@@ -140,9 +139,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         if _is_torchscript(path):  # what OpenAI published
-            return torch.jit.load(str(path), map_location="cpu").state_dict()
+            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, KeyError) as error:
+    except Exception as error:  # a damaged file raises whatever its reader stumbled on
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{path} can't be read as plain weights (nothing else is loaded, because a pickle "
@@ -150,7 +149,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise ValueError(f"{path} holds no state dict of tensors")
     return state
 
@@ -177,15 +178,14 @@ def fetch(uri: str) -> Path:
         if not local.exists():
             _write(local, filesystem.cat_file(path))
         return local
-    except (OSError, ImportError, ValueError) as error:
+    except Exception as error:  # botocore's, for one, are not OSErrors
         raise ValueError(f"weights {uri!r} can't be fetched: {error}") from error
 
 
 def _released_file(name: str) -> Path:
+    file = f"pretrained_{name}.pth"
     try:
-        path = Path(
-            hf_hub_download(RELEASED_REPOSITORY, f"pretrained_{name}.pth", revision=RELEASED_REVISION)
-        )
+        path = Path(hf_hub_download(RELEASED_REPOSITORY, file, revision=RELEASED_REVISION))
     except OSError as error:
         raise ValueError(
             f"the released checkpoint {name!r} can't be fetched from the Hugging Face Hub "

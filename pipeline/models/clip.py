@@ -18,7 +18,12 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+# What an open_clip configuration may set and still be an OpenAI-style CLIP.
+_TOWER_KEYS = {"layers", "width", "mlp_ratio", "ls_init_value", "norm_kwargs", "act_kwargs"}
+VISION_KEYS = _TOWER_KEYS | {"image_size", "patch_size", "head_width", "patch_dropout"}
+TEXT_KEYS = _TOWER_KEYS | {"context_length", "vocab_size", "heads"}
 
 
 def clip_config(backbone: str) -> dict[str, Any]:
@@ -42,9 +47,10 @@ def clip_config(backbone: str) -> dict[str, Any]:
                 f"unknown backbone {backbone!r}; give a name of open_clip.list_models() "
                 "(the released checkpoints need ViT-L-14-336) or an open_clip JSON file"
             )
-    vision = config.get("vision_cfg", {})
-    plain_vit = isinstance(vision.get("layers"), int) and "timm_model_name" not in vision
-    plain_text = "hf_model_name" not in config.get("text_cfg", {})
+    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
+    # Another tokenizer, pooling or mask (CLIPA, worldwide, ...) would run and give wrong features.
+    plain_vit = isinstance(vision.get("layers"), int) and vision.keys() <= VISION_KEYS
+    plain_text = text.keys() <= TEXT_KEYS
     if not plain_vit or not plain_text or config.get("custom_text"):
         raise ValueError(
             f"backbone {backbone!r} is not an OpenAI-style ViT CLIP; "
@@ -53,12 +59,12 @@ def clip_config(backbone: str) -> dict[str, Any]:
     return {
         "embed_dim": config["embed_dim"],
         "vision_cfg": vision,
-        "text_cfg": config["text_cfg"],
+        "text_cfg": text,
         "quick_gelu": False,
     }
 
 
-def build_clip(backbone: str, state_dict: dict[str, Tensor] | None, *, seed: int = 0) -> nn.Module:
+def build_clip(backbone: str, state_dict: dict[str, Tensor] | None, *, seed: int = 0) -> Any:
     """Build a frozen ``open_clip.CLIP`` at its native image size.
 
     Args:

@@ -87,6 +87,8 @@ def encode_text(clip: Any, categories: Sequence[str], prompts: Tensor | None) ->
     index = torch.tensor([names.index(c) for c in categories], device=device)
     ids = _pad([tokenize(name, clip.context_length) for name in names])
     ends = ids.argmax(dim=-1)  # the end-of-text token has the largest id
+    if prompts is not None and prompts.shape[1] == 1:
+        prompts = None  # the one prompted block is block 0, whose textual prompts are never used
     if prompts is not None and prompts.shape[2] >= ends.min():
         raise ValueError(
             f"prompt_length={prompts.shape[2]} overwrites the end of a sentence; "

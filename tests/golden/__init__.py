@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+import pipeline.models
 from pipeline.images import preprocess
 from pipeline.models import AdaCLIP, load_adaclip
 
 FOLDER = Path(__file__).parent
-BACKBONE = str(FOLDER / "backbone.json")
+BACKBONE = str(Path(pipeline.models.__file__).parent / "tiny_clip.json")
 IMAGE_SIZE = 168
 CASES = (
     ("grass_stain.png", "grass"),

@@ -1,0 +1,167 @@
+"""A laptop's stand-in for the cloud: an S3 server and a Ray cluster with a job server.
+
+Both run in their own processes on free loopback ports and are stopped, with every process they
+started, when the ``with`` block ends. The demo, the integration tests and the benchmarks use them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 20.0
+LOCAL_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "local",
+    "AWS_SECRET_ACCESS_KEY": "local",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A running local cluster."""
+
+    address: str
+    """Address of the job server, for ``ray job submit --address``."""
+    environment: Mapping[str, str]
+    """What a client's environment needs to reach it: address and authentication token."""
+
+
+@contextmanager
+def s3_server() -> Iterator[dict[str, str]]:
+    """An in-memory S3 server (moto); yields the environment variables that point clients at it."""
+    port = _free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _running(command, {}, "S3 server") as process:
+        _wait_for(endpoint, process, "S3 server")
+        yield {"AWS_ENDPOINT_URL": endpoint, **LOCAL_CREDENTIALS}
+
+
+@contextmanager
+def ray_cluster(*, num_cpus: int, environment: Mapping[str, str]) -> Iterator[RayCluster]:
+    """A one-node cluster with a job server and token authentication.
+
+    Args:
+        num_cpus: CPUs that Ray schedules on, whatever the machine has.
+        environment: extra variables of the cluster's processes, such as an S3 endpoint.
+    """
+    dashboard = _free_port()
+    address = f"http://127.0.0.1:{dashboard}"
+    client = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A job's entrypoint says "python": it has to find this environment's.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    # Ray's socket paths must stay below 108 characters, so no deep temporary folder.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        command += ["--node-ip-address=127.0.0.1", f"--port={_free_port()}"]
+        command += [f"--num-cpus={num_cpus}", f"--temp-dir={folder}"]
+        command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+        command += [f"--ray-client-server-port={_free_port()}"]
+        command += [f"--dashboard-agent-listen-port={_free_port()}"]
+        with _running(command, {**environment, **client}, "Ray cluster") as process:
+            _wait_for(f"{address}/api/version", process, "Ray cluster", client["RAY_AUTH_TOKEN"])
+            yield RayCluster(address, {**client, "RAY_ADDRESS": address})
+
+
+@contextmanager
+def _running(
+    command: list[str], environment: Mapping[str, str], what: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        except BaseException:
+            if process.poll():
+                log.seek(0)
+                print(
+                    f"{what} ended: {log.read().decode(errors='replace')[-2000:]}", file=sys.stderr
+                )
+            raise
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Let the process end itself and its children; kill what is left after a while."""
+    members = [process.pid, *_descendants(process.pid)]
+    process.terminate()
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < deadline and any(map(_alive, members)):
+        process.poll()
+        time.sleep(0.1)
+    for pid in filter(_alive, members):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes below a process: Ray's daemons lead sessions of their own."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, queue = [], [pid]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], what: str, token: str = "") -> None:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the {what} ended with code {process.returncode} while starting")
+        try:
+            with urllib.request.urlopen(request, timeout=5):
+                return
+        except urllib.error.HTTPError:
+            return  # it answers, which is all that was asked
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"the {what} did not answer within {START_TIMEOUT_S:.0f} s")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,113 @@
+"""The read stage: manifest rows → square uint8 pixels, or the reason why there are none."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from pipeline.images import ImageError, decode, to_square
+from pipeline.ledger import max_object_bytes
+from pipeline.schema import ErrorCode, pixel_schema
+from pipeline.storage import StorageError, read_object
+
+FETCH_THREADS = 16
+FETCHED_BYTES_AHEAD = 256 * 2**20  # encoded images waiting for the decoder, per task
+ROWS_PER_YIELD = 16  # bounds a task's memory: 13 MB of pixels at 518 px
+
+Row = dict[str, Any]
+
+
+def read_images(rows: pa.Table, *, image_size: int, max_megapixels: float) -> Iterator[pa.Table]:
+    """Fetch and decode a block of the manifest.
+
+    Objects are fetched some ahead in threads while this thread decodes in order. A row that fails
+    stays, with null pixels, an error code and a message.
+
+    Args:
+        rows: ``schema.MANIFEST_SCHEMA``.
+        image_size: side of the square in pixels.
+        max_megapixels: larger images are refused before they are decoded.
+
+    Yields:
+        Tables of ``schema.pixel_schema(image_size)``.
+    """
+    # max_megapixels stands in for Pillow's own limit, which some line-scan cameras exceed.
+    Image.MAX_IMAGE_PIXELS = None
+    schema = pixel_schema(image_size)
+    done: list[Row] = []
+    for row, fetched in _fetch_ahead(rows.to_pylist(), max_object_bytes(max_megapixels)):
+        done.append(_read(row, fetched, image_size, max_megapixels))
+        if len(done) == ROWS_PER_YIELD:
+            yield pa.Table.from_pylist(done, schema=schema)
+            done = []
+    if done:
+        yield pa.Table.from_pylist(done, schema=schema)
+
+
+def _fetch_ahead(
+    rows: list[Row], max_bytes: int
+) -> Iterator[tuple[Row, Future[tuple[bytes, float]] | None]]:
+    """Rows in order, each with the fetch that is under way for it (None: not to be fetched)."""
+    waiting: deque[tuple[Row, Future[tuple[bytes, float]] | None]] = deque()
+    bytes_ahead = 0
+    with ThreadPoolExecutor(FETCH_THREADS) as pool:
+        for row in rows:
+            _refuse_by_size(row, max_bytes)
+            size = row["size"] or 0
+            while waiting and (
+                len(waiting) >= 2 * FETCH_THREADS or bytes_ahead + size > FETCHED_BYTES_AHEAD
+            ):
+                bytes_ahead -= waiting[0][0]["size"] or 0
+                yield waiting.popleft()
+            fetch = None if row["error"] else pool.submit(_fetch, row["uri"], row["etag"])
+            waiting.append((row, fetch))
+            bytes_ahead += size
+        yield from waiting
+
+
+def _refuse_by_size(row: Row, max_bytes: int) -> None:
+    """What the listing's size tells already needs no fetch."""
+    if row["error"]:
+        return
+    if row["size"] == 0:
+        row |= {"error": ErrorCode.EMPTY.value, "error_message": "the object has no bytes"}
+    elif row["size"] > max_bytes:
+        message = f"{row['size']:,} bytes; the limit is {max_bytes:,} (--max-megapixels)"
+        row |= {"error": ErrorCode.TOO_LARGE.value, "error_message": message}
+
+
+def _fetch(uri: str, etag: str) -> tuple[bytes, float]:
+    started = time.monotonic()
+    data, found = read_object(uri)
+    if found != etag:
+        raise StorageError(
+            ErrorCode.CHANGED,
+            "the object was replaced while the run was on; the next run scores it",
+        )
+    return data, time.monotonic() - started
+
+
+def _read(
+    row: Row, fetch: Future[tuple[bytes, float]] | None, image_size: int, max_megapixels: float
+) -> Row:
+    if fetch is None:
+        return row
+    try:
+        data, fetch_s = fetch.result()
+        row["fetch_s"] = fetch_s
+        started = time.monotonic()
+        image = to_square(decode(data, max_megapixels=max_megapixels), image_size)
+        row |= {"width": image.width, "height": image.height, "pixels": image.pixels.tobytes()}
+        row["decode_s"] = time.monotonic() - started
+    except StorageError as error:
+        row |= {"error": error.code.value, "error_message": str(error)}
+    except ImageError as error:
+        row |= {"error": error.code.value, "error_message": str(error)}
+        row |= {"width": error.width, "height": error.height}
+    return row

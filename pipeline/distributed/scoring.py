@@ -1,0 +1,272 @@
+"""The scoring graph: manifest → read → score → maps, then scores."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from pipeline.config import ScoreConfig
+from pipeline.ledger import read_final_ids
+from pipeline.manifest import Manifest, build_manifest
+from pipeline.models import load_adaclip
+from pipeline.report import RunReport
+from pipeline.storage import StorageError, absolute, arrow_filesystem, write_object
+from pipeline.writer import ResultWriter
+
+from .reader import read_images
+from .scorer import AnomalyScorer
+
+GPU_BATCH_SIZE = 16
+CPU_BATCH_SIZE = 4
+GPU_BATCHES_PER_BLOCK = 8  # 103 MB of pixels at 518 px, below Ray Data's 128 MiB blocks
+CPU_BATCHES_PER_BLOCK = 2  # a CPU takes seconds an image: small blocks keep progress visible
+# A reader waits for storage about as long as it decodes, so two share a CPU. Ray Data fuses stages
+# of equal resources: these must differ, or decoding would move into the scorers' processes.
+CPUS_PER_READER = 0.5
+CPUS_PER_SCORER = 1.0
+PROGRESS_INTERVAL_S = 10.0
+
+Say = Callable[[str], None]
+
+
+class CannotRunError(Exception):
+    """The run can't be carried out as configured; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How the scorers are laid out on the cluster."""
+
+    num_actors: int
+    gpus_per_actor: float
+    batch_size: int
+    threads_per_actor: int
+
+    @classmethod
+    def plan(cls, config: ScoreConfig, cluster: dict[str, float]) -> Resources:
+        """Fill in what the configuration leaves open.
+
+        Args:
+            cluster: ``ray.cluster_resources()``.
+
+        Raises:
+            CannotRunError: no CPU would be left for reading.
+        """
+        num_gpus, num_cpus = cluster.get("GPU", 0.0), int(cluster.get("CPU", 0.0))
+        gpus = config.gpus_per_actor
+        if gpus is None:
+            gpus = 1.0 if num_gpus else 0.0
+        num_actors = config.num_actors or (max(1, int(num_gpus / gpus)) if gpus else 1)
+        if not gpus and num_actors >= num_cpus:
+            raise CannotRunError(
+                f"{num_actors} CPU scorers and the readers need at least {num_actors + 1} CPUs, "
+                f"the Ray cluster has {num_cpus}; lower --num-actors or add CPUs"
+            )
+        batch_size = config.batch_size or (GPU_BATCH_SIZE if gpus else CPU_BATCH_SIZE)
+        return cls(num_actors, gpus, batch_size, max(1, num_cpus // num_actors))
+
+    @property
+    def rows_per_block(self) -> int:
+        """Whole batches, so that no forward pass runs half empty at the end of a block."""
+        batches = GPU_BATCHES_PER_BLOCK if self.gpus_per_actor else CPU_BATCHES_PER_BLOCK
+        return self.batch_size * batches
+
+
+def score_bucket(config: ScoreConfig, say: Say = print, scorer: type = AnomalyScorer) -> RunReport:
+    """Score what the inputs hold and the output doesn't. Needs ``ray.init`` before.
+
+    Everything that can be wrong with the configuration is found before a scorer starts. Whatever
+    happens later, finished rows are written and report.json tells what was done.
+
+    Args:
+        config: the job's settings.
+        say: receives the progress lines.
+        scorer: the actor class; benchmarks put a stand-in of known speed here.
+
+    Raises:
+        CannotRunError: bad input, output, model or resources; nothing was scored.
+    """
+    now = datetime.now(UTC)
+    run_id = f"{now:%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}"
+    report = RunReport(run_id=run_id, settings=asdict(config))
+    run_folder = f"{absolute(config.output)}/runs/{run_id}"
+    with _explained("the output can't be written"):
+        write_object(f"{run_folder}/config.json", json.dumps(asdict(config), indent=2).encode())
+    try:
+        resources = Resources.plan(config, ray.cluster_resources())
+        say(f"run {run_id}: loading the model")
+        with _timed(report, "model"):
+            report.model = _fingerprint(config)
+        with _timed(report, "list"):
+            manifest = _list(config, report, run_folder, say)
+        if manifest.pending:
+            say(f"{manifest.pending:,} images to score, {manifest.skipped:,} scored before")
+            with _timed(report, "run"):
+                _run(config, resources, manifest, report, say, scorer)
+        else:
+            say(f"nothing to score: all {manifest.listed:,} images are scored already")
+        report.status = "done"
+        if report.error_rate > config.max_error_rate:
+            report.status = "too_many_errors"
+            report.message = (
+                f"{report.error_rate:.1%} of the images ended in an error, more than "
+                f"--max-error-rate {config.max_error_rate:.1%}"
+            )
+    except BaseException as error:
+        report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        report.message = str(error)
+        raise
+    finally:
+        write_object(f"{run_folder}/report.json", report.to_json())
+    return report
+
+
+def scoring_graph(
+    manifest: Manifest,
+    resources: Resources,
+    *,
+    image_size: int,
+    max_megapixels: float,
+    scorer: type,
+    scorer_arguments: dict[str, Any],
+) -> ray.data.Dataset:
+    """The lazy dataset of scored rows (``schema.scored_schema``), in no fixed order."""
+    read: Any = read_images  # Ray Data's annotations know no generator over Arrow tables
+    filesystem, _ = arrow_filesystem(manifest.folder)
+    paths = [arrow_filesystem(uri)[1] for uri in manifest.files]
+    return (
+        ray.data.read_parquet(paths, filesystem=filesystem)
+        .repartition(target_num_rows_per_block=resources.rows_per_block)
+        .map_batches(
+            read,
+            fn_kwargs={"image_size": image_size, "max_megapixels": max_megapixels},
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=CPUS_PER_READER,
+        )
+        .map_batches(
+            scorer,
+            fn_constructor_kwargs=scorer_arguments,
+            batch_size=resources.batch_size,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=resources.num_actors),
+            num_cpus=CPUS_PER_SCORER,
+            num_gpus=resources.gpus_per_actor,
+        )
+    )
+
+
+def _fingerprint(config: ScoreConfig) -> str:
+    """Load the model once in a CPU task: this validates it, and its memory leaves with the task."""
+    load = ray.remote(num_cpus=1, max_retries=0)(_load_and_fingerprint)
+    try:
+        return ray.get(load.remote(config.model_arguments))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ValueError):
+            raise CannotRunError(str(error.cause)) from None
+        raise
+
+
+def _load_and_fingerprint(model_arguments: dict[str, Any]) -> str:
+    return load_adaclip(**model_arguments).fingerprint()
+
+
+def _list(config: ScoreConfig, report: RunReport, run_folder: str, say: Say) -> Manifest:
+    last = time.monotonic()
+
+    def on_progress(manifest: Manifest) -> None:
+        nonlocal last
+        if time.monotonic() - last > PROGRESS_INTERVAL_S:
+            last = time.monotonic()
+            say(f"listing: {manifest.listed:,} objects, {manifest.pending:,} to score")
+
+    output = absolute(config.output)
+    with _explained("the score table of the output can't be read"):
+        done = read_final_ids(output, report.model, max_megapixels=config.max_megapixels)
+    with _explained("an input can't be listed"):
+        manifest = build_manifest(config, report.model, done, f"{run_folder}/manifest", on_progress)
+    report.listed, report.excluded = manifest.listed, manifest.excluded
+    report.skipped, report.pending = manifest.skipped, manifest.pending
+    if not manifest.listed and not config.allow_empty:
+        left_out = f" (globs leave out {manifest.excluded:,})" if manifest.excluded else ""
+        raise CannotRunError(
+            f"there is no object below {', '.join(config.input)}{left_out}; check the prefix, or "
+            "give --allow-empty if that may happen"
+        )
+    return manifest
+
+
+def _run(
+    config: ScoreConfig,
+    resources: Resources,
+    manifest: Manifest,
+    report: RunReport,
+    say: Say,
+    scorer: type,
+) -> None:
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False  # the progress line tells what users ask for
+    writer = ResultWriter(
+        output=absolute(config.output),
+        scan_date=config.scan_date,
+        run_id=report.run_id,
+        model=report.model,
+        write_maps=config.maps,
+        interval_s=config.commit_interval_s,
+    )
+    graph = scoring_graph(
+        manifest,
+        resources,
+        image_size=config.image_size,
+        max_megapixels=config.max_megapixels,
+        scorer=scorer,
+        scorer_arguments={
+            "model_arguments": config.model_arguments,
+            "use_gpu": resources.gpus_per_actor > 0,
+            "num_threads": resources.threads_per_actor,
+        },
+    )
+    started = last = time.monotonic()
+    try:
+        for rows in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
+            writer.add(rows)
+            report.add(rows)
+            if time.monotonic() - last > PROGRESS_INTERVAL_S:
+                last = time.monotonic()
+                say(report.progress_line(last - started))
+    finally:
+        writer.commit()
+        report.map_bytes, report.score_bytes = writer.map_bytes, writer.score_bytes
+        report.seconds["write"] = writer.seconds
+    if report.num_done != manifest.pending:
+        raise RuntimeError(f"{manifest.pending} images went in, {report.num_done} rows came out")
+
+
+@contextmanager
+def _timed(report: RunReport, stage: str) -> Iterator[None]:
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        report.seconds[stage] = time.monotonic() - started
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turns what a user can mend into one sentence."""
+    try:
+        yield
+    except (StorageError, ValueError, pa.ArrowException) as error:
+        raise CannotRunError(f"{what}: {error}") from error

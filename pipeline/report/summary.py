@@ -1,0 +1,192 @@
+"""Counts, rates and errors of one run: the progress line, the closing table, report.json."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.schema import TIMINGS
+
+PACKAGES = ("adaclip-pipeline", "torch", "open_clip_torch", "ray", "pyarrow", "pandas", "pillow")
+EXAMPLES_PER_ERROR = 3
+
+
+@dataclass
+class RunReport:
+    """Filled while the run goes on; ``listed = scored + skipped + errors`` when it is complete."""
+
+    run_id: str
+    settings: dict[str, Any]
+    model: str = ""
+    status: str = "running"
+    """running, done, too_many_errors, failed or interrupted."""
+    message: str = ""
+    """Why the status is not done."""
+    listed: int = 0
+    excluded: int = 0
+    skipped: int = 0
+    pending: int = 0
+    """Rows this run had to do: listed − skipped."""
+    scored: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    """Some objects of each error code, with their messages."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock seconds: list, model, run, write; and busy seconds summed over all workers:
+    fetch, decode, score."""
+    map_bytes: int = 0
+    score_bytes: int = 0
+    scorer_memory: int = 0
+    """Peak resident bytes of the largest scorer process."""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def num_errors(self) -> int:
+        """Images that ended in an error."""
+        return self.errors.total()
+
+    @property
+    def num_done(self) -> int:
+        """Images that ended in a row."""
+        return self.scored + self.num_errors
+
+    @property
+    def error_rate(self) -> float:
+        """Share of this run's images that ended in an error."""
+        return self.num_errors / self.num_done if self.num_done else 0.0
+
+    def add(self, rows: pa.Table) -> None:
+        """Count scored rows (``schema.scored_schema``)."""
+        failed = rows.filter(pc.is_valid(rows["error"]))
+        self.scored += len(rows) - len(failed)
+        for row in failed.select(["error", "error_message", "uri"]).to_pylist():
+            self.errors[row["error"]] += 1
+            kept = self.examples.setdefault(row["error"], [])
+            if len(kept) < EXAMPLES_PER_ERROR:
+                kept.append({"uri": row["uri"], "message": row["error_message"]})
+        for name in TIMINGS:
+            stage = name.removesuffix("_s")
+            spent = pc.sum(rows[name]).as_py() or 0.0
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+        self.scorer_memory = max(self.scorer_memory, pc.max(rows["scorer_memory"]).as_py() or 0)
+
+    def progress_line(self, elapsed_s: float) -> str:
+        """Images done / total, images/s, errors, time left."""
+        rate = self.num_done / elapsed_s if elapsed_s > 0 else 0.0
+        left = duration((self.pending - self.num_done) / rate) if rate else "?"
+        return (
+            f"{self.num_done:,} / {self.pending:,} images · {rate:.3g} images/s · "
+            f"{self.num_errors:,} errors · {left} left"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """What report.json holds."""
+        run_s = self.seconds.get("run", 0.0)
+        busy = {s: self.seconds.get(s, 0.0) for s in ("fetch", "decode", "score", "write")}
+        return {
+            "run_id": self.run_id,
+            "status": self.status,
+            "message": self.message,
+            "model": self.model,
+            "counts": {
+                "listed": self.listed,
+                "scored": self.scored,
+                "skipped": self.skipped,
+                "errors": self.num_errors,
+                "not_reached": self.pending - self.num_done,
+                "excluded": self.excluded,
+            },
+            "errors": dict(self.errors),
+            "error_examples": self.examples,
+            "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
+            "images_per_s": {
+                "list": _rate(self.listed, self.seconds.get("list", 0.0)),
+                "run": _rate(self.num_done, run_s),
+                **{stage: _rate(self.num_done, spent) for stage, spent in busy.items()},
+            },
+            "bytes": {
+                "maps": self.map_bytes,
+                "scores": self.score_bytes,
+                "per_map": round(self.map_bytes / self.scored, 1) if self.scored else None,
+            },
+            "peak_memory_bytes": {"driver": peak_memory_bytes(), "scorer": self.scorer_memory},
+            "settings": self.settings,
+            "versions": versions(),
+            "platform": platform.platform(),
+        }
+
+    def to_json(self) -> bytes:
+        """report.json as bytes."""
+        text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
+        return text.encode(errors="backslashreplace")  # a file name need not be Unicode
+
+    def table(self) -> str:
+        """The closing summary for a terminal."""
+        data = self.as_dict()
+        counts, rates, memory = data["counts"], data["images_per_s"], data["peak_memory_bytes"]
+        lines = [f"run {self.run_id}: {self.status}", f"model {self.model}", ""]
+        lines += [f"  {name:<12}{counts[name]:>14,}" for name in counts]
+        if self.errors:
+            lines += ["", "  errors"]
+            for code, count in self.errors.most_common():
+                example = self.examples[code][0]
+                lines.append(f"    {code:<18}{count:>8,}   {clean(example['message'])}")
+        lines += ["", f"  {'stage':<10}{'seconds':>10}{'images/s':>12}"]
+        for stage in ("list", "fetch", "decode", "score", "write", "run"):
+            rate = "" if rates[stage] is None else f"{rates[stage]:,.3g}"
+            lines.append(f"  {stage:<10}{self.seconds.get(stage, 0.0):>10,.1f}{rate:>12}")
+        lines += [
+            "  (fetch, decode and score: busy seconds summed over all workers)",
+            "",
+            f"  peak memory: driver {memory['driver'] / 1e6:,.0f} MB, "
+            f"scorer {memory['scorer'] / 1e6:,.0f} MB",
+        ]
+        if data["bytes"]["per_map"]:
+            lines.append(f"  bytes per map: {data['bytes']['per_map']:,.0f}")
+        return "\n".join(lines)
+
+
+def peak_memory_bytes() -> int:
+    """Peak resident memory of this process."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage: bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter to a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a working directory that was never installed
+            found[package] = "not installed"
+    return found
+
+
+def clean(text: str, limit: int = 120) -> str:
+    """Untrusted text for a terminal: control characters escaped, length bounded."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _rate(count: int, seconds: float) -> float | None:
+    return round(count / seconds, 4) if seconds > 0 else None

@@ -1,0 +1,55 @@
+"""Fixtures shared by all tests: thread counts, an isolated environment, the golden model, S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import boto3
+import pytest
+import torch
+
+from infra.local import s3_server
+from tests import golden
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
+    """No test sees the user's credentials, caches or network."""
+    patch = pytest.MonkeyPatch()
+    home = tmp_path_factory.mktemp("home")
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "RAY_ADDRESS"):
+        patch.delenv(name, raising=False)
+    patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    patch.setenv("AWS_CONFIG_FILE", str(home / "aws_config"))
+    patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws_credentials"))
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    patch.setenv("HF_HUB_OFFLINE", "1")
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    yield patch
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def s3(environment: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """An S3 server over HTTP; this process and those it starts are pointed at it."""
+    with s3_server() as variables:
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        yield variables
+
+
+@pytest.fixture
+def bucket(s3: dict[str, str]) -> str:
+    """The name of a new, empty bucket."""
+    name = f"test-{uuid4().hex[:12]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def golden_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The golden weights as files: ``load_adaclip``'s backbone, backbone_weights, checkpoint."""
+    return golden.write_weights(tmp_path_factory.mktemp("golden"))

@@ -1,0 +1,226 @@
+"""The scoring graph on a real local Ray, against folders and a real S3 server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import ScoreConfig
+from pipeline.distributed.scoring import CannotRunError, Resources, score_bucket
+from tests import golden
+from tests.bucket import BROKEN, jpeg, put
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+@pytest.fixture
+def config(golden_files: dict[str, str], tmp_path: Path) -> ScoreConfig:
+    """Score a folder with the golden model."""
+    return ScoreConfig(
+        input=(str(tmp_path / "images"),),
+        output=str(tmp_path / "scores"),
+        image_size=golden.IMAGE_SIZE,
+        max_error_rate=1.0,
+        **golden_files,  # type: ignore[arg-type]
+    )
+
+
+def write(folder: Path, objects: dict[str, bytes]) -> None:
+    for key, body in objects.items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+
+
+def table(config: ScoreConfig) -> pd.DataFrame:
+    return pd.read_parquet(f"{config.output}/scores")
+
+
+def by_key(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(key=frame.uri.str.rsplit("/", n=1).str[1]).set_index("key").sort_index()
+
+
+def test_scores_and_maps_are_the_models(config: ScoreConfig, golden_files: dict[str, str]) -> None:
+    folder = Path(config.input[0])
+    for i, (name, category) in enumerate(golden.CASES):
+        write(folder / category, {name: golden.image_bytes(i)})
+    report = score_bucket(config)
+    assert (report.status, report.scored, report.num_errors) == ("done", 4, 0)
+    rows = by_key(table(config))
+    model = golden.load(golden_files)
+    for i, (name, category) in enumerate(golden.CASES):
+        pixels, _ = golden.batch([i])
+        expected = model.predict(pixels, [category])
+        row = rows.loc[name]
+        assert row.category == category
+        assert row.score == pytest.approx(expected.score.item(), abs=1e-5)
+        shard = pq.read_table(f"{config.output}/{row.map_file}").slice(int(row.map_row), 1)
+        assert shard["image_id"][0].as_py() == row.image_id
+        grid = np.array(shard["logit_grid"][0].as_py(), dtype=np.float32).reshape(12, 12)
+        np.testing.assert_allclose(grid, expected.logit_grid[0].numpy(), atol=0.02, rtol=1e-3)
+
+
+def test_every_object_of_a_bucket_becomes_a_row(config: ScoreConfig, bucket: str) -> None:
+    keys = [
+        "a b.jpg",
+        "50%.jpg",
+        "x#y.jpg",
+        "p+q.jpg",
+        "größe-測定.jpg",
+        "c::d.jpg",
+    ]
+    broken = {key: body for key, (body, _) in BROKEN.items()}
+    put(bucket, {f"in/odd/{key}": jpeg(i) for i, key in enumerate(keys)})
+    put(bucket, {f"in/{key}": body for key, body in broken.items()})
+    config = replace(config, input=(f"s3://{bucket}/in",), output=f"s3://{bucket}/out")
+    report = score_bucket(config)
+    assert report.as_dict()["counts"] == {
+        "listed": 9,
+        "scored": 6,
+        "skipped": 0,
+        "errors": 3,
+        "not_reached": 0,
+        "excluded": 0,
+    }
+    rows = table(config).set_index("uri")
+    for key in keys:
+        assert rows.loc[f"s3://{bucket}/in/odd/{key}"].score >= 0
+    for key, (_, code) in BROKEN.items():
+        row = rows.loc[f"s3://{bucket}/in/{key}"]
+        assert row.error == code
+        assert pd.isna(row.score)
+        assert row.error_message
+    stored = boto3.client("s3").get_object(
+        Bucket=bucket, Key=f"out/runs/{report.run_id}/report.json"
+    )
+    assert json.loads(stored["Body"].read())["errors"] == {c: 1 for _, c in BROKEN.values()}
+
+
+def test_a_second_run_adds_nothing_and_a_third_only_what_is_new(config: ScoreConfig) -> None:
+    folder = Path(config.input[0])
+    write(folder, {f"bolt/{i}\n.jpg": jpeg(i) for i in range(5)} | {"bolt/bad.jpg": b"bad"})
+    first = score_bucket(config)
+    assert (first.scored, first.num_errors) == (5, 1)
+    said: list[str] = []
+    second = score_bucket(config, say=said.append)
+    assert (second.listed, second.skipped, second.num_done) == (6, 6, 0)
+    assert any("nothing to score" in line for line in said)
+    write(folder, {"bolt/7.jpg": jpeg(7), "bolt/0\n.jpg": jpeg(70)})
+    third = score_bucket(config)
+    assert (third.skipped, third.scored) == (5, 2)
+    rows = table(config)
+    assert len(rows) == 8
+    assert rows.image_id.is_unique
+
+
+def test_an_error_that_may_pass_is_tried_again(config: ScoreConfig, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    write(images, {"a.jpg": jpeg(0)})
+    listing = tmp_path / "list.csv"
+    listing.write_text(f"uri\n{images}/a.jpg\n{images}/late.jpg\n")
+    config = replace(config, input=(str(listing),), category="bolt")
+    assert score_bucket(config).errors == {"not_found": 1}
+    write(images, {"late.jpg": jpeg(1)})
+    report = score_bucket(config)
+    assert (report.skipped, report.scored, report.num_errors) == (1, 1, 0)
+    assert table(config).error.isna().sum() == 2
+
+
+def test_another_model_scores_everything_again(config: ScoreConfig) -> None:
+    write(Path(config.input[0]), {"a/0.jpg": jpeg(0), "a/1.jpg": jpeg(1)})
+    score_bucket(config)
+    score_bucket(replace(config, precision="bf16"))
+    rows = table(config)
+    assert rows.model.nunique() == 2
+    assert len(rows) == 4
+
+
+def test_results_do_not_depend_on_batches_and_actors(config: ScoreConfig, tmp_path: Path) -> None:
+    write(Path(config.input[0]), {f"c{i % 3}/{i}.jpg": jpeg(i) for i in range(11)})
+    one = replace(config, batch_size=1, output=str(tmp_path / "one"))
+    many = replace(config, batch_size=7, num_actors=2, output=str(tmp_path / "many"))
+    score_bucket(one)
+    score_bucket(many)
+    a, b = table(one).sort_values("image_id"), table(many).sort_values("image_id")
+    assert list(a.image_id) == list(b.image_id)
+    np.testing.assert_allclose(a.score, b.score, atol=1e-5)
+    np.testing.assert_allclose(a.map_max, b.map_max, atol=1e-3)
+
+
+def test_too_many_errors_is_a_failure_with_all_rows_written(config: ScoreConfig) -> None:
+    write(Path(config.input[0]), {"a/0.jpg": jpeg(0), "a/1.jpg": b""})
+    report = score_bucket(replace(config, max_error_rate=0.4))
+    assert report.status == "too_many_errors"
+    assert len(table(config)) == 2
+
+
+def test_maps_can_be_left_out(config: ScoreConfig) -> None:
+    write(Path(config.input[0]), {"a/0.jpg": jpeg(0)})
+    score_bucket(replace(config, maps=False))
+    assert not (Path(config.output) / "maps").exists()
+    assert table(config).map_file.isna().all()
+
+
+def test_a_too_large_image_is_scored_once_the_limit_allows_it(
+    config: ScoreConfig,
+) -> None:
+    write(Path(config.input[0]), {"a/0.jpg": jpeg(0, (400, 300))})
+    small = replace(config, max_megapixels=0.1)
+    assert score_bucket(small).errors == {"too_large": 1}
+    assert score_bucket(small).skipped == 1
+    assert score_bucket(config).scored == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"checkpoint": "/nowhere/model.pth"}, "no such file"),
+        ({"backbone": "ViT-Z-99"}, "unknown backbone"),
+        ({"image_size": 170}, "multiple of the backbone's patch size"),
+        ({"output": "/proc/nothing/here"}, "output can't be written"),
+        ({"num_actors": 3}, "lower --num-actors"),
+        ({"input": ("/nowhere/at/all",)}, "input can't be listed"),
+        ({"include": ("*.nothing",)}, "no object below"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence_before_any_scoring(
+    config: ScoreConfig, change: dict[str, Any], words: str
+) -> None:
+    write(Path(config.input[0]), {"a/0.jpg": jpeg(0)})
+    with pytest.raises(CannotRunError, match=words):
+        score_bucket(replace(config, **change))
+    assert not (Path(config.output) / "scores").exists()
+
+
+def test_an_empty_prefix_may_be_allowed(config: ScoreConfig) -> None:
+    Path(config.input[0]).mkdir()
+    assert score_bucket(replace(config, allow_empty=True)).status == "done"
+
+
+def test_reading_is_not_fused_into_the_scorers(config: ScoreConfig) -> None:
+    """Decoding inside the actors would leave the GPUs waiting for one CPU."""
+    from pipeline.distributed.scorer import AnomalyScorer
+    from pipeline.distributed.scoring import scoring_graph
+    from pipeline.ledger import IdSet
+    from pipeline.manifest import build_manifest
+
+    write(Path(config.input[0]), {"a/0.jpg": jpeg(0), "a/1.jpg": jpeg(1)})
+    manifest = build_manifest(config, "model", IdSet(), f"{config.output}/manifest")
+    arguments = {"model_arguments": config.model_arguments, "use_gpu": False, "num_threads": 1}
+    graph = scoring_graph(
+        manifest,
+        Resources(1, 0, 1, 1),
+        image_size=168,
+        max_megapixels=1,
+        scorer=AnomalyScorer,
+        scorer_arguments=arguments,
+    ).materialize()
+    assert "read_images)->" not in graph.stats()
