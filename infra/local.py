@@ -6,6 +6,7 @@ started, when the ``with`` block ends. The demo, the integration tests and the b
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import signal
@@ -36,6 +37,8 @@ class RayCluster:
 
     address: str
     """Address of the job server, for ``ray job submit --address``."""
+    gcs_address: str
+    """Address for ``ray.init`` and the jobs' ``--address``."""
     environment: Mapping[str, str]
     """What a client's environment needs to reach it: address and authentication token."""
 
@@ -59,7 +62,7 @@ def ray_cluster(*, num_cpus: int, environment: Mapping[str, str]) -> Iterator[Ra
         num_cpus: CPUs that Ray schedules on, whatever the machine has.
         environment: extra variables of the cluster's processes, such as an S3 endpoint.
     """
-    dashboard = _free_port()
+    port, dashboard = _free_port(), _free_port()
     address = f"http://127.0.0.1:{dashboard}"
     client = {
         "RAY_AUTH_MODE": "token",
@@ -71,14 +74,15 @@ def ray_cluster(*, num_cpus: int, environment: Mapping[str, str]) -> Iterator[Ra
     # Ray's socket paths must stay below 108 characters, so no deep temporary folder.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-        command += ["--node-ip-address=127.0.0.1", f"--port={_free_port()}"]
+        command += ["--node-ip-address=127.0.0.1", f"--port={port}"]
         command += [f"--num-cpus={num_cpus}", f"--temp-dir={folder}"]
         command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
         command += [f"--ray-client-server-port={_free_port()}"]
         command += [f"--dashboard-agent-listen-port={_free_port()}"]
         with _running(command, {**environment, **client}, "Ray cluster") as process:
             _wait_for(f"{address}/api/version", process, "Ray cluster", client["RAY_AUTH_TOKEN"])
-            yield RayCluster(address, {**client, "RAY_ADDRESS": address})
+            environment = {**client, "RAY_ADDRESS": address}
+            yield RayCluster(address, f"127.0.0.1:{port}", environment)
 
 
 @contextmanager
@@ -92,6 +96,7 @@ def _running(
             stdout=log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         try:
             yield process
@@ -104,6 +109,12 @@ def _running(
             raise
         finally:
             _stop(process)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end this child, politely, when its parent is killed and can't clean up."""
+    pr_set_pdeathsig = 1  # linux/prctl.h
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

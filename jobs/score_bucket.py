@@ -14,6 +14,7 @@ import tyro
 
 from pipeline.config import NONE, ScoreConfig
 from pipeline.distributed.scoring import CannotRunError, score_bucket
+from pipeline.storage import StorageError
 
 DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
@@ -21,9 +22,9 @@ DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print; returns the exit code."""
     try:
-        config = tyro.cli(ScoreConfig, prog="score_bucket.py", args=arguments)
+        config = parse(arguments)
     except ValueError as error:
-        return _fail(error)
+        return _fail(error, CANNOT_RUN)
     if NONE in (config.backbone_weights, config.checkpoint):
         print("warning: random weights; the scores mean nothing", file=sys.stderr)
     try:
@@ -32,20 +33,28 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         report = score_bucket(config, say=lambda line: print(line, flush=True))
     except CannotRunError as error:
-        return _fail(error)
+        return _fail(error, CANNOT_RUN)
+    except StorageError as error:
+        return _fail(error, FAILED)
     except KeyboardInterrupt:
         print("interrupted; finished rows are written, the same command goes on from here")
         return INTERRUPTED
     print(report.table())
     if report.status != "done":
-        print(f"error: {report.message}", file=sys.stderr)
-        return FAILED
+        return _fail(report.message, FAILED)
     return DONE
 
 
-def _fail(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return CANNOT_RUN
+def parse(arguments: list[str] | None = None) -> ScoreConfig:
+    """The settings of a command line (default: this process's); exits with 2 if it is wrong."""
+    # Repeated flags append: the second --input must not silently replace the first.
+    options = (tyro.conf.UseAppendAction,)
+    return tyro.cli(ScoreConfig, prog="score_bucket.py", args=arguments, config=options)
+
+
+def _fail(message: object, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

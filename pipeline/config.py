@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Literal
 
+DEFAULT_CATEGORY_COLUMN = "category"
 NONE = "none"  # what the command line calls "random weights"
 
 
@@ -26,16 +27,17 @@ class ScoreConfig:
 
     input: tuple[str, ...]
     """Folders (s3://bucket/prefix, gs://..., a local path), single objects, or lists of URIs: a
-    .parquet or .csv file with a column "uri". S3 credentials, profile and endpoint come from the
-    usual AWS variables and files."""
+    .parquet or .csv file with a column "uri". Repeat for more. S3 credentials, profile and
+    endpoint come from the usual AWS variables and files."""
     output: str
     """Folder that receives scores/, maps/ and runs/. Read the scores with
     pandas.read_parquet("<output>/scores")."""
 
-    include: tuple[str, ...] = ("*",)
-    """Globs on the key below the prefix, any case; * crosses folders. Example: "*.jpg" "*.png"."""
+    include: tuple[str, ...] = ()
+    """Glob on the key below the prefix, any case; * crosses folders. Repeat for more, as in
+    --include "*.jpg" --include "*.png". Default: every object."""
     exclude: tuple[str, ...] = ()
-    """Globs of keys to leave out."""
+    """Glob of keys to leave out. Repeat for more."""
 
     category: str | None = None
     """Class name of all images, such as "metal nut". The model is told this name. Without any
@@ -44,7 +46,7 @@ class ScoreConfig:
     """Regular expression with a group (?P<category>...), searched in each URI."""
     category_level: int = 0
     """Which folder below the prefix names the class: 0 the first, -1 the image's own."""
-    category_column: str = "category"
+    category_column: str = DEFAULT_CATEGORY_COLUMN
     """Column of an input list that names the class; used where the list has it."""
 
     backbone: str = "ViT-L-14-336"
@@ -101,6 +103,9 @@ class ScoreConfig:
         _check_at_least("--batch-size", self.batch_size, 1)
         _check_at_least("--num-actors", self.num_actors, 1)
         _check_at_least("--gpus-per-actor", self.gpus_per_actor, 0)
+        gpus = self.gpus_per_actor or 0
+        if gpus > 1 and gpus % 1:
+            raise ValueError("--gpus-per-actor above 1 must be whole; Ray shares single GPUs only")
         if not 0 <= self.max_error_rate <= 1:
             raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")
         for flag, value in (

@@ -16,7 +16,7 @@ import pyarrow.csv as csv
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from .config import ScoreConfig
+from .config import DEFAULT_CATEGORY_COLUMN, ScoreConfig
 from .ledger import ID_TYPE, IdSet
 from .schema import MANIFEST_SCHEMA, ErrorCode, image_id
 from .storage import (
@@ -135,7 +135,7 @@ def _selected(config: ScoreConfig, manifest: Manifest) -> Iterator[Listed]:
             if item.info.uri.startswith(written):
                 continue  # the output may lie below the input
             key = item.key.lower()
-            wanted = any(fnmatchcase(key, glob) for glob in include)
+            wanted = not include or any(fnmatchcase(key, glob) for glob in include)
             if wanted and not any(fnmatchcase(key, glob) for glob in exclude):
                 yield item
             else:
@@ -166,6 +166,8 @@ def _from_list(source: str, category_column: str) -> Iterator[Listed]:
             categories: list[Any] = [None] * len(uris)
             if category_column in names:
                 categories = batch.column(category_column).to_pylist()
+            elif category_column != DEFAULT_CATEGORY_COLUMN:  # asked for by name
+                raise ValueError(f"{source} has no column {category_column!r}")
             for found, category in zip(pool.map(_look_up, uris), categories, strict=True):
                 info, problem = found
                 key = info.uri.split("://", 1)[1].partition("/")[2]

@@ -12,7 +12,7 @@ import torch
 from infra.local import s3_server
 from tests import golden
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # more would spin at every barrier of these tiny models
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image
 
 from pipeline.images import ImageError, decode, to_square
 from pipeline.ledger import max_object_bytes
@@ -37,8 +36,6 @@ def read_images(rows: pa.Table, *, image_size: int, max_megapixels: float) -> It
     Yields:
         Tables of ``schema.pixel_schema(image_size)``.
     """
-    # max_megapixels stands in for Pillow's own limit, which some line-scan cameras exceed.
-    Image.MAX_IMAGE_PIXELS = None
     schema = pixel_schema(image_size)
     done: list[Row] = []
     for row, fetched in _fetch_ahead(rows.to_pylist(), max_object_bytes(max_megapixels)):

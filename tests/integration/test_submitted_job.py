@@ -1,0 +1,134 @@
+"""The job as users run it: submitted to a Ray cluster, on a bucket of a real S3 server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from infra.local import RayCluster, ray_cluster
+from tests import golden
+from tests.bucket import BROKEN, jpeg, put
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def cluster(s3: dict[str, str]) -> Iterator[RayCluster]:
+    """A Ray cluster of three CPUs with a job server and token authentication."""
+    with ray_cluster(num_cpus=3, environment=s3) as running:
+        yield running
+
+
+def job(files: dict[str, str], bucket: str, *more: str) -> list[str]:
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in files.items()]
+    flags += [f"--image-size={golden.IMAGE_SIZE}", "--input", f"s3://{bucket}/in"]
+    return ["jobs/score_bucket.py", "--output", f"s3://{bucket}/out", *flags, *more]
+
+
+def submit(cluster: RayCluster, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """``ray job submit`` from the repository's root, as the README says."""
+    ray = ["ray", "job", "submit", "--log-color=false", "--working-dir", ".", "--"]
+    environment = {**os.environ, **cluster.environment}
+    return subprocess.run(
+        [*ray, "python", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def rows(bucket: str) -> pd.DataFrame:
+    return pd.read_parquet(f"s3://{bucket}/out/scores")
+
+
+def reports(bucket: str) -> list[dict[str, object]]:
+    client = boto3.client("s3")
+    listed = client.list_objects_v2(Bucket=bucket, Prefix="out/runs/")["Contents"]
+    keys = sorted(o["Key"] for o in listed if o["Key"].endswith("report.json"))
+    return [json.loads(client.get_object(Bucket=bucket, Key=k)["Body"].read()) for k in keys]
+
+
+def test_a_submitted_job_scores_a_bucket_once(
+    cluster: RayCluster, bucket: str, golden_files: dict[str, str]
+) -> None:
+    put(bucket, {f"in/bolt/{i}.jpg": jpeg(i) for i in range(6)})
+    put(bucket, {f"in/{key}": body for key, (body, _) in BROKEN.items()})
+    arguments = job(golden_files, bucket, "--max-error-rate=0.5")
+
+    first = submit(cluster, arguments)
+    assert first.returncode == 0, first.stdout + first.stderr
+    scored = rows(bucket)
+    assert len(scored) == 9
+    assert set(scored.error.dropna()) == {code for _, code in BROKEN.values()}
+
+    second = submit(cluster, arguments)
+    assert second.returncode == 0
+    assert "nothing to score: all 9 images are scored already" in second.stdout
+    pd.testing.assert_frame_equal(rows(bucket), scored)
+
+    put(bucket, {"in/bolt/new.jpg": jpeg(50)})
+    assert submit(cluster, arguments).returncode == 0
+    assert len(rows(bucket)) == 10
+    assert rows(bucket).image_id.is_unique
+    counts = [report["counts"] for report in reports(bucket)]
+    assert [(c["listed"], c["scored"], c["skipped"], c["errors"]) for c in counts] == [  # type: ignore[index]
+        (9, 6, 0, 3),
+        (9, 0, 9, 0),
+        (10, 1, 9, 0),
+    ]
+
+
+def test_exit_codes_of_a_submitted_job_tell_the_truth(
+    cluster: RayCluster, bucket: str, golden_files: dict[str, str]
+) -> None:
+    put(bucket, {"in/a/0.jpg": jpeg(0), "in/a/1.jpg": b"broken"})
+    failed = submit(cluster, job(golden_files, bucket))
+    assert failed.returncode == 1
+    assert "50.0% of the images ended in an error" in failed.stdout
+    assert len(rows(bucket)) == 2
+    wrong = submit(cluster, job({**golden_files, "checkpoint": "s3://nowhere/x.pth"}, bucket))
+    assert wrong.returncode == 1  # ray job submit knows 0 and 1 only
+    assert "error: weights 's3://nowhere/x.pth' can't be fetched" in wrong.stdout
+    assert "Traceback" not in wrong.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_is_finished_by_the_next(
+    cluster: RayCluster, bucket: str, golden_files: dict[str, str], number: signal.Signals
+) -> None:
+    """The driver is killed after its first commit."""
+    num_images = 40
+    put(bucket, {f"in/bolt/{i}.jpg": jpeg(i) for i in range(num_images)})
+    slow = ["--batch-size=1", "--commit-interval-s=0.01", "--address", cluster.gcs_address]
+    environment = {**os.environ, **cluster.environment}
+    command = [sys.executable, *job(golden_files, bucket, *slow)]
+    client = boto3.client("s3")
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as driver:
+        while not client.list_objects_v2(Bucket=bucket, Prefix="out/scores/").get("Contents"):
+            assert driver.poll() is None
+            time.sleep(0.01)
+        driver.send_signal(number)
+        driver.wait(timeout=60)
+    assert driver.returncode == (130 if number == signal.SIGINT else -number)
+    assert 0 < len(rows(bucket)) < num_images
+    finished = subprocess.run(command, cwd=ROOT, env=environment, timeout=300)
+    assert finished.returncode == 0
+    table = rows(bucket)
+    assert len(table) == num_images
+    assert table.uri.is_unique
+    for name, shard in table.groupby("map_file"):
+        ids = pq.read_table(f"s3://{bucket}/out/{name}", columns=["image_id"])["image_id"]
+        assert list(shard.sort_values("map_row").image_id) == ids.to_pylist()

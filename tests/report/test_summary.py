@@ -1,0 +1,202 @@
+"""Counts, rates and errors of one run, as a line, a table and JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.report.summary import (
+    EXAMPLES_PER_ERROR,
+    RunReport,
+    clean,
+    duration,
+    peak_memory_bytes,
+    versions,
+)
+from pipeline.schema import scored_schema
+
+
+def rows(*, scored: int = 0, errors: dict[str, int] | None = None, **timings: float) -> pa.Table:
+    """Scored rows: some with a score, some with an error of each code."""
+    made: list[dict[str, Any]] = [{"uri": f"s3://b/{i}", "score": 0.5} for i in range(scored)]
+    for code, count in (errors or {}).items():
+        made += [
+            {"uri": f"s3://b/{code}/{i}", "error": code, "error_message": f"{code} number {i}"}
+            for i in range(count)
+        ]
+    return pa.Table.from_pylist([row | timings for row in made], schema=scored_schema())
+
+
+def report(**changes: Any) -> RunReport:
+    """A report of a run that listed 20 objects, 8 of them scored before."""
+    counts = {"listed": 20, "skipped": 8, "pending": 12, "excluded": 3}
+    settings = {"input": ["s3://b"], "category": None}
+    return RunReport(**{"run_id": "run-1", "settings": settings, "model": "m", **counts, **changes})
+
+
+def finished() -> RunReport:
+    """The report of ``report()`` at its end: nine scored, three errors of two codes."""
+    made = report(seconds={"list": 2.0, "run": 6.0, "write": 0.5})
+    made.add(rows(scored=4, errors={"truncated": 2}, fetch_s=0.25, decode_s=0.5, score_s=1.0))
+    made.add(rows(scored=5, errors={"empty": 1}, fetch_s=0.25))
+    made.map_bytes, made.status = 27_000, "done"
+    return made
+
+
+def test_counts_add_up() -> None:
+    made = finished()
+    assert (made.scored, made.num_errors, made.num_done) == (9, 3, 12)
+    assert made.errors == {"truncated": 2, "empty": 1}
+    assert made.error_rate == 3 / 12
+    counts = made.as_dict()["counts"]
+    assert counts["listed"] == counts["scored"] + counts["skipped"] + counts["errors"] == 20
+    assert (counts["not_reached"], counts["excluded"]) == (0, 3)
+
+
+def test_an_interrupted_run_tells_what_it_did_not_reach() -> None:
+    made = report()
+    made.add(rows(scored=3, errors={"empty": 1}))
+    counts = made.as_dict()["counts"]
+    assert counts["not_reached"] == 8
+    assert counts["listed"] == sum(
+        counts[name] for name in ("scored", "skipped", "errors", "not_reached")
+    )
+
+
+def test_a_run_with_nothing_to_do_has_a_rate_of_no_errors() -> None:
+    made = report(listed=8, pending=0)
+    made.add(rows())
+    assert made.error_rate == 0.0
+    assert json.loads(made.to_json())["bytes"]["per_map"] is None
+    assert made.table()
+
+
+def test_seconds_of_the_stages_are_summed_over_rows() -> None:
+    data = finished().as_dict()
+    assert data["seconds"] == {
+        "list": 2.0,
+        "run": 6.0,
+        "write": 0.5,
+        "fetch": 3.0,
+        "decode": 3.0,
+        "score": 6.0,
+    }
+    assert data["images_per_s"] == {
+        "list": 10.0,
+        "run": 2.0,
+        "fetch": 4.0,
+        "decode": 4.0,
+        "score": 2.0,
+        "write": 24.0,
+    }
+    assert data["bytes"]["per_map"] == 3000.0
+
+
+def test_the_largest_scorer_counts() -> None:
+    made = report()
+    made.add(rows(scored=2, scorer_memory=500))
+    made.add(rows(scored=2, scorer_memory=300))
+    assert made.as_dict()["peak_memory_bytes"]["scorer"] == 500
+    assert made.as_dict()["peak_memory_bytes"]["driver"] == pytest.approx(peak_memory_bytes(), 0.1)
+
+
+def test_examples_of_an_error_are_few() -> None:
+    made = report()
+    for _ in range(4):
+        made.add(rows(errors={"truncated": 50, "empty": 1}))
+    examples = made.as_dict()["error_examples"]
+    assert {code: len(kept) for code, kept in examples.items()} == {
+        "truncated": EXAMPLES_PER_ERROR,
+        "empty": EXAMPLES_PER_ERROR,
+    }
+    assert examples["truncated"][0] == {
+        "uri": "s3://b/truncated/0",
+        "message": "truncated number 0",
+    }
+    assert made.errors["truncated"] == 200
+
+
+def test_report_json_is_json() -> None:
+    made = finished()
+    made.message = 'quotes " and\nlines, ünï ✓'
+    data = json.loads(made.to_json())
+    assert data == made.as_dict() | {"peak_memory_bytes": data["peak_memory_bytes"]}
+    assert data["message"] == made.message
+    assert "✓".encode() in made.to_json(), "readable without a decoder"
+
+
+def test_report_json_holds_arguments_that_are_no_unicode() -> None:
+    made = report(settings={"input": [b"bad\xff".decode(errors="surrogateescape")]})
+    assert json.loads(made.to_json())["settings"]["input"] == ["bad\udcff"]
+
+
+def test_report_names_versions() -> None:
+    found = versions()
+    assert found["pyarrow"] == pa.__version__
+    assert {"python", "torch", "ray", "adaclip-pipeline"} <= set(found)
+
+
+def test_progress_line_tells_done_total_rate_errors_and_time_left() -> None:
+    made = report(pending=2_012)
+    made.add(rows(scored=1_000, errors={"empty": 6}))
+    assert made.progress_line(503.0) == "1,006 / 2,012 images · 2 images/s · 6 errors · 8 min left"
+
+
+@pytest.mark.parametrize("elapsed", [0.0, 30.0])
+def test_progress_line_of_a_run_that_has_done_nothing_does_not_guess(elapsed: float) -> None:
+    line = report().progress_line(elapsed)
+    assert line == "0 / 12 images · 0 images/s · 0 errors · ? left"
+
+
+def test_the_table_tells_counts_errors_and_rates() -> None:
+    made = finished()
+    made.add(rows(errors={"not_an_image": 1}))
+    made.examples["not_an_image"][0]["message"] = "line\nbreak \x1b[31mred"
+    shown = made.table()
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    for expected in (
+        "run run-1: done",
+        "listed 20",
+        "scored 9",
+        "skipped 8",
+        "truncated 2 truncated number 0",
+        r"not_an_image 1 line\nbreak \x1b[31mred",
+        "list 2.0 10",
+        "bytes per map: 3,000",
+    ):
+        assert expected in lines, shown
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain text", "plain text"),
+        ("ünï ✓ 'quoted' \\", "ünï ✓ 'quoted' \\"),
+        ("two\nlines\r\tand tab", r"two\nlines\r\tand tab"),
+        ("\x1b[31mred\x07\x00", r"\x1b[31mred\x07\x00"),
+        ("\x9b31m and \x85", r"\x9b31m and \x85"),
+        ("right\u202eleft\u2028", r"right\u202eleft\u2028"),
+        ("half \ud800", r"half \ud800"),
+        ("", ""),
+    ],
+)
+def test_clean_escapes_what_a_terminal_would_obey(text: str, expected: str) -> None:
+    assert clean(text) == expected
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, "\x00" * 10_000])
+def test_clean_bounds_the_length(text: str) -> None:
+    assert len(clean(text)) == 120
+    assert clean(text).endswith("…")
+    assert len(clean(text, limit=10)) == 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (9e5, "250.0 h")],
+)
+def test_duration_is_short(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected

@@ -1,0 +1,104 @@
+"""The scoring job's settings: what can't work is refused by the name of its flag."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pipeline.config import ScoreConfig
+
+
+def config(**changes: Any) -> ScoreConfig:
+    return ScoreConfig(**{"input": ("s3://bucket/images",), "output": "s3://bucket/out", **changes})
+
+
+def test_defaults_are_valid_and_date_today() -> None:
+    before = datetime.now(UTC).date()
+    made = config()
+    assert made.scan_date in {before.isoformat(), datetime.now(UTC).date().isoformat()}
+    assert made.category is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input", ()),
+        ("input", ("",)),
+        ("input", ("s3://bucket", "")),
+        ("output", ""),
+        ("category", ""),
+        ("category", "  "),
+        ("category_regex", "(?P<category>"),
+        ("category_regex", "(?P<class>.*)"),
+        ("category_regex", "(.*)"),
+        ("image_size", 0),
+        ("gpus_per_actor", 1.5),
+        ("batch_size", 0),
+        ("batch_size", -1),
+        ("num_actors", 0),
+        ("gpus_per_actor", -0.5),
+        ("gpus_per_actor", float("nan")),
+        ("gpus_per_actor", float("inf")),
+        ("max_error_rate", -0.01),
+        ("max_error_rate", 1.01),
+        ("max_error_rate", float("nan")),
+        ("max_megapixels", 0.0),
+        ("max_megapixels", float("nan")),
+        ("max_megapixels", float("inf")),
+        ("commit_interval_s", 0.0),
+        ("commit_interval_s", -1.0),
+        ("commit_interval_s", float("inf")),
+        ("scan_date", ""),
+        ("scan_date", "yesterday"),
+        ("scan_date", "2025-02-30"),
+        ("scan_date", "20250131"),  # ISO too, but pandas would read the partition as a number
+        ("scan_date", "2025-W05-5"),
+        ("scan_date", "2025-01-31/../.."),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_by_its_flag(field: str, value: Any) -> None:
+    flag = "--" + field.replace("_", "-")
+    with pytest.raises(ValueError, match=rf"{re.escape(flag)}\b"):
+        config(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("category", "metal nut"),
+        ("category_regex", r"/(?P<category>[^/]+)/[^/]+$"),
+        ("gpus_per_actor", 0),
+        ("gpus_per_actor", 0.5),
+        ("max_error_rate", 0.0),
+        ("max_error_rate", 1.0),
+        ("max_megapixels", 0.5),
+        ("scan_date", "2024-02-29"),
+    ],
+)
+def test_settings_at_the_edge_are_valid(field: str, value: Any) -> None:
+    assert getattr(config(**{field: value}), field) == value
+
+
+def test_none_means_random_weights_in_the_model_arguments() -> None:
+    assert config(backbone_weights="none", checkpoint="none").model_arguments == {
+        "backbone": "ViT-L-14-336",
+        "backbone_weights": None,
+        "checkpoint": None,
+        "image_size": 518,
+        "precision": "fp32",
+    }
+    given = config(backbone="tiny.json", backbone_weights="s3://b/w.pt", checkpoint="visa_clinicdb")
+    assert given.model_arguments["backbone"] == "tiny.json"
+    assert given.model_arguments["backbone_weights"] == "s3://b/w.pt"
+    assert given.model_arguments["checkpoint"] == "visa_clinicdb"
+
+
+def test_settings_cannot_be_changed_and_hold_no_credentials() -> None:
+    with pytest.raises(AttributeError):
+        config().output = "elsewhere"  # type: ignore[misc]
+    names = {field.name for field in fields(ScoreConfig)}
+    assert not [n for n in names if "key" in n or "secret" in n or "token" in n or "password" in n]

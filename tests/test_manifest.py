@@ -1,0 +1,384 @@
+"""Inputs → rows of the manifest: category rules, globs, lists, and what is done already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import manifest as manifest_module
+from pipeline.config import ScoreConfig
+from pipeline.ledger import ID_TYPE, IdSet, ids_from_hex
+from pipeline.manifest import Manifest, build_manifest
+from pipeline.schema import MANIFEST_SCHEMA, image_id
+from pipeline.storage import StorageError, arrow_filesystem, stat
+from tests.bucket import put
+
+MODEL = "model-1"
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """An input folder: two classes, one of them with a folder below, and a file at the top."""
+    folder = tmp_path / "images"
+    for key in ("bottle/1.png", "bottle/good/2.png", "metal-nut/3.JPG", "top.png"):
+        write(folder / key)
+    return folder
+
+
+@pytest.fixture
+def config(images: Path, tmp_path: Path) -> ScoreConfig:
+    return ScoreConfig(input=(str(images),), output=str(tmp_path / "out"))
+
+
+def write(path: Path, data: bytes = b"x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def build(config: ScoreConfig, done: IdSet | None = None) -> tuple[Manifest, Rows]:
+    """The manifest and its rows, with what must hold for every manifest."""
+    folder = f"{config.output}/runs/{len(list(Path(config.output).glob('runs/*')))}/manifest"
+    manifest = build_manifest(config, MODEL, IdSet() if done is None else done, folder)
+    rows: Rows = []
+    for uri in manifest.files:
+        filesystem, path = arrow_filesystem(uri)
+        table = pq.read_table(path, filesystem=filesystem)
+        assert table.schema.equals(MANIFEST_SCHEMA)
+        rows += table.to_pylist()
+    assert len(rows) == len({row["image_id"] for row in rows}) == manifest.pending
+    assert manifest.listed == manifest.skipped + manifest.pending
+    return manifest, rows
+
+
+def names(rows: Rows) -> list[str]:
+    return sorted(row["uri"].rsplit("/", 1)[1] for row in rows)
+
+
+def categories(config: ScoreConfig) -> dict[str, str | None]:
+    """Class name by file name."""
+    return {row["uri"].rsplit("/", 1)[1]: row["category"] for row in build(config)[1]}
+
+
+def test_a_row_tells_what_the_listing_told(config: ScoreConfig, images: Path) -> None:
+    _, rows = build(replace(config, include=("*3.jpg",)))
+    info = stat(f"file://{images}/metal-nut/3.JPG")
+    assert rows == [
+        {
+            "image_id": image_id(info.uri, info.etag, MODEL, "metal-nut").hex(),
+            "uri": info.uri,
+            "etag": info.etag,
+            "size": 1,
+            "last_modified": info.last_modified,
+            "category": "metal-nut",
+            "error": None,
+            "error_message": None,
+        }
+    ]
+
+
+def test_the_first_folder_names_the_class(config: ScoreConfig) -> None:
+    assert categories(config) == {
+        "1.png": "bottle",
+        "2.png": "bottle",
+        "3.JPG": "metal-nut",
+        "top.png": "object",
+    }
+
+
+@pytest.mark.parametrize(("level", "expected"), [(-1, "good"), (1, "good"), (0, "bottle")])
+def test_a_folder_at_another_level_names_the_class(
+    level: int, expected: str, config: ScoreConfig
+) -> None:
+    found = categories(replace(config, category_level=level))
+    assert found["2.png"] == expected
+    assert found["top.png"] == "object"
+
+
+def test_a_level_that_a_key_does_not_have_is_an_object(config: ScoreConfig) -> None:
+    assert categories(replace(config, category_level=1))["1.png"] == "object"
+    assert categories(replace(config, category_level=-2))["1.png"] == "object"
+
+
+def test_folders_without_a_name_name_no_class(bucket: str, config: ScoreConfig) -> None:
+    put(bucket, {"a//1.png": b"x", "//2.png": b"x"})
+    config = replace(config, input=(f"s3://{bucket}",), category_level=-1)
+    assert categories(config) == {"1.png": "a", "2.png": "object"}
+
+
+def test_a_constant_names_all_classes(config: ScoreConfig) -> None:
+    assert set(categories(replace(config, category="metal nut")).values()) == {"metal nut"}
+
+
+def test_an_expression_names_the_class_or_the_row_says_that_it_does_not(
+    config: ScoreConfig,
+) -> None:
+    config = replace(config, category_regex=r"/images/(?P<category>[^/]+)/")
+    _, rows = build(config)
+    found = {row["uri"].rsplit("/", 1)[1]: (row["category"], row["error"]) for row in rows}
+    assert found == {
+        "1.png": ("bottle", None),
+        "2.png": ("bottle", None),
+        "3.JPG": ("metal-nut", None),
+        "top.png": (None, "no_category"),
+    }
+    (failed,) = (row for row in rows if row["error"])
+    assert failed["error_message"]
+
+
+def test_an_expression_whose_group_is_empty_or_unused_gives_no_category(
+    config: ScoreConfig,
+) -> None:
+    for expression in (r"(?P<category>)", r"images|(?P<category>never)"):
+        _, rows = build(replace(config, category_regex=expression))
+        assert {row["error"] for row in rows} == {"no_category"}
+
+
+def test_globs_choose_keys_below_the_input_in_any_case(config: ScoreConfig) -> None:
+    manifest, rows = build(replace(config, include=("*.JPG", "bottle/*"), exclude=("*/GOOD/*",)))
+    assert names(rows) == ["1.png", "3.JPG"]
+    assert (manifest.listed, manifest.excluded) == (2, 2)
+
+
+def test_the_output_below_an_input_is_left_out(images: Path) -> None:
+    output = images / "out"
+    config = ScoreConfig(input=(str(images),), output=str(output))
+    for key in ("scores/scan_date=2025-01-01/a.parquet", "maps/a.parquet", "runs/1/config.json"):
+        write(output / key)
+    manifest, rows = build(config)
+    assert names(rows) == ["1.png", "2.png", "3.JPG", "top.png"]
+    assert manifest.excluded == 0
+
+
+def test_an_input_below_the_output_is_read(config: ScoreConfig, images: Path) -> None:
+    _, rows = build(replace(config, output=str(images.parent)))
+    assert len(rows) == 4
+
+
+def test_the_output_next_to_an_input_of_a_similar_name_is_no_part_of_it(tmp_path: Path) -> None:
+    write(tmp_path / "out-images" / "a.png")
+    config = ScoreConfig(input=(str(tmp_path / "out-images"),), output=str(tmp_path / "out"))
+    assert names(build(config)[1]) == ["a.png"]
+
+
+def test_objects_of_overlapping_inputs_count_once_under_the_first_inputs_class(
+    config: ScoreConfig, images: Path
+) -> None:
+    inputs = (str(images), str(images / "bottle"), str(images / "bottle" / "1.png"), str(images))
+    manifest, rows = build(replace(config, input=inputs))
+    assert manifest.listed == len(rows) == 4
+    assert {row["category"] for row in rows} == {"bottle", "metal-nut", "object"}
+
+
+def test_several_inputs_are_read_together(
+    config: ScoreConfig, images: Path, tmp_path: Path, bucket: str
+) -> None:
+    put(bucket, {"line/cable/a b+c%20#?.png": b"12345"})
+    single = write(tmp_path / "single.png")
+    inputs = (str(images / "bottle"), f"s3://{bucket}/line/", str(single))
+    manifest, rows = build(replace(config, input=inputs))
+    assert names(rows) == ["1.png", "2.png", "a b+c%20#?.png", "single.png"]
+    assert {row["category"] for row in rows} == {"object", "good", "cable"}
+    assert manifest.pending_bytes == 8
+
+
+def test_the_root_of_a_bucket_can_be_an_input_and_the_output_too(bucket: str) -> None:
+    put(bucket, {"cable/1.png": b"x", "2.png": b"x", "scores/old.parquet": b"x"})
+    config = ScoreConfig(input=(f"s3://{bucket}",), output=f"s3://{bucket}/")
+    manifest = build_manifest(config, MODEL, IdSet(), f"s3://{bucket}/runs/1/manifest")
+    assert manifest.listed == 2
+    assert build_manifest(config, MODEL, IdSet(), f"s3://{bucket}/runs/2/manifest").listed == 2
+
+
+def test_an_input_that_is_missing_is_an_error_and_an_empty_prefix_is_not(
+    config: ScoreConfig, bucket: str
+) -> None:
+    with pytest.raises(StorageError):
+        build(replace(config, input=("/nowhere/at/all",)))
+    manifest, rows = build(replace(config, input=(f"s3://{bucket}/nothing",)))
+    assert (manifest.listed, manifest.files, rows) == (0, [], [])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".CSV", ".parquet"])
+def test_a_list_names_objects_and_their_classes(
+    suffix: str, config: ScoreConfig, images: Path, tmp_path: Path, bucket: str
+) -> None:
+    put(bucket, {"odd, #+%20 key.png": b"x"})
+    uris = [
+        str(images / "bottle" / "1.png"),
+        f"file://{images}/top.png",
+        f"s3://{bucket}/odd, #+%20 key.png",
+        f"s3://{bucket}/missing.png",
+        f"file://{images}/top.png",
+    ]
+    listing = {"uri": uris, "category": ["bottle", "007", "cable", "cable", "007"], "extra": 1}
+    source = write_list(tmp_path / f"list{suffix}", pd.DataFrame(listing))
+    manifest, rows = build(replace(config, input=(source,)))
+    assert manifest.listed == 4
+    assert {row["uri"]: row["category"] for row in rows} == {
+        f"file://{images}/bottle/1.png": "bottle",
+        f"file://{images}/top.png": "007",
+        f"s3://{bucket}/odd, #+%20 key.png": "cable",
+        f"s3://{bucket}/missing.png": "cable",
+    }
+    (missing,) = (row for row in rows if row["error"])
+    assert missing["error"] == "not_found"
+    assert missing["uri"] in missing["error_message"]
+    assert (missing["etag"], missing["size"], missing["last_modified"]) == (None, None, None)
+
+
+def write_list(path: Path, frame: pd.DataFrame) -> str:
+    if path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, index=False)
+    return str(path)
+
+
+def test_a_list_in_a_bucket_is_read(config: ScoreConfig, images: Path, bucket: str) -> None:
+    put(bucket, {"lists/a.csv": f"uri\n{images}/top.png\n".encode()})
+    assert names(build(replace(config, input=(f"s3://{bucket}/lists/a.csv",)))[1]) == ["top.png"]
+
+
+def test_a_list_may_have_another_column_for_the_class(
+    config: ScoreConfig, images: Path, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"uri": [str(images / "top.png")], "product": ["cable"], "category": "no"})
+    source = write_list(tmp_path / "list.csv", frame)
+    assert categories(replace(config, input=(source,), category_column="product")) == {
+        "top.png": "cable"
+    }
+
+
+def test_a_list_may_ask_for_one_image_under_two_classes(
+    config: ScoreConfig, images: Path, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"uri": str(images / "top.png"), "category": ["cable", "bottle", "cable"]})
+    manifest, rows = build(replace(config, input=(write_list(tmp_path / "list.csv", frame),)))
+    assert sorted(row["category"] for row in rows) == ["bottle", "cable"]
+    assert manifest.listed == 2
+
+
+def test_an_object_in_a_list_and_in_a_folder_counts_once(
+    config: ScoreConfig, images: Path, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"uri": [str(images / "bottle" / "1.png")], "category": ["bottle"]})
+    inputs = (write_list(tmp_path / "list.csv", frame), str(images))
+    manifest, _ = build(replace(config, input=inputs))
+    assert (manifest.listed, manifest.skipped) == (4, 0)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_list_holds_any_key(suffix: str, config: ScoreConfig, tmp_path: Path) -> None:
+    uris = [
+        str(write(tmp_path / "odd" / name)) for name in ('new\nline",.png', "1 %#+?.png", "ü✓.png")
+    ]
+    source = write_list(tmp_path / f"list{suffix}", pd.DataFrame({"uri": uris}))
+    _, rows = build(replace(config, input=(source,)))
+    assert {row["uri"] for row in rows} == {f"file://{uri}" for uri in uris}
+    assert not any(row["error"] for row in rows)
+
+
+def test_a_large_list_with_line_breaks_in_its_values_is_read_whole(
+    config: ScoreConfig, images: Path, tmp_path: Path
+) -> None:
+    uris = [f"{images}/missing/{i}.png" for i in range(150)]
+    frame = pd.DataFrame({"uri": uris, "notes": "line\n" * 2000})  # more than a block of 1 MiB
+    source = write_list(tmp_path / "list.csv", frame)
+    assert build(replace(config, input=(source,)))[0].listed == 150
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_list_without_uris_is_refused_by_name(
+    suffix: str, config: ScoreConfig, tmp_path: Path
+) -> None:
+    source = write_list(tmp_path / f"list{suffix}", pd.DataFrame({"path": ["a"], "category": "b"}))
+    with pytest.raises(ValueError, match=r"list\..* no column 'uri'.*path, category"):
+        build(replace(config, input=(source,)))
+    frame = pd.DataFrame({"uri": [f"file://{source}", None], "category": ["a", "b"]})
+    source = write_list(tmp_path / f"list{suffix}", frame)
+    with pytest.raises(ValueError, match=r"list\..* rows without a uri"):
+        build(replace(config, input=(source,)))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_list_that_cannot_be_read_is_refused_by_name(
+    suffix: str, config: ScoreConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=rf"list{suffix}"):
+        build(replace(config, input=(str(tmp_path / f"list{suffix}"),)))
+    (tmp_path / f"list{suffix}").write_bytes(b"uri\nfine\na,b,c\n")
+    with pytest.raises(ValueError, match=rf"list{suffix}"):
+        build(replace(config, input=(str(tmp_path / f"list{suffix}"),)))
+
+
+def test_many_rows_make_several_files(config: ScoreConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest_module, "ROWS_PER_FILE", 2)
+    seen: list[int] = []
+    done = IdSet()
+    folder = f"{config.output}/runs/1/manifest"
+    manifest = build_manifest(config, MODEL, done, folder, lambda m: seen.append(m.listed))
+    assert len(manifest.files) == len(set(manifest.files)) == 2
+    assert seen == [2, 4]
+    assert len(done) == 4
+
+
+def test_a_second_build_finds_everything_done(config: ScoreConfig, images: Path) -> None:
+    first, rows = build(config)
+    assert (first.listed, first.skipped, first.pending) == (4, 0, 4)
+    second, _ = build(config, ledger(rows))
+    assert (second.listed, second.skipped, second.pending, second.files) == (4, 4, 0, [])
+    write(images / "new.png", b"123")
+    third, new_rows = build(config, ledger(rows))
+    assert (third.skipped, third.pending, third.pending_bytes) == (4, 1, 3)
+    assert names(new_rows) == ["new.png"]
+
+
+def ledger(rows: Rows) -> IdSet:
+    done = IdSet()
+    done.add_new(ids_from_hex(pa.array([row["image_id"] for row in rows])))
+    return done
+
+
+def test_the_same_bytes_uploaded_again_are_no_new_image(config: ScoreConfig, bucket: str) -> None:
+    put(bucket, {"cable/a.png": b"version 1"})
+    config = replace(config, input=(f"s3://{bucket}",))
+    _, rows = build(config)
+    put(bucket, {"cable/a.png": b"version 1"})
+    assert build(config, ledger(rows))[0].pending == 0
+    put(bucket, {"cable/a.png": b"version 2"})
+    assert build(config, ledger(rows))[0].pending == 1
+
+
+def test_image_id_is_the_same_today_and_tomorrow() -> None:
+    name = image_id("s3://bucket/bottle/ü.png", '"0123"', "model-1", "bottle")
+    assert name.hex() == "8acd467de9345fab288a78c9de38ae48"
+
+
+def test_image_id_depends_on_every_part_and_on_where_it_stands() -> None:
+    parts = ["s3://b/k", "etag", "model", "category"]
+    made = [image_id(*parts)]
+    made += [image_id(*parts[:i], parts[i] + "x", *parts[i + 1 :]) for i in range(4)]
+    made.append(image_id("s3://b/ke", "tag", "model", "category"))
+    made.append(image_id("s3://b/k", "etagm", "odel", "category"))
+    assert max(Counter(made).values()) == 1
+    assert all(len(value) == 16 for value in made)
+    assert IdSet().add_new(np.array(made, dtype=ID_TYPE)).all()
+
+
+def test_a_category_column_asked_for_by_name_must_be_in_the_list(
+    config: ScoreConfig, tmp_path: Path
+) -> None:
+    listing = tmp_path / "list.csv"
+    listing.write_text("uri\n/a.jpg\n")
+    with pytest.raises(ValueError, match="no column 'product'"):
+        build(replace(config, input=(str(listing),), category_column="product"))
