@@ -1,0 +1,75 @@
+"""Training losses (AdaCLIP, section 3.4): focal on the score, focal and dice on every layer's map."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .adaclip import AdaCLIP, Features
+
+FOCAL_GAMMA = 2.0  # released code
+LABEL_SMOOTHING = 1e-5  # released code: targets stay within [1e-5, 1 − 1e-5]
+LOG_EPSILON = 1e-5  # released code: log(p + 1e-5)
+DICE_SMOOTHING = 1.0  # released code
+
+
+def focal_loss(probabilities: Tensor, target: Tensor) -> Tensor:
+    """Focal loss with γ = 2, α = 1, mean over all positions.
+
+    Args:
+        probabilities: float [B, 2, ...], normal and abnormal, summing to 1 over dimension 1.
+        target: [B, ...], 1 where abnormal, else 0.
+    """
+    abnormal = target.to(probabilities.dtype)
+    one_hot = torch.stack([1 - abnormal, abnormal], dim=1)
+    one_hot = one_hot.clamp(LABEL_SMOOTHING, 1 - LABEL_SMOOTHING)
+    p = (one_hot * probabilities).sum(dim=1) + LOG_EPSILON
+    return (-((1 - p) ** FOCAL_GAMMA) * p.log()).mean()
+
+
+def dice_loss(probability: Tensor, target: Tensor) -> Tensor:
+    """1 − Dice coefficient of each image, mean over the batch.
+
+    At batch size 1 the released code computes it a row of pixels at a time, because of a squeeze
+    that also removes the batch; that accident is not repeated.
+
+    Args:
+        probability: float [B, H, W].
+        target: [B, H, W], 0 or 1.
+    """
+    probability, target = probability.flatten(1), target.to(probability.dtype).flatten(1)
+    overlap = (probability * target).sum(dim=1)
+    total = probability.sum(dim=1) + target.sum(dim=1)
+    return (1 - (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)).mean()
+
+
+def classification_loss(model: AdaCLIP, features: Features, label: Tensor) -> Tensor:
+    """Focal loss of the image score.
+
+    Args:
+        label: [B], 1 for an abnormal image, else 0.
+    """
+    score = model.score(features).score
+    return focal_loss(torch.stack([1 - score, score], dim=1), label)
+
+
+def map_losses(features: Features, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Focal and dice loss of the maps, each summed over the tapped layers.
+
+    Every layer's map is upsampled to the mask's size on its own, unlike at inference, where the
+    layers' mean is.
+
+    Args:
+        mask: [B, H, W] at the model's input size, 1 on the defect.
+    """
+    logits = features.layer_logits()  # [B, T, N, 2]
+    grid = round(logits.shape[2] ** 0.5)
+    focal = dice = logits.new_zeros(())
+    for layer in logits.unbind(dim=1):
+        small = layer.mT.unflatten(2, (grid, grid))
+        size = mask.shape[-2:]
+        large = F.interpolate(small, size, mode="bilinear", align_corners=True).softmax(dim=1)
+        focal = focal + focal_loss(large, mask)
+        dice = dice + dice_loss(large[:, 1], mask) + dice_loss(large[:, 0], 1 - mask)
+    return focal, dice

@@ -1,0 +1,73 @@
+"""Losses and gradients of the released code on the first golden case."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.models import AdaCLIP
+from pipeline.models.losses import classification_loss, dice_loss, focal_loss, map_losses
+from tests import golden
+
+VALUES = golden.values()
+GRADIENTS = [key for key in VALUES.files if key.startswith("train/grad_norm/")]
+
+
+@pytest.fixture(scope="module")
+def trained(golden_files: dict[str, str]) -> tuple[AdaCLIP, dict[str, float]]:
+    """The model after one backward pass, fusion off, and its losses."""
+    model = golden.load(golden_files, use_fusion=False)
+    images, categories = golden.batch([0])
+    png = (golden.FOLDER / "inputs" / "grass_stain_mask.png").read_bytes()
+    size = (golden.IMAGE_SIZE, golden.IMAGE_SIZE)
+    resized = Image.open(io.BytesIO(png)).convert("L").resize(size, Image.Resampling.BILINEAR)
+    mask = torch.from_numpy(np.asarray(resized) / 255 > 0.5)[None]
+    features = model(images, categories)
+    focal, dice = map_losses(features, mask.float())
+    classification = classification_loss(model, features, torch.ones(1))
+    (classification + focal + dice).backward()
+    losses = {
+        "classification_loss": classification,
+        "focal_map_loss": focal,
+        "dice_map_loss": dice,
+        "segmentation_loss": focal + dice,
+    }
+    return model, {name: value.item() for name, value in losses.items()}
+
+
+@pytest.mark.parametrize("name", ["classification_loss", "focal_map_loss", "dice_map_loss"])
+def test_losses_are_the_released_codes(
+    trained: tuple[AdaCLIP, dict[str, float]], name: str
+) -> None:
+    assert trained[1][name] == pytest.approx(float(VALUES[f"train/{name}"]), abs=1e-4)
+
+
+@pytest.mark.parametrize("key", GRADIENTS)
+def test_gradient_norms_are_the_released_codes(
+    trained: tuple[AdaCLIP, dict[str, float]], key: str
+) -> None:
+    parameter = trained[0].get_parameter(key.removeprefix("train/grad_norm/"))
+    assert parameter.grad is not None
+    assert parameter.grad.norm().item() == pytest.approx(float(VALUES[key]), rel=1e-3)
+
+
+def test_a_batch_has_the_mean_of_its_images_losses() -> None:
+    torch.manual_seed(0)
+    probability, target = torch.rand(3, 8, 8), (torch.rand(3, 8, 8) > 0.7).float()
+    both = torch.stack([1 - probability, probability], dim=1)
+    for loss, first in ((dice_loss, probability), (focal_loss, both)):
+        singles = [loss(first[i : i + 1], target[i : i + 1]) for i in range(3)]
+        torch.testing.assert_close(loss(first, target), torch.stack(singles).mean())
+
+
+def test_a_perfect_map_has_no_loss() -> None:
+    mask = torch.zeros(1, 6, 6)
+    mask[0, 2:4, 2:4] = 1
+    assert dice_loss(mask, mask).item() == pytest.approx(0)
+    assert focal_loss(torch.stack([1 - mask, mask], dim=1), mask).item() == pytest.approx(
+        0, abs=1e-9
+    )

@@ -1,0 +1,52 @@
+"""Outputs of the scoring job for tests, without running a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.schema import scored_schema
+from pipeline.writer import ResultWriter
+
+GRID = 6
+
+
+def grid(i: int) -> NDArray[np.float16]:
+    """The logit grid of image i."""
+    return np.random.default_rng(i).normal(0, 3, (GRID, GRID)).astype(np.float16)
+
+
+def scored(folder: str, i: int, score: float | None) -> dict[str, object]:
+    """A row as the scorers make it, for the image ``<folder>/<i>.jpg``; no score is an error."""
+    failed = score is None
+    return {
+        "image_id": f"{i:032x}",
+        "uri": f"{folder}/{i}.jpg",
+        "etag": "1",
+        "category": "bolt" if i % 2 else "nut",
+        "score": score,
+        "error": "truncated" if failed else None,
+        "error_message": "cut short" if failed else None,
+        "width": None if failed else 96,
+        "height": None if failed else 64,
+        **dict.fromkeys(("box_x0", "box_y0"), None if failed else 10),
+        **dict.fromkeys(("box_x1", "box_y1"), None if failed else 40),
+        "logit_grid": None if failed else grid(i).ravel(),
+        "grid_height": None if failed else GRID,
+        "grid_width": None if failed else GRID,
+    }
+
+
+def write(output: str, rows: list[dict[str, object]], scan_date: str, model: str = "m") -> None:
+    """Write rows through the job's own writer."""
+    writer = ResultWriter(
+        output=output,
+        scan_date=scan_date,
+        run_id=f"run-{scan_date}-{model}",
+        model=model,
+        write_maps=True,
+        interval_s=1e9,
+    )
+    writer.add(pa.Table.from_pylist(rows, schema=scored_schema()))
+    writer.commit()

@@ -1,0 +1,52 @@
+"""The README's Python runs as it stands, against an output on a real S3 server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pipeline.models
+from pipeline.models import AdaCLIP
+from tests import golden
+from tests.bucket import jpeg, put
+from tests.outputs import scored, write
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def namespace(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden_files: dict[str, str]
+) -> dict[str, Any]:
+    """An output at s3://<bucket>/scores, a photograph, and small weights for the big ones."""
+    put(bucket, {f"in/{i}.jpg": jpeg(i) for i in range(4)})
+    rows = [
+        {**scored(f"s3://{bucket}/in", i, 0.5 + i / 10), "category": "metal nut"} for i in range(4)
+    ]
+    write(f"s3://{bucket}/scores", [*rows, scored(f"s3://{bucket}/in", 9, None)], "2026-11-23")
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").write_bytes(jpeg(0))
+
+    def load_small(checkpoint: str) -> AdaCLIP:
+        assert checkpoint == "all"
+        return golden.load(golden_files, image_size=518)
+
+    monkeypatch.setattr(pipeline.models, "load_adaclip", load_small)
+    return {}
+
+
+def test_every_python_snippet_runs(namespace: dict[str, Any], bucket: str) -> None:
+    assert len(SNIPPETS) == 3
+    for snippet in SNIPPETS:
+        exec(snippet.replace("s3://bucket/", f"s3://{bucket}/"), namespace)
+    assert len(namespace["scores"]) == len(namespace["today"]) == 5
+    assert namespace["worst"].score.dropna().is_monotonic_decreasing
+    assert dict(namespace["failed"]) == {"truncated": 1}
+    assert len(namespace["frame"]) == 4
+    assert namespace["anomaly_map"].shape == (64, 96)
+    assert Path("worst.png").stat().st_size > 0
+    assert 0 <= namespace["out"].score.item() <= 1

@@ -1,0 +1,108 @@
+"""Opening an output: rows, maps and overlays are those that the job wrote."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.anomaly_map import render
+from pipeline.results import Results, open_results
+from tests.bucket import jpeg
+from tests.outputs import grid, scored, write
+
+NUM_IMAGES = 300  # more than a row group of a map shard
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Two nights: 300 images and a broken one, then one image more."""
+    folder = tmp_path_factory.mktemp("results")
+    for i in range(3):
+        (folder / f"{i}.jpg").write_bytes(jpeg(i))
+    rows = [scored(f"file://{folder}", i, i / NUM_IMAGES) for i in range(NUM_IMAGES)]
+    write(f"{folder}/out", [scored(f"file://{folder}", 999, None), *rows], "2026-01-01")
+    write(f"{folder}/out", [scored(f"file://{folder}", 500, 0.5)], "2026-01-02")
+    return open_results(str(folder / "out"))
+
+
+def test_scores_come_most_anomalous_first_and_errors_last(results: Results) -> None:
+    frame = results.scores()
+    assert len(frame) == NUM_IMAGES + 2
+    assert frame.score.dropna().is_monotonic_decreasing
+    assert frame.error.iloc[-1] == "truncated"
+    assert "object" not in {str(dtype) for dtype in frame.dtypes}
+
+
+def test_filters_select_rows_and_columns(results: Results) -> None:
+    assert list(results.scores(scan_date="2026-01-02").score) == [0.5]
+    assert set(results.scores(category="nut").category) == {"nut"}
+    frame = results.scores(min_score=0.9, columns=["uri", "score"])
+    assert list(frame.columns) == ["uri", "score"]
+    assert (frame.score >= np.float32(0.9)).all()
+    assert len(results.scores(scan_date="1999-01-01")) == 0
+
+
+def test_a_partition_that_is_not_asked_for_is_not_read(results: Results, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write(str(folder), [scored(f"file://{tmp_path}", 0, 0.5)], "2026-01-02")
+    damaged = folder / "scores" / "scan_date=2026-01-01" / "x.parquet"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"not Parquet")
+    assert len(open_results(str(folder)).scores(scan_date="2026-01-02")) == 1
+
+
+def test_the_latest_row_of_an_object_is_its_only_one_for_a_model(tmp_path: Path) -> None:
+    write(str(tmp_path), [scored(f"file://{tmp_path}", 0, None)], "2026-01-01")
+    write(str(tmp_path), [scored(f"file://{tmp_path}", 0, 0.7)], "2026-01-02")
+    write(str(tmp_path), [scored(f"file://{tmp_path}", 0, 0.9)], "2026-01-03", model="other")
+    results = open_results(str(tmp_path))
+    assert list(results.scores().score) == [np.float32(0.9), np.float32(0.7)]
+    assert len(results.scores(latest=False)) == 3
+
+
+@pytest.mark.parametrize("i", [0, 1, 127, 128, 129, NUM_IMAGES - 1])
+def test_a_map_is_the_rows_own_at_any_size(results: Results, i: int) -> None:
+    row = results.scores().set_index("image_id").loc[f"{i:032x}"]
+    np.testing.assert_array_equal(results.map(row), render(grid(i), (64, 96)))
+    np.testing.assert_array_equal(results.map(row, size=30, sigma=2), render(grid(i), 30, 2))
+
+
+def test_a_row_without_a_map_says_why(results: Results) -> None:
+    with pytest.raises(ValueError, match=r"has no map \(error: truncated"):
+        results.map(results.scores().iloc[-1])
+
+
+def test_a_map_file_outside_the_output_is_refused(results: Results) -> None:
+    row = results.scores().iloc[0].copy()
+    row["map_file"] = "maps/../../secret.parquet"
+    with pytest.raises(ValueError, match="not a shard of this output"):
+        results.map(row)
+
+
+def test_an_overlay_is_the_image_with_its_box(results: Results) -> None:
+    row = results.scores().set_index("image_id").loc[f"{1:032x}"]
+    overlay = results.overlay(row, size=48)
+    assert (overlay.mode, overlay.size) == ("RGB", (48, 32))
+    assert overlay.getpixel((5, 5)) == (255, 255, 255)
+    assert overlay.getpixel((10, 10)) != (255, 255, 255)
+
+
+def test_an_output_without_scores_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        open_results(str(tmp_path / "nothing")).scores()
+
+
+def test_results_open_without_torch_and_ray() -> None:
+    code = "import sys, pipeline.results; assert not {'torch', 'ray'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_plain_pandas_reads_the_same_table(results: Results) -> None:
+    folder = results.uri.removeprefix("file://")
+    frame = pd.read_parquet(f"{folder}/scores", filters=[("scan_date", "=", "2026-01-02")])
+    assert list(frame.score) == [0.5]
