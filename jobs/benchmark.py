@@ -32,6 +32,7 @@ from pipeline.schema import scored_schema
 
 LINKS_PER_FILE = 1_000  # objects share files: hard links keep 100,000 photographs on a small disk
 PATCH_SIZE = 14
+BATCH_SIZE = 64  # two batches a block on CPUs: blocks of 128 rows, as the GPU defaults make
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,11 @@ def main() -> None:
         "benchmark": "pipeline without the model",
         "hardware": hardware(),
         "versions": versions(),
-        "settings": {"image_size": config.image_size, "num_cpus": config.num_cpus},
+        "settings": {
+            "image_size": config.image_size,
+            "num_cpus": config.num_cpus,
+            "batch_size": BATCH_SIZE,
+        },
         "results": results,
     }
     text = json.dumps(document, indent=2)
@@ -111,7 +116,7 @@ def measure(count: int, config: BenchmarkConfig) -> dict[str, Any]:
             backbone_weights=NONE,
             checkpoint=NONE,
             image_size=config.image_size,
-            batch_size=16,
+            batch_size=BATCH_SIZE,
         )
         ray.init(
             address="local",

@@ -69,7 +69,7 @@ class ScoreConfig:
     """GPUs for each copy; 0.5 puts two on one GPU, 0 runs on CPUs. Default: 1 if the cluster has
     GPUs, else 0. Give it, with --num-actors, where GPU nodes start on demand."""
     maps: bool = True
-    """Write anomaly maps (2.7 KB an image at 518 px)."""
+    """Write anomaly maps (2.5 KB an image at 518 px)."""
 
     max_megapixels: float = 100.0
     """Larger images become an error row instead of being decoded."""

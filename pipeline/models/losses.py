@@ -1,4 +1,4 @@
-"""Training losses (AdaCLIP, section 3.4): focal on the score, focal and dice on every layer's map."""
+"""Training losses (AdaCLIP, section 3.4): focal on the score, focal and dice on the maps."""
 
 from __future__ import annotations
 
