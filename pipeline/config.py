@@ -59,10 +59,10 @@ class ScoreConfig:
     image_size: int = 518
     """Side in pixels to which images are resized; a multiple of the backbone's patch size."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 is several times faster on GPUs and moves scores by less than 0.01."""
+    """bf16 is several times faster on GPUs and moves scores by about 0.01 at most."""
 
     batch_size: int | None = None
-    """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes no result."""
+    """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes results by rounding only."""
     num_actors: int | None = None
     """Copies of the model. Default: one for every GPU of the cluster, or 1."""
     gpus_per_actor: float | None = None
@@ -78,7 +78,8 @@ class ScoreConfig:
     allow_empty: bool = False
     """Finding no object at all is no error."""
     commit_interval_s: float = 300.0
-    """Write finished rows at least this often, in seconds; a killed run loses no more than that."""
+    """Seconds between writes of finished rows. What a killed run had not written, the next scores
+    again."""
     scan_date: str = field(default_factory=_today)
     """Partition to write to, YYYY-MM-DD. Default: today (UTC)."""
     address: str | None = None
@@ -103,9 +104,8 @@ class ScoreConfig:
         _check_at_least("--batch-size", self.batch_size, 1)
         _check_at_least("--num-actors", self.num_actors, 1)
         _check_at_least("--gpus-per-actor", self.gpus_per_actor, 0)
-        gpus = self.gpus_per_actor or 0
-        if gpus > 1 and gpus % 1:
-            raise ValueError("--gpus-per-actor above 1 must be whole; Ray shares single GPUs only")
+        if (self.gpus_per_actor or 0) > 1:
+            raise ValueError("--gpus-per-actor is at most 1; a copy of the model uses one GPU")
         if not 0 <= self.max_error_rate <= 1:
             raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")
         for flag, value in (

@@ -30,7 +30,7 @@ from .storage import (
     write_object,
 )
 
-ROWS_PER_FILE = 50_000  # 5 MB of manifest
+ROWS_PER_FILE = 10_000  # 1 MB of manifest; Ray Data cuts a file into blocks in one task
 DEFAULT_CATEGORY = "object"  # for a key with no folder below the prefix
 LIST_SUFFIXES = (".parquet", ".csv")
 OUTPUT_FOLDERS = ("scores", "maps", "runs")  # what a job writes below its output
@@ -117,10 +117,10 @@ def category_of(item: Listed, config: ScoreConfig) -> str | None:
         return config.category
     if config.category_regex is not None:
         match = re.search(config.category_regex, item.info.uri)
-        return (match["category"] or None) if match else None
+        return ((match["category"] or "").strip() or None) if match else None
     if item.category is not None:
         return item.category.strip() or None
-    folders = [name for name in item.key.split("/")[:-1] if name]
+    folders = [name.strip() for name in item.key.split("/")[:-1] if name.strip()]
     level = config.category_level
     return folders[level] if -len(folders) <= level < len(folders) else DEFAULT_CATEGORY
 

@@ -24,7 +24,7 @@ from .schema import SCORE_SCHEMA
 from .storage import absolute, arrow_filesystem, read_object
 
 _COLUMNS = SCORE_SCHEMA.append(pa.field("scan_date", pa.string()))
-_LATEST_BY = ("uri", "model", "scored_at")
+_LATEST_BY = ("uri", "model", "category", "error", "scored_at")
 OPEN_SHARDS = 8  # footers kept while maps are read one by one
 
 # Blue over green and yellow to red: points of the "turbo" colour map (A. Mikhailov, Google, 2019).
@@ -53,8 +53,8 @@ class Results:
             scan_date: only this partition, YYYY-MM-DD; other partitions are not read.
             category: only this class.
             min_score: only rows with at least this score.
-            latest: of several rows for one object and model (a failed try, an older version),
-                only the newest.
+            latest: of several rows for one object, model and category (a failed try, an older
+                version), only the newest among the rows selected by date and category.
             columns: only these columns; the fewer, the less is read.
 
         Raises:
@@ -69,13 +69,13 @@ class Results:
             condition &= pc.field("scan_date") == scan_date
         if category is not None:
             condition &= pc.field("category").cast("string") == category
-        if min_score is not None:
-            condition &= pc.field("score") >= min_score
         wanted = columns or _COLUMNS.names
         needed = dict.fromkeys([*wanted, "score", *(_LATEST_BY if latest else ())])
         frame = table.to_table(columns=list(needed), filter=condition).to_pandas()
         if latest:
-            frame = frame.sort_values("scored_at").drop_duplicates(["uri", "model"], keep="last")
+            frame = _latest(frame)
+        if min_score is not None:  # not before: a newer row may have a lower score
+            frame = frame[frame.score >= min_score]
         frame = frame.sort_values("score", ascending=False, na_position="last", ignore_index=True)
         selected: pd.DataFrame = frame[wanted]
         return selected
@@ -109,10 +109,14 @@ class Results:
         The more abnormal, the stronger the colour. The image is read from its own URI.
 
         Raises:
-            ValueError: the row has no map.
+            ValueError: the row has no map, or the image was replaced since.
             StorageError: the image can't be read any more.
         """
-        image = decode(read_object(str(row["uri"]))[0])
+        data, etag = read_object(str(row["uri"]))
+        if etag != row["etag"]:
+            raise ValueError(f"{row['uri']} was replaced after it was scored")
+        # It was decoded before, whatever the limit was then.
+        image = decode(data, max_megapixels=1 + row["width"] * row["height"] / 1e6)
         image.thumbnail((size, size))
         anomaly_map = self.map(row, (image.height, image.width))
         colours = _colour(anomaly_map)
@@ -138,6 +142,14 @@ class Results:
 def open_results(uri: str) -> Results:
     """Open the output folder of a scoring job: a local path or any URI fsspec reaches."""
     return Results(uri)
+
+
+def _latest(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.sort_values("scored_at", kind="stable")
+    newest = frame.groupby(["uri", "model"], observed=True).scored_at.transform("max")
+    # A failed try ends with any newer row, also one under a category it did not have yet.
+    frame = frame[frame.error.isna() | (frame.scored_at == newest)]
+    return frame.drop_duplicates(["uri", "model", "category"], keep="last")
 
 
 def _locate(file: pq.ParquetFile, row: int) -> tuple[int, int]:

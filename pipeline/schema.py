@@ -45,7 +45,6 @@ FINAL_ERRORS = (
     ErrorCode.NOT_AN_IMAGE,
     ErrorCode.TRUNCATED,
     ErrorCode.UNSUPPORTED_MODE,
-    ErrorCode.NOT_FINITE,
 )
 
 _label = pa.dictionary(pa.int32(), pa.string())

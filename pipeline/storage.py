@@ -304,7 +304,8 @@ def _filesystem(uri: str) -> tuple[Any, str]:
     scheme, rest = uri.split("://", 1)
     try:
         # Listings change while this process runs, so none is cached.
-        return fsspec.filesystem(scheme, use_listings_cache=False), rest
+        filesystem = fsspec.filesystem(scheme, use_listings_cache=False)
+        return filesystem, uri if scheme in ("http", "https") else rest
     except (ImportError, ValueError) as error:
         raise StorageError(ErrorCode.FETCH_FAILED, f"{scheme}:// can't be read: {error}") from error
 
@@ -330,7 +331,7 @@ def _code(error: Exception) -> ErrorCode:
         if status in (401, 403):
             return ErrorCode.ACCESS_DENIED
         return ErrorCode.NOT_FOUND if status == 404 else ErrorCode.FETCH_FAILED
-    if isinstance(error, NoCredentialsError | PermissionError):
+    if isinstance(error, NoCredentialsError | PermissionError) or "Forbidden" in str(error):
         return ErrorCode.ACCESS_DENIED
     if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
         return ErrorCode.NOT_FOUND

@@ -382,3 +382,12 @@ def test_a_category_column_asked_for_by_name_must_be_in_the_list(
     listing.write_text("uri\n/a.jpg\n")
     with pytest.raises(ValueError, match="no column 'product'"):
         build(replace(config, input=(str(listing),), category_column="product"))
+
+
+def test_a_folder_of_blanks_names_no_class(config: ScoreConfig, tmp_path: Path) -> None:
+    write(tmp_path / "blank" / " " / "1.png")
+    _, rows = build(replace(config, input=(str(tmp_path / "blank"),)))
+    assert [row["category"] for row in rows] == ["object"]
+    regex = r"blank/(?P<category>[^/]+)/"
+    _, rows = build(replace(config, input=(str(tmp_path / "blank"),), category_regex=regex))
+    assert [row["error"] for row in rows] == ["no_category"]

@@ -10,6 +10,7 @@ import pytest
 
 import pipeline.models
 from pipeline.models import AdaCLIP
+from pipeline.storage import stat
 from tests import golden
 from tests.bucket import jpeg, put
 from tests.outputs import scored, write
@@ -24,10 +25,11 @@ def namespace(
 ) -> dict[str, Any]:
     """An output at s3://<bucket>/scores, a photograph, and small weights for the big ones."""
     put(bucket, {f"in/{i}.jpg": jpeg(i) for i in range(4)})
-    rows = [
-        {**scored(f"s3://{bucket}/in", i, 0.5 + i / 10), "category": "metal nut"} for i in range(4)
-    ]
-    write(f"s3://{bucket}/scores", [*rows, scored(f"s3://{bucket}/in", 9, None)], "2026-11-23")
+    folder = f"s3://{bucket}/in"
+    rows = [scored(folder, i, 0.5 + i / 10) for i in range(4)]
+    for row in rows:
+        row |= {"category": "metal nut", "etag": stat(str(row["uri"])).etag}
+    write(f"s3://{bucket}/scores", [*rows, scored(folder, 9, None)], "2026-11-23")
     monkeypatch.chdir(tmp_path)
     Path("photo.jpg").write_bytes(jpeg(0))
 

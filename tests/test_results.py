@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.anomaly_map import render
 from pipeline.results import Results, open_results
+from pipeline.storage import stat
 from tests.bucket import jpeg
 from tests.outputs import grid, scored, write
 
@@ -85,7 +86,8 @@ def test_a_map_file_outside_the_output_is_refused(results: Results) -> None:
 
 
 def test_an_overlay_is_the_image_with_its_box(results: Results) -> None:
-    row = results.scores().set_index("image_id").loc[f"{1:032x}"]
+    row = results.scores().set_index("image_id").loc[f"{1:032x}"].copy()
+    row["etag"] = stat(row["uri"]).etag
     overlay = results.overlay(row, size=48)
     assert (overlay.mode, overlay.size) == ("RGB", (48, 32))
     assert overlay.getpixel((5, 5)) == (255, 255, 255)
@@ -106,3 +108,26 @@ def test_plain_pandas_reads_the_same_table(results: Results) -> None:
     folder = results.uri.removeprefix("file://")
     frame = pd.read_parquet(f"{folder}/scores", filters=[("scan_date", "=", "2026-01-02")])
     assert list(frame.score) == [0.5]
+
+
+def test_a_high_score_that_a_newer_row_replaced_does_not_come_back(tmp_path: Path) -> None:
+    write(str(tmp_path), [scored(f"file://{tmp_path}", 0, 0.9)], "2026-01-01")
+    write(str(tmp_path), [scored(f"file://{tmp_path}", 0, 0.1)], "2026-01-02")
+    assert len(open_results(str(tmp_path)).scores(min_score=0.5)) == 0
+
+
+def test_one_image_under_two_categories_has_two_rows(tmp_path: Path) -> None:
+    row = scored(f"file://{tmp_path}", 0, 0.9)
+    failed = {**scored(f"file://{tmp_path}", 0, None), "category": None, "error": "no_category"}
+    write(str(tmp_path), [failed], "2026-01-01")
+    write(str(tmp_path), [row, {**row, "category": "cable"}], "2026-01-02")
+    frame = open_results(str(tmp_path)).scores()
+    assert sorted(frame.category) == ["cable", "nut"]
+
+
+def test_an_image_that_was_replaced_gets_no_overlay_of_the_old_map(tmp_path: Path) -> None:
+    (tmp_path / "0.jpg").write_bytes(jpeg(0))
+    write(str(tmp_path), [scored(f"file://{tmp_path}", 0, 0.9)], "2026-01-01")
+    results = open_results(str(tmp_path))
+    with pytest.raises(ValueError, match="was replaced after it was scored"):
+        results.overlay(results.scores().iloc[0])

@@ -107,4 +107,7 @@ def _read(
     except ImageError as error:
         row |= {"error": error.code.value, "error_message": str(error)}
         row |= {"width": error.width, "height": error.height}
+    except MemoryError:
+        message = "no memory to fetch or resize the image"
+        row |= {"error": ErrorCode.OUT_OF_MEMORY.value, "error_message": message}
     return row

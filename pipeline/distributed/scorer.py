@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,32 @@ KEPT = (*MANIFEST_SCHEMA.names, "width", "height", "fetch_s", "decode_s")
 class AnomalyScorer:
     """One copy of the model on one device; called by Ray Data with batches of pixels."""
 
-    def __init__(self, model_arguments: dict[str, Any], *, use_gpu: bool, num_threads: int) -> None:
-        if not use_gpu:
+    def __init__(
+        self, model_arguments: dict[str, Any], *, fingerprint: str, gpus: float, num_threads: int
+    ) -> None:
+        """Load the model.
+
+        Args:
+            model_arguments: of ``load_adaclip``.
+            fingerprint: of the model that the run was planned with.
+            gpus: share of a GPU that belongs to this actor; 0 = run on CPUs.
+            num_threads: of PyTorch on CPUs.
+
+        Raises:
+            ValueError: the weights are not those of the fingerprint (any more).
+        """
+        if not gpus:
             torch.set_num_threads(max(1, min(num_threads, len(os.sched_getaffinity(0)))))
-        self._device = torch.device("cuda" if use_gpu else "cpu")
+        elif gpus < 1:  # so that one actor's cache can't take the memory of its neighbours
+            torch.cuda.set_per_process_memory_fraction(gpus)
+        # PyTorch's default lets convolutions round fp32 to TF32, which the patch embedding feels.
+        torch.backends.cudnn.allow_tf32 = False
+        self._device = torch.device("cuda" if gpus else "cpu")
         self._model = load_adaclip(**model_arguments, device=self._device)
+        if (found := self._model.fingerprint()) != fingerprint:
+            raise ValueError(
+                f"the weights changed since the run began: {found} instead of {fingerprint}"
+            )
         self._image_size = self._model.settings.image_size
         self._mean = torch.tensor(MEAN, device=self._device)
         self._std = torch.tensor(STD, device=self._device)
@@ -56,14 +78,9 @@ class AnomalyScorer:
     ) -> list[tuple[float, NDArray[np.float16]] | None]:
         """Score and logit grid of each image; None where the device has no memory even for one."""
         try:
-            images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float()
-            images = (images / 255.0 - self._mean[:, None, None]) / self._std[:, None, None]
-            prediction = self._model.predict(images, categories)
-            scores = prediction.score.cpu().tolist()
-            grids = prediction.logit_grid.cpu().numpy().astype(np.float16)
-            return list(zip(scores, grids, strict=True))
+            return list(self._predict(pixels, categories))
         except torch.OutOfMemoryError:
-            pass  # outside the handler, so that the failed attempt's tensors are released
+            pass  # halved outside the handler, whose traceback holds the failed attempt's tensors
         torch.cuda.empty_cache()
         if len(pixels) == 1:
             return [None]
@@ -71,6 +88,16 @@ class AnomalyScorer:
         return self._score(pixels[:half], categories[:half]) + self._score(
             pixels[half:], categories[half:]
         )
+
+    def _predict(
+        self, pixels: NDArray[np.uint8], categories: list[str]
+    ) -> Iterator[tuple[float, NDArray[np.float16]]]:
+        images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float()
+        images = (images / 255.0 - self._mean[:, None, None]) / self._std[:, None, None]
+        prediction = self._model.predict(images, categories)
+        scores = prediction.score.cpu().tolist()
+        grids = prediction.logit_grid.cpu().numpy().astype(np.float16)
+        return zip(scores, grids, strict=True)
 
 
 def _pixels(column: pa.ChunkedArray, image_size: int) -> NDArray[np.uint8]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,12 +31,11 @@ from .scorer import AnomalyScorer
 
 GPU_BATCH_SIZE = 16
 CPU_BATCH_SIZE = 4
-GPU_BATCHES_PER_BLOCK = 8  # 103 MB of pixels at 518 px, below Ray Data's 128 MiB blocks
+BLOCK_BYTES = 110e6  # of pixels, 128 images at 518 px: Ray Data would split blocks above 128 MiB
 CPU_BATCHES_PER_BLOCK = 2  # a CPU takes seconds an image: small blocks keep progress visible
 # A reader waits for storage about as long as it decodes, so two share a CPU. Ray Data fuses stages
-# of equal resources: these must differ, or decoding would move into the scorers' processes.
+# of equal resources: readers and scorers must differ, or decoding would move into the scorers.
 CPUS_PER_READER = 0.5
-CPUS_PER_SCORER = 1.0
 PROGRESS_INTERVAL_S = 10.0
 
 Say = Callable[[str], None]
@@ -50,8 +51,9 @@ class Resources:
 
     num_actors: int
     gpus_per_actor: float
+    cpus_per_actor: int
+    """0 for GPU scorers, which must not take the CPUs that feed them."""
     batch_size: int
-    threads_per_actor: int
 
     @classmethod
     def plan(cls, config: ScoreConfig, cluster: dict[str, float]) -> Resources:
@@ -67,20 +69,31 @@ class Resources:
         gpus = config.gpus_per_actor
         if gpus is None:
             gpus = 1.0 if num_gpus else 0.0
-        num_actors = config.num_actors or (max(1, int(num_gpus / gpus)) if gpus else 1)
-        if not gpus and num_actors >= num_cpus:
+        if gpus:
+            fitting = int(num_gpus) * int(1 / gpus)
+            num_actors = config.num_actors or max(1, fitting)
+            return cls(num_actors, gpus, 0, config.batch_size or GPU_BATCH_SIZE)
+        num_actors = config.num_actors or 1
+        if num_actors >= num_cpus:
             raise CannotRunError(
                 f"{num_actors} CPU scorers and the readers need at least {num_actors + 1} CPUs, "
                 f"the Ray cluster has {num_cpus}; lower --num-actors or add CPUs"
             )
-        batch_size = config.batch_size or (GPU_BATCH_SIZE if gpus else CPU_BATCH_SIZE)
-        return cls(num_actors, gpus, batch_size, max(1, num_cpus // num_actors))
+        cpus = (num_cpus - 1) // num_actors
+        return cls(num_actors, 0.0, cpus, config.batch_size or CPU_BATCH_SIZE)
 
-    @property
-    def rows_per_block(self) -> int:
-        """Whole batches, so that no forward pass runs half empty at the end of a block."""
-        batches = GPU_BATCHES_PER_BLOCK if self.gpus_per_actor else CPU_BATCHES_PER_BLOCK
-        return self.batch_size * batches
+    def rows_per_block(self, image_size: int, num_images: int) -> int:
+        """Whole batches, so that no forward pass runs half empty at the end of a block.
+
+        Args:
+            num_images: of the whole run; every scorer shall get some of them.
+        """
+        share = math.ceil(num_images / self.num_actors / self.batch_size)
+        if self.gpus_per_actor:
+            most = int(BLOCK_BYTES // (3 * image_size**2 * self.batch_size))
+        else:
+            most = CPU_BATCHES_PER_BLOCK
+        return self.batch_size * max(1, min(share, most))
 
 
 def score_bucket(config: ScoreConfig, say: Say = print, scorer: type = AnomalyScorer) -> RunReport:
@@ -143,11 +156,12 @@ def scoring_graph(
 ) -> ray.data.Dataset:
     """The lazy dataset of scored rows (``schema.scored_schema``), in no fixed order."""
     read: Any = read_images  # Ray Data's annotations know no generator over Arrow tables
+    rows = resources.rows_per_block(image_size, manifest.pending)
     filesystem, _ = arrow_filesystem(manifest.folder)
     paths = [arrow_filesystem(uri)[1] for uri in manifest.files]
     return (
         ray.data.read_parquet(paths, filesystem=filesystem)
-        .repartition(target_num_rows_per_block=resources.rows_per_block)
+        .repartition(target_num_rows_per_block=rows)
         .map_batches(
             read,
             fn_kwargs={"image_size": image_size, "max_megapixels": max_megapixels},
@@ -161,7 +175,7 @@ def scoring_graph(
             batch_size=resources.batch_size,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=resources.num_actors),
-            num_cpus=CPUS_PER_SCORER,
+            num_cpus=resources.cpus_per_actor,
             num_gpus=resources.gpus_per_actor,
         )
     )
@@ -215,9 +229,10 @@ def _run(
     say: Say,
     scorer: type,
 ) -> None:
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = DataContext.get_current()
     context.enable_progress_bars = False  # the progress line tells what users ask for
+    context.actor_init_retry_on_errors = True  # a download that fails once is no reason to end
     writer = ResultWriter(
         output=absolute(config.output),
         scan_date=config.scan_date,
@@ -234,24 +249,40 @@ def _run(
         scorer=scorer,
         scorer_arguments={
             "model_arguments": config.model_arguments,
-            "use_gpu": resources.gpus_per_actor > 0,
-            "num_threads": resources.threads_per_actor,
+            "fingerprint": report.model,
+            "gpus": resources.gpus_per_actor,
+            "num_threads": resources.cpus_per_actor + 1,  # the readers' CPU is mostly idle
         },
     )
-    started = last = time.monotonic()
     try:
-        for rows in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
-            writer.add(rows)
-            report.add(rows)
-            if time.monotonic() - last > PROGRESS_INTERVAL_S:
-                last = time.monotonic()
-                say(report.progress_line(last - started))
+        with _progress(report, say):
+            for rows in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
+                writer.add(rows)
+                report.add(rows)
     finally:
         writer.commit()
         report.map_bytes, report.score_bytes = writer.map_bytes, writer.score_bytes
         report.seconds["write"] = writer.seconds
     if report.num_done != manifest.pending:
         raise RuntimeError(f"{manifest.pending} images went in, {report.num_done} rows came out")
+
+
+@contextmanager
+def _progress(report: RunReport, say: Say) -> Iterator[None]:
+    """Say how far the run is from time to time, also while nothing comes out."""
+    started, stopped = time.monotonic(), threading.Event()
+
+    def watch() -> None:
+        while not stopped.wait(PROGRESS_INTERVAL_S):
+            say(report.progress_line(time.monotonic() - started))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        watcher.join()
 
 
 @contextmanager

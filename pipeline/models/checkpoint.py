@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from uuid import uuid4
 
 import fsspec
 import open_clip
@@ -61,7 +61,7 @@ def load_adaclip(
         checkpoint: "mvtec_colondb", "visa_clinicdb" or "all" for the released weights; path or
             URI of a released ``.pth`` or of a safetensors file; None = random weights.
         device: where the model runs.
-        precision: "fp32" or "bf16"; normalisations, logits and the fusion stay fp32.
+        precision: "fp32" or "bf16"; unit-length features, logits and the fusion stay fp32.
         seed: of the random weights, which are the same in every process.
         **settings: fields of ``AdaCLIPSettings``: image_size, prompt_length, prompt_depth,
             num_clusters, use_fusion, prompt_kind, prompted_towers.
@@ -242,9 +242,12 @@ def _cache() -> Path:
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    os.replace(file.name, path)
+    incomplete = path.with_name(f".incomplete-{uuid4().hex}")
+    try:
+        incomplete.write_bytes(data)
+        incomplete.replace(path)
+    finally:
+        incomplete.unlink(missing_ok=True)
 
 
 def _some(items: list[str], limit: int = 4) -> str:

@@ -152,7 +152,7 @@ def run_block(
         The updated tokens ``tokens[:, queries]``.
     """
     context = block.ln_1(tokens)
-    normed = context[:, queries]
+    normed = context if queries == slice(None) else context[:, queries]
     if prefix is not None:
         context = torch.cat([block.ln_1(prefix).expand(len(tokens), -1, -1), context], dim=1)
     tokens = tokens[:, queries]

@@ -10,11 +10,16 @@ from typing import Any
 import boto3
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from pipeline.config import ScoreConfig
-from pipeline.distributed.scoring import CannotRunError, Resources, score_bucket
+from pipeline.distributed.scoring import CannotRunError, Resources, score_bucket, scoring_graph
+from pipeline.ledger import IdSet
+from pipeline.manifest import build_manifest
+from pipeline.models import load_adaclip, save_checkpoint
 from tests import golden
 from tests.bucket import BROKEN, jpeg, put
 
@@ -207,20 +212,40 @@ def test_an_empty_prefix_may_be_allowed(config: ScoreConfig) -> None:
 
 def test_reading_is_not_fused_into_the_scorers(config: ScoreConfig) -> None:
     """Decoding inside the actors would leave the GPUs waiting for one CPU."""
-    from pipeline.distributed.scorer import AnomalyScorer
-    from pipeline.distributed.scoring import scoring_graph
-    from pipeline.ledger import IdSet
-    from pipeline.manifest import build_manifest
-
     write(Path(config.input[0]), {"a/0.jpg": jpeg(0), "a/1.jpg": jpeg(1)})
     manifest = build_manifest(config, "model", IdSet(), f"{config.output}/manifest")
-    arguments = {"model_arguments": config.model_arguments, "use_gpu": False, "num_threads": 1}
     graph = scoring_graph(
         manifest,
-        Resources(1, 0, 1, 1),
+        Resources(num_actors=1, gpus_per_actor=0, cpus_per_actor=1, batch_size=1),
         image_size=168,
         max_megapixels=1,
-        scorer=AnomalyScorer,
-        scorer_arguments=arguments,
-    ).materialize()
-    assert "read_images)->" not in graph.stats()
+        scorer=PassThrough,
+        scorer_arguments={},
+    )
+    stats = graph.materialize().stats()
+    assert "PassThrough" in stats
+    assert "read_images)->" not in stats
+
+
+class PassThrough:
+    """Takes the scorer's place in the graph."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """The batch itself."""
+        return batch
+
+
+def test_weights_that_change_under_a_run_stop_it(config: ScoreConfig, tmp_path: Path) -> None:
+    """Rows must not be committed under the fingerprint of other weights."""
+    write(Path(config.input[0]), {"a/0.jpg": jpeg(0)})
+    checkpoint = tmp_path / "latest.pth"
+    checkpoint.write_bytes(Path(config.checkpoint).read_bytes())
+
+    def replace_weights(line: str) -> None:
+        if "images to score" in line:
+            other = load_adaclip(backbone=config.backbone, backbone_weights=None)
+            save_checkpoint(other, checkpoint)
+
+    with pytest.raises(ray.exceptions.RayError, match="the weights changed since the run began"):
+        score_bucket(replace(config, checkpoint=str(checkpoint)), say=replace_weights)
+    assert not (Path(config.output) / "scores").exists()

@@ -1,0 +1,54 @@
+"""How scorers are laid out on a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.config import ScoreConfig
+from pipeline.distributed.scoring import CannotRunError, Resources
+
+
+def plan(cluster: dict[str, float], **settings: Any) -> Resources:
+    return Resources.plan(ScoreConfig(input=("in",), output="out", **settings), cluster)
+
+
+def test_every_gpu_gets_a_scorer_and_no_cpu_is_taken_from_the_readers() -> None:
+    found = plan({"GPU": 8, "CPU": 8})
+    assert (found.num_actors, found.gpus_per_actor, found.cpus_per_actor) == (8, 1.0, 0)
+
+
+@pytest.mark.parametrize(("share", "num_actors"), [(0.5, 4), (0.6, 2), (0.25, 8)])
+def test_shares_of_a_gpu_do_not_cross_gpus(share: float, num_actors: int) -> None:
+    assert plan({"GPU": 2, "CPU": 8}, gpus_per_actor=share).num_actors == num_actors
+
+
+def test_gpus_that_start_on_demand_are_counted_by_the_flags() -> None:
+    found = plan({"CPU": 2}, gpus_per_actor=1, num_actors=16)
+    assert (found.num_actors, found.gpus_per_actor) == (16, 1)
+
+
+def test_a_cluster_without_gpus_runs_on_its_cpus_but_for_one() -> None:
+    found = plan({"CPU": 16})
+    assert (found.num_actors, found.gpus_per_actor, found.cpus_per_actor) == (1, 0, 15)
+    assert plan({"CPU": 2}).cpus_per_actor == 1
+
+
+def test_scorers_that_leave_no_cpu_for_readers_are_refused() -> None:
+    with pytest.raises(CannotRunError, match="at least 5 CPUs, the Ray cluster has 4"):
+        plan({"CPU": 4}, num_actors=4)
+
+
+def test_blocks_are_whole_batches_below_ray_datas_limit() -> None:
+    found = plan({"GPU": 1, "CPU": 4})
+    assert found.rows_per_block(518, 10**6) == 128
+    assert found.rows_per_block(518, 10**6) * 518 * 518 * 3 < 128 * 2**20
+    large = plan({"GPU": 1, "CPU": 4}, batch_size=64)
+    assert large.rows_per_block(518, 10**6) == 128
+
+
+def test_a_small_run_is_shared_by_all_scorers() -> None:
+    found = plan({"GPU": 8, "CPU": 8})
+    assert found.rows_per_block(518, 256) == 32
+    assert found.rows_per_block(518, 3) == 16
