@@ -105,7 +105,7 @@ def test_exit_codes_of_a_submitted_job_tell_the_truth(
     assert "Traceback" not in wrong.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_run_is_finished_by_the_next(
     cluster: RayCluster, bucket: str, golden_files: dict[str, str], number: signal.Signals
 ) -> None:
@@ -122,7 +122,7 @@ def test_a_killed_run_is_finished_by_the_next(
             time.sleep(0.01)
         driver.send_signal(number)
         driver.wait(timeout=60)
-    assert driver.returncode == (130 if number == signal.SIGINT else -number)
+    assert driver.returncode == (130 if number == signal.SIGTERM else -number)
     assert 0 < len(rows(bucket)) < num_images
     finished = subprocess.run(command, cwd=ROOT, env=environment, timeout=300)
     assert finished.returncode == 0
