@@ -83,9 +83,7 @@ class RunReport:
     def progress_line(self, elapsed_s: float) -> str:
         """Images done / total, images/s, errors, time left."""
         if not self.num_done:
-            return (
-                f"0 / {self.pending:,} images · waiting for scorers, {duration(elapsed_s)} so far"
-            )
+            return f"0 / {self.pending:,} images · none finished yet, {duration(elapsed_s)} so far"
         rate = self.num_done / elapsed_s if elapsed_s > 0 else 0.0
         left = duration((self.pending - self.num_done) / rate) if rate else "?"
         return (

@@ -146,7 +146,7 @@ def test_progress_line_tells_done_total_rate_errors_and_time_left() -> None:
 
 
 def test_progress_line_of_a_run_that_has_done_nothing_does_not_guess() -> None:
-    assert report().progress_line(30.0) == "0 / 12 images · waiting for scorers, 30 s so far"
+    assert report().progress_line(30.0) == "0 / 12 images · none finished yet, 30 s so far"
 
 
 def test_the_table_tells_counts_errors_and_rates() -> None:
