@@ -59,7 +59,7 @@ class ScoreConfig:
     image_size: int = 518
     """Side in pixels to which images are resized; a multiple of the backbone's patch size."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 is several times faster on GPUs and moves scores by about 0.01 at most."""
+    """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""
 
     batch_size: int | None = None
     """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes results by rounding only."""

@@ -20,9 +20,8 @@ MAP_ROWS_PER_GROUP = 128  # what a reader of one map fetches: 330 KB
 class ResultWriter:
     """Collects scored rows and writes them, a map shard and a score file at a time.
 
-    A run has one writer, in the driver: rows are small (3 KB), so one process keeps up with
-    thousands of images a second, files get a sensible size whatever the blocks' size, and no
-    retried task can write a row twice.
+    A run has one writer, in the driver: rows are small (3 KB), files get a sensible size whatever
+    the blocks' size, and no retried task can write a row twice.
     """
 
     def __init__(
