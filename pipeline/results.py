@@ -37,6 +37,8 @@ class Results:
     def __init__(self, uri: str) -> None:
         self.uri = absolute(uri)
         self._shards: OrderedDict[str, pq.ParquetFile] = OrderedDict()
+        # The last row group read: rows of one shard are mostly asked for one after the other.
+        self._group: tuple[tuple[str, int], pa.Table] | None = None
 
     def scores(
         self,
@@ -96,9 +98,12 @@ class Results:
         """
         if pd.isna(row["map_file"]):
             raise ValueError(f"{row['uri']} has no map (error: {row['error']}, or maps were off)")
-        file = self._shard(str(row["map_file"]))
+        shard = str(row["map_file"])
+        file = self._shard(shard)
         group, offset = _locate(file, int(row["map_row"]))
-        found = file.read_row_group(group).slice(offset, 1).to_pylist()[0]
+        if self._group is None or self._group[0] != (shard, group):
+            self._group = (shard, group), file.read_row_group(group)
+        found = self._group[1].slice(offset, 1).to_pylist()[0]
         grid = np.array(found["logit_grid"], dtype=np.float32)
         grid = grid.reshape(found["grid_height"], found["grid_width"])
         return render(grid, size or (int(row["height"]), int(row["width"])), sigma)

@@ -106,6 +106,16 @@ MAP_SCHEMA = pa.schema(
     ]
 )
 
+LABELLED_SCHEMA = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False, metadata={"doc": "the image"}),
+        _column("mask_uri", pa.string(), "its mask; null: empty if label is 0, unknown if it is 1"),
+        pa.field("label", pa.int8(), nullable=False, metadata={"doc": "1 abnormal, 0 good"}),
+        pa.field("category", pa.string(), nullable=False, metadata={"doc": "class name"}),
+        pa.field("split", pa.string(), nullable=False, metadata={"doc": "train or test"}),
+    ]
+)
+
 # Measured per row on the way through the graph; summed into report.json, never written.
 TIMINGS = ("fetch_s", "decode_s", "score_s")
 

@@ -7,8 +7,18 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
-from pipeline.datasets.synthetic import CATEGORIES, DEFECTS, generate
+from pipeline.datasets.synthetic import (
+    CATEGORIES,
+    DEFECTS,
+    TEST_CATEGORIES,
+    TRAIN_CATEGORIES,
+    generate,
+)
+
+CASES = [(category, defect) for category, kind in CATEGORIES.items() for defect in kind.defects]
+VISIBLE = 15  # grey values
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -16,17 +26,28 @@ def test_a_good_product_has_an_empty_mask(category: str) -> None:
     sample = generate(category, "good", 0, size=96)
     assert sample.image.shape == (96, 96, 3)
     assert sample.image.dtype == np.uint8
+    assert sample.image.std() > 3
     assert not sample.mask.any()
 
 
-@pytest.mark.parametrize("defect", DEFECTS)
-@pytest.mark.parametrize("seed", range(5))
-def test_a_defect_is_visible_inside_its_mask_and_small(defect: str, seed: int) -> None:
-    sample = generate("metal plate", defect, seed)
-    assert 0.0005 < sample.mask.mean() < 0.15
-    inside = sample.image[sample.mask].mean(axis=0)
-    outside = sample.image[~sample.mask].mean(axis=0)
-    assert np.abs(inside - outside).max() > 10
+@pytest.mark.parametrize(("category", "defect"), CASES)
+def test_a_defect_shows_inside_its_mask_and_hardly_beside_it(category: str, defect: str) -> None:
+    inside, beside, area = 0, 0, 0
+    for seed in range(3):
+        sound = generate(category, "good", seed, size=160)
+        damaged = generate(category, defect, seed, size=160)
+        changed = np.abs(damaged.image.astype(int) - sound.image).max(axis=-1) > VISIBLE
+        assert 0.0002 < damaged.mask.mean() < 0.15
+        area += damaged.mask.sum()
+        inside += changed[damaged.mask].sum()
+        beside += (changed & ~ndimage.binary_dilation(damaged.mask, iterations=12)).sum()
+    assert inside > 0.25 * area
+    assert beside < 0.5 * inside
+
+
+def test_every_defect_occurs_and_test_categories_are_no_training_categories() -> None:
+    assert {defect for _, defect in CASES} == set(DEFECTS)
+    assert sorted(TRAIN_CATEGORIES + TEST_CATEGORIES) == sorted(CATEGORIES)
 
 
 def test_the_seed_decides_everything() -> None:
@@ -35,12 +56,17 @@ def test_the_seed_decides_everything() -> None:
     assert (generate("woven fabric", "stain", 8, size=64).image != first.image).any()
 
 
-def test_jpeg_bytes_are_the_image() -> None:
-    sample = generate("wooden board", "good", 1, size=64)
+def test_jpeg_and_png_bytes_are_the_image_and_the_mask() -> None:
+    sample = generate("wooden board", "hole", 1, size=64)
     decoded = np.asarray(Image.open(io.BytesIO(sample.jpeg())), dtype=int)
     assert np.abs(decoded - sample.image).mean() < 5
+    mask = np.asarray(Image.open(io.BytesIO(sample.mask_png())))
+    np.testing.assert_array_equal(mask == 255, sample.mask)
+    assert set(np.unique(mask)) == {0, 255}
 
 
-def test_an_unknown_product_is_named_with_those_there_are() -> None:
+def test_an_unknown_product_or_defect_is_named_with_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"'cheese'.*metal plate"):
         generate("cheese", "good", 0)
+    with pytest.raises(ValueError, match=r"'washer' has no defect 'misprint'.*scratch"):
+        generate("washer", "misprint", 0)

@@ -1,0 +1,86 @@
+"""Auxiliary data: several labelled data sets as one table of what to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from ..schema import LABELLED_SCHEMA
+from ..storage import absolute
+from .labelled import read_dataset
+from .listing import DatasetError
+from .sampling import hold_out, parse_mosaic_rates
+from .tables import LIST_SUFFIXES
+
+AUXILIARY_SCHEMA = pa.schema(
+    [
+        *LABELLED_SCHEMA,
+        pa.field("dataset", pa.string(), metadata={"doc": "name of the data set"}),
+        pa.field("mosaic_rate", pa.float64(), metadata={"doc": "probability of a mosaic"}),
+        pa.field("held_out", pa.bool_(), metadata={"doc": "not trained on, but measured"}),
+    ]
+)
+
+
+def read_auxiliary(
+    data: Sequence[str],
+    layout: str = "auto",
+    *,
+    split: str | None = "test",
+    mosaic_rates: Sequence[str] = (),
+    held_out: float = 0.0,
+    seed: int = 0,
+) -> pa.Table:
+    """Read data sets to train on.
+
+    Args:
+        data: folders or lists, each as "NAME=URI" or a URI, whose last part is then the name.
+        layout, split: as in ``read_dataset``.
+        mosaic_rates: as in ``parse_mosaic_rates``.
+        held_out: share of each data set's images of each class and label to keep for selection.
+        seed: of the held-out part.
+
+    Returns:
+        Rows of ``AUXILIARY_SCHEMA``, in the order of the data sets, then by uri.
+
+    Raises:
+        DatasetError: as ``read_dataset``; two data sets of one name; a wrong mosaic rate; nothing
+            left to hold out.
+        StorageError: a data set can't be read.
+    """
+    named = [split_name(text) for text in data]
+    names = [name for name, _ in named]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DatasetError(f"two data sets are called {', '.join(repeated)}; write NAME=URI")
+    try:
+        rates = parse_mosaic_rates(mosaic_rates, names)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
+    tables = []
+    for name, uri in named:
+        rows = read_dataset(uri, layout, split=split)
+        rows = rows.append_column("dataset", pa.array([name] * len(rows), pa.string()))
+        rates_column = pa.array([rates[name]] * len(rows), pa.float64())
+        tables.append(rows.append_column("mosaic_rate", rates_column))
+    table = pa.concat_tables(tables)
+    columns = (table[c].to_pylist() for c in ("dataset", "category", "label"))
+    groups = [(d, c, str(label)) for d, c, label in zip(*columns, strict=True)]
+    chosen = hold_out(groups, table["uri"].to_pylist(), held_out, seed)
+    if held_out and not chosen.any():
+        raise DatasetError(
+            f"{len(table)} images are too few to hold out {held_out:g} of them; give more, or "
+            "hold out none"
+        )
+    return table.append_column("held_out", pa.array(chosen)).cast(AUXILIARY_SCHEMA)
+
+
+def split_name(data: str) -> tuple[str, str]:
+    """Name and URI of "NAME=URI", or of a URI, which is named by its last part."""
+    name, separator, uri = data.partition("=")
+    if separator and name and uri and "/" not in name:
+        return name, uri
+    last = absolute(data).rsplit("/", 1)[-1]
+    for suffix in LIST_SUFFIXES:
+        last = last.removesuffix(suffix)
+    return last, data

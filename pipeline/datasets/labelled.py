@@ -1,0 +1,189 @@
+"""Labelled data sets → one table of images, masks, labels, categories and splits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+
+import pyarrow as pa
+
+from ..schema import LABELLED_SCHEMA
+from ..storage import LISTING_THREADS, absolute, read_object
+from .layouts import FOLDER_LAYOUTS, GOOD, Layout, Masks
+from .listing import DatasetError, Listing, Row
+from .masks import has_defect
+from .tables import (
+    HEADCT_LABELS,
+    LIST_SUFFIXES,
+    META_FILE,
+    check_dagm_masks,
+    read_headct,
+    read_list,
+    read_meta,
+    read_visa_split,
+)
+
+_EXPECTS = {
+    "meta": "meta.json, which names the images, as AdaCLIP's authors write it",
+    "headct": "head_ct/<number>.png and labels.csv (id, hemorrhage)",
+    **{name: layout.expects for name, layout in FOLDER_LAYOUTS.items()},
+    "list": "a .csv or .parquet file with the columns uri and label, and if wanted mask_uri, "
+    "category and split",
+}
+LAYOUTS = tuple(_EXPECTS)
+"""Names that ``read_dataset`` takes besides "auto"."""
+
+
+def read_dataset(uri: str, layout: str = "auto", *, split: str | None = "test") -> pa.Table:
+    """Read a labelled data set's files into one table.
+
+    Every file is found in one listing, so that a folder in object storage costs no request per
+    image; no image is opened (KolektorSDD's masks are, since they alone say what is abnormal).
+
+    "auto" takes a ``.csv`` or ``.parquet`` file for a list and a folder with a ``meta.json`` for
+    the layout of AdaCLIP's authors. Otherwise the folder's names must fit exactly one layout of
+    ``FOLDER_LAYOUTS``, or else the generic "folder".
+
+    Args:
+        uri: folder of the data set, or a list of images (.csv or .parquet).
+        layout: one of ``LAYOUTS``, or "auto".
+        split: "train", "test" or None for both. Data sets without a split are all "test".
+
+    Returns:
+        Rows of ``LABELLED_SCHEMA``, sorted by uri.
+
+    Raises:
+        DatasetError: unknown layout, no images, a missing mask, an image named twice, a list or
+            meta.json that can't be understood.
+        StorageError: the folder or a file can't be read.
+    """
+    if layout not in ("auto", *LAYOUTS):
+        raise DatasetError(f"unknown layout {layout!r}; there are: auto, {', '.join(LAYOUTS)}")
+    if split not in ("train", "test", None):
+        raise DatasetError(f"unknown split {split!r}; there are: train, test")
+    uri = absolute(uri)
+    is_list = uri.lower().endswith(LIST_SUFFIXES)
+    if layout == "list" or (layout == "auto" and is_list):
+        rows = read_list(uri)
+    else:
+        listing = Listing.of(uri)
+        rows = _READERS[_recognise(listing) if layout == "auto" else layout](listing)
+    return _table(rows, uri, split)
+
+
+def _table(rows: list[Row], uri: str, split: str | None) -> pa.Table:
+    rows = sorted(rows, key=lambda row: row.uri)
+    for row, following in pairwise(rows):
+        if row.uri == following.uri:
+            raise DatasetError(f"{uri}: {row.uri} occurs twice; leave one of the two out")
+    selected = [row for row in rows if split in (None, row.split)]
+    if not selected:
+        there = ", ".join(sorted({row.split for row in rows})) or "none"
+        raise DatasetError(f"{uri}: no image of the split {split!r} (splits with images: {there})")
+    return pa.Table.from_pylist([row._asdict() for row in selected], schema=LABELLED_SCHEMA)
+
+
+def _recognise(listing: Listing) -> str:
+    """The name of the one layout that fits.
+
+    Raises:
+        DatasetError: none or several do.
+    """
+    if META_FILE in listing.files:
+        return "meta"
+    fitting: dict[Layout, str] = {}  # an alias counts once
+    for name, layout in FOLDER_LAYOUTS.items():
+        if name != "folder" and _fits(layout, listing):
+            fitting.setdefault(layout, name)
+    names = list(fitting.values())
+    if HEADCT_LABELS in listing.files and any("/head_ct/" in path for path in listing.images):
+        names.append("headct")
+    if not names and _fits(FOLDER_LAYOUTS["folder"], listing):
+        names = ["folder"]
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise DatasetError(
+            f"{listing.root} fits several layouts: {', '.join(names)}; name the one that it is"
+        )
+    names_by_text: dict[str, list[str]] = {}  # aliases on one line
+    for name, text in _EXPECTS.items():
+        names_by_text.setdefault(text, []).append(name)
+    lines = [f"  {', '.join(names)}: {text}" for text, names in names_by_text.items()]
+    raise DatasetError(
+        f"{listing.root} fits no known layout. Give the folder that itself holds what one of them "
+        "expects, or name the layout:\n" + "\n".join(lines)
+    )
+
+
+def _fits(layout: Layout, listing: Listing) -> bool:
+    return any(map(layout.pattern.fullmatch, listing.images)) and any(
+        re.search(layout.sign, path) for path in listing.images
+    )
+
+
+def _read_folders(layout: Layout, listing: Listing) -> list[Row]:
+    """Rows of all images whose path the layout's pattern matches."""
+    rows, pattern = [], layout.pattern
+    for path, uri in listing.images.items():
+        if match := pattern.fullmatch(path):
+            groups = match.groupdict()
+            good = groups.get("defect", "").lower() in GOOD
+            mask = None if good else _mask(layout, listing, groups, uri)
+            if layout.masks is Masks.DECIDE_BY_EXISTENCE:
+                good = mask is None
+            is_test = groups.get("split", "test").lower() == "test"
+            category = layout.category or groups["category"]
+            rows.append(Row(uri, mask, int(not good), category, "test" if is_test else "train"))
+    if not rows:
+        raise DatasetError(f"{listing.root}: no image there; expected {layout.expects}")
+    return _without_black_masks(rows) if layout.masks is Masks.DECIDE_BY_CONTENT else rows
+
+
+def _mask(layout: Layout, listing: Listing, groups: dict[str, str], uri: str) -> str | None:
+    stems = [path.format(**groups) for path in layout.mask_paths]
+    mask = next(filter(None, map(listing.find, stems)), None)
+    if mask is None and layout.masks in (Masks.REQUIRED, Masks.DECIDE_BY_CONTENT):
+        looked_for = " or ".join(f"{stem.partition('/')[2]}.*" for stem in stems)
+        raise DatasetError(
+            f"{uri} has no mask; looked in {listing.root} for {looked_for}. Fetch it, or give a "
+            "list (.csv) of the images, where masks are optional"
+        )
+    return mask
+
+
+def _without_black_masks(rows: list[Row]) -> list[Row]:
+    """Rows with the label that their mask's pixels give."""
+
+    def relabelled(row: Row) -> Row:
+        assert row.mask_uri is not None
+        try:
+            if has_defect(read_object(row.mask_uri)[0]):
+                return row
+        except DatasetError as error:
+            raise DatasetError(f"{row.mask_uri}: {error}") from error
+        return row._replace(mask_uri=None, label=0)
+
+    with ThreadPoolExecutor(LISTING_THREADS) as pool:
+        return list(pool.map(relabelled, rows))
+
+
+def _read_visa(listing: Listing) -> list[Row]:
+    return read_visa_split(listing) or _read_folders(FOLDER_LAYOUTS["visa"], listing)
+
+
+def _read_dagm(listing: Listing) -> list[Row]:
+    check_dagm_masks(listing)
+    return _read_folders(FOLDER_LAYOUTS["dagm"], listing)
+
+
+_READERS: dict[str, Callable[[Listing], list[Row]]] = {
+    **{name: partial(_read_folders, layout) for name, layout in FOLDER_LAYOUTS.items()},
+    "meta": read_meta,
+    "headct": read_headct,
+    "visa": _read_visa,
+    "dagm": _read_dagm,
+}

@@ -1,0 +1,134 @@
+"""Generated product images with defects and masks: deterministic by seed.
+
+They stand in for photographs where no data set may be had: in the demo, in tests, and to train
+the small model that comes with the package. ``TEST_CATEGORIES`` never enter that training.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from . import defects, materials, objects
+from .canvas import Field, Product, Rng, pixel_grid
+
+SURFACE_DEFECTS = ("scratch", "crack", "hole", "stain", "deformation")
+OBJECT_DEFECTS = (*SURFACE_DEFECTS, "missing part")
+PRINTED_DEFECTS = (*OBJECT_DEFECTS, "misprint")
+
+
+@dataclass(frozen=True)
+class Category:
+    """How one kind of product is drawn, and what can go wrong with it."""
+
+    draw: Callable[[Rng, int], Product]
+    defects: tuple[str, ...]
+
+
+CATEGORIES = {
+    "metal plate": Category(materials.metal_plate, SURFACE_DEFECTS),
+    "wooden board": Category(materials.wooden_board, SURFACE_DEFECTS),
+    "woven fabric": Category(materials.woven_fabric, (*SURFACE_DEFECTS, "missing part")),
+    "leather": Category(materials.leather, SURFACE_DEFECTS),
+    "terrazzo tile": Category(materials.terrazzo, SURFACE_DEFECTS),
+    "rubber mat": Category(materials.rubber_mat, (*SURFACE_DEFECTS, "missing part")),
+    "wire mesh": Category(materials.wire_mesh, (*SURFACE_DEFECTS, "missing part")),
+    "cork": Category(materials.cork, (*SURFACE_DEFECTS, "missing part")),
+    "washer": Category(objects.washer, OBJECT_DEFECTS),
+    "gear": Category(objects.gear, OBJECT_DEFECTS),
+    "bottle cap": Category(objects.bottle_cap, PRINTED_DEFECTS),
+    "bean": Category(objects.bean, OBJECT_DEFECTS),
+    "biscuit": Category(objects.biscuit, OBJECT_DEFECTS),
+    "printed label": Category(objects.printed_label, PRINTED_DEFECTS),
+    "dial gauge": Category(objects.dial_gauge, PRINTED_DEFECTS),
+    "connector": Category(objects.connector, OBJECT_DEFECTS),
+    "metal casting": Category(objects.metal_casting, OBJECT_DEFECTS),
+    "capsule": Category(objects.capsule, PRINTED_DEFECTS),
+    "printed circuit board": Category(objects.printed_circuit_board, PRINTED_DEFECTS),
+}
+TEST_CATEGORIES = ("woven fabric", "metal casting", "capsule", "bottle cap")
+TRAIN_CATEGORIES = tuple(name for name in CATEGORIES if name not in TEST_CATEGORIES)
+
+DEFECTS: dict[str, Callable[[Rng, Product], tuple[Field, NDArray[np.bool_]]]] = {
+    "scratch": defects.scratch,
+    "crack": defects.crack,
+    "hole": defects.hole,
+    "stain": defects.stain,
+    "missing part": defects.missing_part,
+    "misprint": defects.misprint,
+    "deformation": defects.deformation,
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generated photograph."""
+
+    image: NDArray[np.uint8]
+    """[size, size, 3] RGB."""
+    mask: NDArray[np.bool_]
+    """[size, size], true on the defect; empty for a good product."""
+    defect: str
+    """Name of the defect, "good" for none."""
+
+    def jpeg(self) -> bytes:
+        """The image as JPEG bytes."""
+        buffer = io.BytesIO()
+        Image.fromarray(self.image).save(buffer, "JPEG", quality=92)
+        return buffer.getvalue()
+
+    def mask_png(self) -> bytes:
+        """The mask as bytes of an 8-bit PNG, white on the defect."""
+        buffer = io.BytesIO()
+        Image.fromarray(self.mask.astype(np.uint8) * 255).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def generate(category: str, defect: str, seed: int, size: int = 320) -> Sample:
+    """Make one image.
+
+    Args:
+        category: a key of ``CATEGORIES``.
+        defect: one of the category's ``defects``, or "good".
+        seed: the same arguments give the same image; another defect with the same seed gives the
+            same product, damaged otherwise.
+        size: side in pixels.
+
+    Raises:
+        ValueError: unknown category, or a defect that it doesn't have.
+    """
+    if category not in CATEGORIES:
+        raise ValueError(f"no category {category!r}; there are: {', '.join(CATEGORIES)}")
+    kind = CATEGORIES[category]
+    if defect not in (*kind.defects, "good"):
+        raise ValueError(
+            f"{category!r} has no defect {defect!r}; it has: good, {', '.join(kind.defects)}"
+        )
+    product_rng, photograph_rng, defect_rng = (
+        np.random.default_rng([seed, *text.encode()])
+        for text in (category, f"{category} photographed", f"{category} {defect}")
+    )
+    product = kind.draw(product_rng, size)
+    image, mask = product.image, np.zeros((size, size), dtype=bool)
+    if defect != "good":
+        image, mask = DEFECTS[defect](defect_rng, product)
+    return Sample(_photograph(photograph_rng, image), mask, defect)
+
+
+def _photograph(rng: Rng, image: Field) -> NDArray[np.uint8]:
+    """Uneven light from a random side, its colour, the lens and the sensor."""
+    size = len(image)
+    y, x = pixel_grid(size)
+    angle = rng.uniform(0, 2 * np.pi)
+    slope = rng.uniform(0.02, 0.13) * (x * np.cos(angle) + y * np.sin(angle))
+    light = rng.uniform(0.85, 1.12) + slope - rng.uniform(0, 0.12) * (x**2 + y**2)
+    image = image * light[..., None] * rng.normal(1, 0.025, 3)
+    image = ndimage.gaussian_filter(image, (rng.uniform(0.3, 0.8),) * 2 + (0,))
+    noise = rng.uniform(0.8, 3.0) * rng.standard_normal(image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
