@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from pipeline.config import ScoreConfig
+from pipeline.models import AdaCLIPSettings
 
 
 def config(**changes: Any) -> ScoreConfig:
@@ -84,13 +85,17 @@ def test_settings_at_the_edge_are_valid(field: str, value: Any) -> None:
 
 
 def test_none_means_random_weights_in_the_model_arguments() -> None:
-    assert config(backbone_weights="none", checkpoint="none").model_arguments == {
-        "backbone": "ViT-L-14-336",
-        "backbone_weights": None,
-        "checkpoint": None,
-        "image_size": 518,
-        "precision": "fp32",
-    }
+    made = config(backbone_weights="none", checkpoint="none", prompt_kind="none").model_arguments
+    assert made["backbone_weights"] is None
+    assert made["checkpoint"] is None
+    assert made["prompt_kind"] == "none"  # a kind of prompts, no weights
+    method = {field.name for field in fields(AdaCLIPSettings)}
+    weights = {"backbone", "backbone_weights", "checkpoint", "precision"}
+    assert made.keys() == method | weights
+    assert {name: config().model_arguments[name] for name in method} == asdict(AdaCLIPSettings())
+
+
+def test_weights_are_named_in_the_model_arguments() -> None:
     given = config(backbone="tiny.json", backbone_weights="s3://b/w.pt", checkpoint="visa_clinicdb")
     assert given.model_arguments["backbone"] == "tiny.json"
     assert given.model_arguments["backbone_weights"] == "s3://b/w.pt"

@@ -1,0 +1,125 @@
+"""What a training run is at one moment, as one object in storage.
+
+A single object, replaced atomically, is why a run may be killed at any moment: there is no list of
+checkpoints that could disagree with them. (Ray Train keeps such a list, writes it in place, and
+refuses it under another version of Ray.)
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.models import AdaCLIP
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError, absolute, read_object, write_object
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class StepRecord(NamedTuple):
+    """One step; losses are means over its images."""
+
+    step: int
+    """Counted from 1 over all epochs."""
+    epoch: int
+    """Counted from 1."""
+    loss: float
+    score_loss: float
+    focal: float
+    dice: float
+    grad_norm: float
+    images: int
+    """Samples of all workers."""
+    seconds: float
+    """Wall-clock time since the step before."""
+
+
+class EpochRecord(NamedTuple):
+    """One epoch; losses are means over images."""
+
+    epoch: int
+    step: int
+    """Steps done when it ended."""
+    train_loss: float
+    """Mean over the epoch, while the weights changed."""
+    held_out_loss: float | None
+    """Of the weights at the end; None without a held-out part."""
+    held_out_score_loss: float | None
+    held_out_focal: float | None
+    held_out_dice: float | None
+
+
+@dataclass
+class TrainingState:
+    """Everything that the rest of a run depends on, and what it has been so far."""
+
+    step: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    steps: list[StepRecord] = field(default_factory=list)
+    epochs: list[EpochRecord] = field(default_factory=list)
+    best_epoch: int | None = None
+    """The epoch with the lowest held-out loss so far, counted from 1."""
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def capture(self, model: AdaCLIP, optimizer: torch.optim.Optimizer) -> None:
+        """Take over the weights and the optimiser's state as they are now."""
+        self.weights = copy_weights(model)
+        self.optimizer = optimizer.state_dict()
+
+    def restore(self, model: AdaCLIP, optimizer: torch.optim.Optimizer) -> None:
+        """Give back what ``capture`` took; nothing at step 0."""
+        if self.step:
+            model.load_state_dict(self.weights, strict=False)
+            optimizer.load_state_dict(self.optimizer)
+
+    def end_epoch(self, record: EpochRecord, model: AdaCLIP) -> None:
+        """Note an epoch, and keep its weights if no earlier one was better on held-out images."""
+        self.epochs.append(record)
+        if record.held_out_loss is None:
+            return
+        before = [e.held_out_loss for e in self.epochs[:-1] if e.held_out_loss is not None]
+        if record.held_out_loss < min(before, default=float("inf")):
+            self.best_epoch, self.best_weights = record.epoch, copy_weights(model)
+
+
+def copy_weights(model: AdaCLIP) -> dict[str, Tensor]:
+    """AdaCLIP's own weights on the CPU, independent of what training does next."""
+    return {k: v.detach().cpu().clone() for k, v in model.learnable_state().items()}
+
+
+def save_state(output: str, state: TrainingState) -> None:
+    """Replace the output's checkpoint.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    buffer = io.BytesIO()
+    content = {**vars(state)}
+    for name in ("steps", "epochs"):  # plain lists load without running code
+        content[name] = [list(record) for record in content[name]]
+    torch.save(content, buffer)
+    write_object(f"{output}/{CHECKPOINT}", buffer.getvalue())
+
+
+def load_state(output: str) -> TrainingState:
+    """The output's checkpoint, or the state of a run that has not begun.
+
+    Raises:
+        StorageError: storage does not answer.
+    """
+    try:
+        data, _ = read_object(f"{absolute(output)}/{CHECKPOINT}")
+    except StorageError as error:
+        if error.code == ErrorCode.NOT_FOUND:
+            return TrainingState()
+        raise
+    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    content["steps"] = [StepRecord(*record) for record in content["steps"]]
+    content["epochs"] = [EpochRecord(*record) for record in content["epochs"]]
+    return TrainingState(**content)
