@@ -1,0 +1,114 @@
+"""Measure AdaCLIP on labelled images: ``python jobs/evaluate.py --help``.
+
+Run it directly (starts a local Ray), or on a cluster:
+``ray job submit --working-dir . -- python jobs/evaluate.py --data ... --output ...``
+"""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+
+import pandas as pd
+import ray
+import tyro
+
+from pipeline.config import NONE, EvaluateConfig
+from pipeline.distributed.evaluating import Evaluation, evaluate
+from pipeline.distributed.scoring import CannotRunError
+from pipeline.evaluation import as_markdown, as_text, compare
+from pipeline.evaluation.paper import comparisons_as_markdown, comparisons_as_text
+from pipeline.report.summary import clean
+from pipeline.storage import StorageError, absolute, write_object
+
+DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
+NUM_EXAMPLES = 5  # of unusable images, on the terminal
+MAX_LINE = 240
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, run, print, write the tables; returns the exit code."""
+    try:
+        config = parse(arguments)
+    except ValueError as error:
+        return _fail(error, CANNOT_RUN)
+    if NONE in (config.backbone_weights, config.checkpoint):
+        print("warning: random weights; the metrics mean nothing", file=sys.stderr)
+    try:
+        ray.init(address=config.address, log_to_driver=False)
+        # `ray job stop` ends the job like Ctrl-C does; Ray's own handler would exit at once.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        evaluation = evaluate(config, say=_print)
+        write_tables(evaluation, config.output)
+    except CannotRunError as error:
+        return _fail(error, CANNOT_RUN)
+    except StorageError as error:
+        return _fail(error, FAILED)
+    except KeyboardInterrupt:
+        print("interrupted; finished scores are written, the same command goes on from here")
+        return INTERRUPTED
+    show(evaluation)
+    _print(f"\ntables: {absolute(config.output)}/metrics.md, metrics.csv, metrics.parquet")
+    return exit_code(evaluation, config.max_error_rate)
+
+
+def exit_code(evaluation: Evaluation, max_error_rate: float) -> int:
+    """``FAILED``, and a line that says so, if too many images could not be used."""
+    if evaluation.error_rate <= max_error_rate:
+        return DONE
+    message = (
+        f"{evaluation.error_rate:.1%} of the images could not be used, more than "
+        f"--max-error-rate {max_error_rate:.1%}; errors.csv names them"
+    )
+    return _fail(message, FAILED)
+
+
+def parse(arguments: list[str] | None = None) -> EvaluateConfig:
+    """The settings of a command line (default: this process's); exits with 2 if it is wrong."""
+    options = (tyro.conf.UseAppendAction,)
+    return tyro.cli(EvaluateConfig, prog="evaluate.py", args=arguments, config=options)
+
+
+def write_tables(evaluation: Evaluation, output: str) -> None:
+    """Write metrics.csv, .parquet and .md, and errors.csv, below the output."""
+    folder, table = absolute(output), evaluation.table
+    parquet = io.BytesIO()
+    table.to_parquet(parquet, index=False)
+    comparisons = comparisons_as_markdown(compare(table))
+    text = f"# Metrics\n\n{as_markdown(table)}\n{comparisons}\n{_missing(evaluation)}"
+    write_object(f"{folder}/metrics.parquet", parquet.getvalue())
+    write_object(f"{folder}/metrics.csv", table.to_csv(index=False).encode())
+    write_object(f"{folder}/metrics.md", text.encode())
+    write_object(f"{folder}/errors.csv", evaluation.errors.to_csv(index=False).encode())
+
+
+def show(evaluation: Evaluation) -> None:
+    """Print the tables and some of the images that could not be used."""
+    _print("\n" + as_text(evaluation.table))
+    if comparisons := compare(evaluation.table):
+        _print("\n" + comparisons_as_text(comparisons))
+    if missing := _missing(evaluation):
+        _print("\n" + missing)
+    row: pd.Series
+    for _, row in evaluation.errors.head(NUM_EXAMPLES).iterrows():
+        _print(f"{row['uri']} ({row['category']}): {row['error']}: {row['error_message']}")
+
+
+def _missing(evaluation: Evaluation) -> str:
+    if not evaluation.missing:
+        return ""
+    return f"Not measured, because not there: {', '.join(evaluation.missing)}.\n"
+
+
+def _print(text: str) -> None:
+    print("\n".join(clean(line, MAX_LINE) for line in text.split("\n")), flush=True)
+
+
+def _fail(message: object, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""Pixel metrics of any number of anomaly maps in bounded memory, by histograms that merge.
+
+A histogram counts the normal and the defective pixels of about a million bins of map values, and
+sums the defective ones weighted by 1 / size of their region, which is all that AUPRO needs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .ranking import Estimate, area_under_curve, average_precision, max_f1
+
+# Maps crowd near 0 and 1, where 0.001 and 0.0001 are worlds apart, but those of a poor model crowd
+# anywhere. So a bin is where two grids agree: one of even steps, one of relative steps of the
+# distance to the nearer end. Float32's own bits give both, the same on any machine.
+EVEN_STEPS = 2**19  # over [0, 1]: 1.9e-6 wide
+_SHIFT = 11  # of 23 mantissa bits: 4,096 relative steps between a distance and its double
+_HALF_BITS = 126 << 23  # float32's bits of 0.5
+_NEAR_ONE_BITS = 102 << 23  # of 2^-25: below 1, no float32 is nearer to 1 than 2^-24
+_BINS_BELOW_HALF = EVEN_STEPS // 2 + (_HALF_BITS >> _SHIFT)
+_BINS_FROM_HALF = EVEN_STEPS // 2 + ((_HALF_BITS - _NEAR_ONE_BITS) >> _SHIFT)
+NUM_BINS = _BINS_BELOW_HALF + _BINS_FROM_HALF + 1  # 1,138,689
+
+PRO_LIMIT = 0.3  # false positive rate (Bergmann et al., "The MVTec Anomaly Detection Dataset")
+CONNECTED = np.ones((3, 3), dtype=int)  # 8 neighbours, as in MVTec's evaluation code
+ROUNDING = 1e-6  # by which filters in float32 may leave [0, 1]
+
+PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_max_f1", "pixel_aupro")
+
+HISTOGRAM_SCHEMA = pa.schema(
+    [
+        pa.field("num_images", pa.int64()),
+        pa.field("num_regions", pa.int64()),
+        pa.field("bins", pa.list_(pa.int32())),
+        pa.field("negatives", pa.list_(pa.int64())),
+        pa.field("positives", pa.list_(pa.int64())),
+        pa.field("overlap", pa.list_(pa.float64())),
+        pa.field("lowest", pa.list_(pa.float32())),
+        pa.field("highest", pa.list_(pa.float32())),
+    ]
+)
+
+
+class PixelHistogram:
+    """Pixels of maps and masks by map value; 36 MB, however many pixels.
+
+    Adding images one by one, or merging the histograms of their parts in any order, gives the same
+    counts exactly and the same AUPRO to rounding in float64.
+    """
+
+    def __init__(self) -> None:
+        self.num_images = 0
+        """Images added."""
+        self.num_regions = 0
+        """Connected regions of their masks."""
+        self._negatives = np.zeros(NUM_BINS, dtype=np.int64)
+        self._positives = np.zeros(NUM_BINS, dtype=np.int64)
+        self._overlap = np.zeros(NUM_BINS, dtype=np.float64)
+        # A bin whose lowest value is its highest holds a tie, about which nothing is unknown.
+        self._lowest = np.full(NUM_BINS, np.inf, dtype=np.float32)
+        self._highest = np.full(NUM_BINS, -np.inf, dtype=np.float32)
+
+    def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+        """Add the pixels of one image.
+
+        Args:
+            anomaly_map: float32 [H, W] in [0, 1].
+            mask: [H, W], true on the defect; empty for a good image.
+
+        Raises:
+            ValueError: the shapes differ, or a value of the map is not in [0, 1].
+        """
+        if anomaly_map.ndim != 2 or anomaly_map.shape != mask.shape:
+            raise ValueError(f"a map of shape {anomaly_map.shape}, a mask of shape {mask.shape}")
+        values = np.asarray(anomaly_map, dtype=np.float32)
+        if not ((values >= -ROUNDING) & (values <= 1 + ROUNDING)).all():
+            raise ValueError("a value of the map is not in [0, 1]")
+        values = np.clip(values, 0, 1).ravel()
+        bins, defective = bins_of(values), mask.ravel()
+        regions, num_regions = ndimage.label(mask, structure=CONNECTED)
+        found = regions.ravel()[defective]
+        weights = 1.0 / np.maximum(np.bincount(found, minlength=num_regions + 1), 1)
+        np.add.at(self._negatives, bins[~defective], 1)
+        np.add.at(self._positives, bins[defective], 1)
+        np.add.at(self._overlap, bins[defective], weights[found])
+        np.minimum.at(self._lowest, bins, values)
+        np.maximum.at(self._highest, bins, values)
+        self.num_images += 1
+        self.num_regions += num_regions
+
+    def merge(self, other: PixelHistogram) -> None:
+        """Add everything that another histogram holds."""
+        self.merge_row(other.to_row())
+
+    def merge_row(self, row: pa.Table) -> None:
+        """Add a histogram that ``to_row`` made elsewhere."""
+        arrays = {
+            name: row.column(name).combine_chunks().flatten().to_numpy()
+            for name in HISTOGRAM_SCHEMA.names[2:]
+        }
+        bins = arrays["bins"]
+        self.num_images += row["num_images"][0].as_py()
+        self.num_regions += row["num_regions"][0].as_py()
+        self._negatives[bins] += arrays["negatives"]
+        self._positives[bins] += arrays["positives"]
+        self._overlap[bins] += arrays["overlap"]
+        self._lowest[bins] = np.minimum(self._lowest[bins], arrays["lowest"])
+        self._highest[bins] = np.maximum(self._highest[bins], arrays["highest"])
+
+    def to_row(self) -> pa.Table:
+        """One row of ``HISTOGRAM_SCHEMA`` with the bins that hold anything: 36 bytes each."""
+        bins = self._occupied()
+        columns: list[pa.Array] = [pa.array([self.num_images]), pa.array([self.num_regions])]
+        for values in (
+            bins.astype(np.int32),
+            *(array[bins] for array in (self._negatives, self._positives, self._overlap)),
+            *(array[bins] for array in (self._lowest, self._highest)),
+        ):
+            columns.append(pa.ListArray.from_arrays([0, len(values)], pa.array(values)))
+        return pa.table(columns, schema=HISTOGRAM_SCHEMA)
+
+    def metrics(self) -> dict[str, float]:
+        """AUROC, average precision, max-F1 and AUPRO over all pixels, and bounds of their errors.
+
+        AUPRO is MVTec's: the mean overlap of the thresholded map with each connected region,
+        against the share of all normal pixels above the threshold, integrated up to ``PRO_LIMIT``
+        and divided by it.
+
+        Returns:
+            ``pixel_auroc``, ``pixel_ap``, ``pixel_max_f1``, ``pixel_aupro`` in [0, 1], each with
+            ``<name>_error``: the most by which binning can have moved it. NaN unless there are
+            both normal and defective pixels.
+        """
+        bins = self._occupied()[::-1]
+        negatives, positives = self._negatives[bins], self._positives[bins]
+        found = dict.fromkeys(PIXEL_METRICS, Estimate(np.nan, np.nan))
+        if negatives.any() and positives.any():
+            ties = self._lowest[bins] == self._highest[bins]
+            overlap = self._overlap[bins]
+            found = {
+                "pixel_auroc": area_under_curve(negatives, positives, ties),
+                "pixel_ap": average_precision(negatives, positives, ties),
+                "pixel_max_f1": max_f1(negatives, positives, ties),
+                "pixel_aupro": area_under_curve(negatives, overlap, ties, PRO_LIMIT),
+            }
+        values = {name: estimate.value for name, estimate in found.items()}
+        return values | {f"{name}_error": estimate.error for name, estimate in found.items()}
+
+    def _occupied(self) -> NDArray[np.int64]:
+        occupied: NDArray[np.int64] = np.flatnonzero(self._negatives + self._positives)
+        return occupied
+
+
+def bins_of(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Bins of map values, in [0, ``NUM_BINS``): never a lower one for a higher value.
+
+    Args:
+        values: float32 in [0, 1].
+    """
+    below = values < 0.5
+    nearer = np.minimum(np.abs(values), 1 - values)  # from 0.5 on, 1 − value is exact
+    even = (nearer * np.float32(EVEN_STEPS)).astype(np.int64)
+    bits = nearer.view(np.int32)
+    bits = np.where(below, bits, np.maximum(bits - _NEAR_ONE_BITS, 0))
+    distance = even + (bits >> _SHIFT)
+    bins: NDArray[np.int64] = np.where(below, distance, NUM_BINS - 1 - distance)
+    return bins

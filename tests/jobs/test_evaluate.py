@@ -1,0 +1,134 @@
+"""The evaluation job: command line, tables on terminal and files, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from jobs.evaluate import exit_code, main, parse, show, write_tables
+from pipeline.config import EvaluateConfig
+from pipeline.distributed.evaluating import Evaluation
+from pipeline.evaluation import METRICS, metrics_table
+from pipeline.evaluation.table import ERRORS
+from tests import golden
+from tests.bucket import jpeg
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_field_is_a_flag_with_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse(["--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    for field in fields(EvaluateConfig):
+        assert f"--{field.name.replace('_', '-')}" in shown
+
+
+def test_a_repeated_flag_adds_instead_of_replacing() -> None:
+    config = parse(["--output", "out", "--data", "a", "--data", "mine=s3://b/c=d"])
+    assert config.data == ("a", "mine=s3://b/c=d")
+    assert config.checkpoint is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--output", "out"], "--data"),
+        (["--output", "out", "--data", ""], "--data"),
+        (["--output", "", "--data", "a"], "--output"),
+        (["--output", "out", "--data", "a", "--allow-missing"], "--paper"),
+        (["--output", "out", "--data", "a", "--model", "abc"], "--scores"),
+        (["--output", "o", "--data", "a", "--scores", "s", "--checkpoint", "all"], "--checkpoint"),
+        (["--output", "out", "--data", "a", "--sigma", "-1"], "--sigma"),
+        (["--output", "out", "--data", "a", "--max-error-rate", "2"], "--max-error-rate"),
+        (["--output", "out", "--data", "a", "--batch-size", "0"], "--batch-size"),
+        (["--output", "out", "--data", "a", "--splt", "all"], "--split"),
+    ],
+)
+def test_a_wrong_command_line_exits_with_2_and_names_the_flag(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(flags)
+    except SystemExit as stopped:
+        code = int(stopped.code or 0)
+    assert code == 2
+    output = capsys.readouterr()
+    assert words in output.out + output.err
+
+
+def test_the_exit_code_tells_whether_too_many_images_were_unusable(evaluation: Evaluation) -> None:
+    assert evaluation.error_rate == 0.25
+    assert exit_code(evaluation, 0.0) == 1
+    assert exit_code(evaluation, 0.24) == 1
+    assert exit_code(evaluation, 0.25) == 0
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    """One data set of the paper, one image of which could not be used."""
+    row = {"dataset": "visa", "category": "pcb\x1b[2J", "model": "m", "images": 4, "abnormal": 2}
+    row |= {"without_mask": 0, "unusable": 1} | dict.fromkeys(METRICS, 0.875)
+    error = {"dataset": "visa", "category": "pcb", "uri": "s3://b/x.jpg", "error": "truncated"}
+    return Evaluation(
+        table=metrics_table([row | dict.fromkeys(ERRORS, 1e-6)]),
+        errors=pd.DataFrame([error | {"error_message": "cut short"}]),
+        missing=["MPDD"],
+    )
+
+
+def test_tables_are_written_in_three_forms(evaluation: Evaluation, tmp_path: Path) -> None:
+    write_tables(evaluation, str(tmp_path / "out"))
+    for form, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        table = read(tmp_path / "out" / f"metrics.{form}")
+        pd.testing.assert_frame_equal(table, evaluation.table, check_dtype=False)
+    text = (tmp_path / "out" / "metrics.md").read_text()
+    assert "| average | 4 | 2 | 1 | 87.5 |" in text
+    assert "Beside the paper: industrial data sets, image level, 1 of 7" in text
+    assert "Not measured, because not there: MPDD." in text
+    errors = pd.read_csv(tmp_path / "out" / "errors.csv")
+    assert errors.uri.tolist() == ["s3://b/x.jpg"]
+
+
+def test_the_terminal_shows_tables_the_paper_and_what_was_left_out(
+    evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(evaluation)
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "85.8 / 83.1  87.5 / 87.5" in shown
+    assert "s3://b/x.jpg (pcb): truncated: cut short" in shown
+    assert "MPDD" in shown
+
+
+def test_the_job_measures_a_folder_without_its_broken_image(
+    golden_files: dict[str, str], tmp_path: Path, s3: dict[str, str]
+) -> None:
+    parts = tmp_path / "parts" / "bolt"
+    for defect in ("good", "crack"):
+        for i in range(2):
+            path = parts / "test" / defect / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(jpeg(i + 10 * (defect == "good")))
+            mask = parts / "ground_truth" / "crack" / f"{i}_mask.png"
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.eye(64, 96, dtype=np.uint8) * 255).save(mask)
+    (parts / "test" / "good" / "broken.png").write_bytes(b"no image")
+    flags = ["--data", str(tmp_path / "parts"), "--output", str(tmp_path / "out")]
+    flags += ["--image-size", str(golden.IMAGE_SIZE), "--address", "local"]
+    for name, value in golden_files.items():
+        flags += [f"--{name.replace('_', '-')}", value]
+    command = [sys.executable, "jobs/evaluate.py", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "error: 20.0% of the images could not be used" in done.stderr
+    assert "I-AUROC" in done.stdout
+    assert pd.read_csv(tmp_path / "out" / "metrics.csv").unusable.tolist() == [1, 1]
