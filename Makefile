@@ -1,4 +1,4 @@
-# make test: lint, types, tests.  make demo: the main job on a small bucket of its own.
+# make test: lint, types, tests.  make demo: the jobs on a small bucket of their own.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
