@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .adaclip import LOGIT_SCALE
 from .clip import embed_patches, run_block
 from .losses import dice_loss
 
 MIN_DEFECT_SHARE = 0.15  # of a patch: one with less of a defect is neither sound nor damaged
 POSITION_SCALE = 0.5  # of the position embedding, beside patches of unit variance
 QUERY_SCALE, VALUE_SCALE = 0.8, 0.4  # Trockman & Kolter, ICML 2023, use 0.7 and 0.4
-TEMPERATURE = 10.0
+STATE_SCALE = 10.0  # of unit-length class embeddings, before the linear read-outs
 DICE_WEIGHT = 0.5
 CATEGORY_WEIGHT = 0.3  # naming the product matters less here than judging it
 
@@ -97,7 +98,7 @@ def image_tower_loss(
             loss = loss + F.cross_entropy(logits[known], damaged[known].long())
             probability = (logits.softmax(dim=-1)[..., 1] * known).flatten()[None]
             loss = loss + DICE_WEIGHT * dice_loss(probability, damaged.flatten()[None])
-    embedding = TEMPERATURE * F.normalize(visual.ln_post(tokens[:, 0]) @ visual.proj, dim=-1)
+    embedding = STATE_SCALE * F.normalize(visual.ln_post(tokens[:, 0]) @ visual.proj, dim=-1)
     loss = loss + F.cross_entropy(heads.state(embedding), damaged.any(dim=1).long())
     return loss + CATEGORY_WEIGHT * F.cross_entropy(heads.category(embedding), categories)
 
@@ -105,12 +106,16 @@ def image_tower_loss(
 def text_tower_loss(clip: Any, images: Tensor, meanings: Tensor, tokens: Tensor) -> Tensor:
     """Contrast between locked class embeddings and sentences about the same pictures.
 
+    The scale is the one that AdaCLIP reads both with. At a smaller one the sentences about good and
+    damaged products would have to be so far apart that AdaCLIP's maps start saturated, with hardly
+    a gradient.
+
     Args:
         images: [B, E] class embeddings, unit length.
         meanings: [B] numbers; pictures of one meaning don't repel each other's sentences.
         tokens: [B, 77] of a sentence about each picture.
     """
-    logits = TEMPERATURE * images @ clip.encode_text(tokens, normalize=True).T
+    logits = LOGIT_SCALE * images @ clip.encode_text(tokens, normalize=True).T
     same = (meanings[:, None] == meanings).float()
     target = same / same.sum(dim=1, keepdim=True)
     loss: Tensor = F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)

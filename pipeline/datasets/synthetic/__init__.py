@@ -22,6 +22,13 @@ SURFACE_DEFECTS = ("scratch", "crack", "hole", "stain", "deformation")
 OBJECT_DEFECTS = (*SURFACE_DEFECTS, "missing part")
 PRINTED_DEFECTS = (*OBJECT_DEFECTS, "misprint")
 
+# What a person would notice at a glance; set by looking at some hundred pictures.
+VISIBLE_CHANGE = 20  # grey levels of 255 in one channel, after a blur of 1/128 of the picture
+MIN_MEAN_CHANGE = 30  # grey levels over the mask
+MIN_VISIBLE_AREA = 0.004  # of the picture: 12 × 12 px at 192 px
+MIN_VISIBLE_SHARE = 0.5  # of the mask
+MAX_DRAWS = 12
+
 
 @dataclass(frozen=True)
 class Category:
@@ -117,8 +124,38 @@ def generate(category: str, defect: str, seed: int, size: int = 320) -> Sample:
     product = kind.draw(product_rng, size)
     image, mask = product.image, np.zeros((size, size), dtype=bool)
     if defect != "good":
-        image, mask = DEFECTS[defect](defect_rng, product)
+        image, mask = _damage(defect_rng, product, defect)
     return Sample(_photograph(photograph_rng, image), mask, defect)
+
+
+def _damage(rng: Rng, product: Product, defect: str) -> tuple[Field, NDArray[np.bool_]]:
+    """Draw until the defect can be seen: nobody would label one that can't."""
+    best = (product.image, np.zeros(product.body.shape, dtype=bool))
+    most = -1.0
+    for _ in range(MAX_DRAWS):
+        image, mask = DEFECTS[defect](rng, product)
+        visibility = _visibility(product.image, image, mask)
+        if visibility > most:
+            best, most = (image, mask), visibility
+        if most >= 1:
+            break
+    return best
+
+
+def _visibility(good: Field, damaged: Field, mask: NDArray[np.bool_]) -> float:
+    """At least 1 where enough pixels change by enough, and most of the mask is among them."""
+    if not mask.any():
+        return 0.0
+    blurred = ndimage.gaussian_filter(damaged - good, (len(mask) / 128,) * 2 + (0,))
+    change = np.abs(blurred).max(-1)
+    visible = (change > VISIBLE_CHANGE) & mask
+    return float(
+        min(
+            visible.mean() / MIN_VISIBLE_AREA,
+            visible.sum() / mask.sum() / MIN_VISIBLE_SHARE,
+            change[mask].mean() / MIN_MEAN_CHANGE,
+        )
+    )
 
 
 def _photograph(rng: Rng, image: Field) -> NDArray[np.uint8]:

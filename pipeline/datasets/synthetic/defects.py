@@ -131,9 +131,9 @@ def deformation(rng: Rng, product: Product) -> Damaged:
     )
     angle = rng.uniform(0, 2 * np.pi)
     slope = (np.sin(angle) * dy + np.cos(angle) * dx) * swell
-    shade = rng.uniform(80, 140) * slope * ndimage.gaussian_filter(product.body.astype(float), 2)
+    shade = rng.uniform(120, 200) * slope * ndimage.gaussian_filter(product.body.astype(float), 2)
     near = ndimage.binary_dilation(product.body, iterations=max(1, size // 60))
-    return image + shade[..., None], (swell > 0.2) & near
+    return image + shade[..., None], (swell > 0.3) & near
 
 
 def _sign(rng: Rng, image: Field, where: Field) -> float:
