@@ -21,6 +21,8 @@ def test_the_command_writes_weights_that_load(
     steps = [
         "--image-steps",
         "2",
+        "--again-steps",
+        "1",
         "--whole-steps",
         "1",
         "--text-steps",
