@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+from uuid import uuid4
 
 import boto3
 import pytest
@@ -27,8 +28,13 @@ from pipeline.storage import (
     ObjectInfo,
     StorageError,
     absolute,
+    access,
+    conditional,
+    create_object,
+    delete_objects,
     list_objects,
     read_object,
+    replace_object,
     stat,
     write_object,
 )
@@ -68,10 +74,10 @@ def point_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]
     def point(endpoint: str) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-        storage._s3_client.cache_clear()
+        access.s3_client.cache_clear()
 
     yield point
-    storage._s3_client.cache_clear()
+    access.s3_client.cache_clear()
 
 
 @contextmanager
@@ -174,7 +180,7 @@ def test_a_listing_holds_every_object_at_every_depth(root: str) -> None:
 def test_a_listing_goes_on_after_the_first_page_and_covers_many_prefixes(bucket: str) -> None:
     keys = [f"flat/{i:02}" for i in range(25)] + [f"many/{i % 40:02}/{i}" for i in range(50)]
     put(bucket, dict.fromkeys(keys, b"x"))
-    events, name = storage._s3_client().meta.events, "provide-client-params.s3.ListObjectsV2"
+    events, name = access.s3_client().meta.events, "provide-client-params.s3.ListObjectsV2"
     events.register(name, ten_keys_a_page, unique_id="ten")
     try:
         assert set(listed(f"s3://{bucket}")) == {f"s3://{bucket}/{key}" for key in keys}
@@ -392,6 +398,14 @@ def test_a_forbidden_object_is_access_denied(point_at: Callable[[str], None]) ->
             assert failure(action, "s3://bucket/a.png").code == ErrorCode.ACCESS_DENIED
 
 
+def test_expired_credentials_are_access_denied(point_at: Callable[[str], None]) -> None:
+    body = b"<Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>"
+    with serving(lambda handler: answer(handler, body, status=400)) as endpoint:
+        point_at(endpoint)
+        for action in (read_object, list_all):
+            assert failure(action, "s3://bucket/a.png").code == ErrorCode.ACCESS_DENIED
+
+
 def test_a_body_cut_short_is_read_again(point_at: Callable[[str], None]) -> None:
     cut_short = [True, True, False]
 
@@ -514,3 +528,35 @@ def test_writing_where_nothing_can_be_written_is_an_error(
     (tmp_path / "file").touch()
     for uri in (f"{tmp_path}/file/a.bin", "s3://missing-bucket/a.bin"):
         assert isinstance(failure(write_object, uri, b"x"), StorageError)
+
+
+def test_deleting_removes_what_is_named_and_takes_missing_objects_for_deleted(root: str) -> None:
+    uris = [f"{root}/d/{i}.png" for i in range(12)]
+    for uri in uris:
+        write_object(uri, b"x")
+    delete_objects([*uris[:10], f"{root}/d/missing.png"])
+    assert sorted(listed(root)) == sorted(uris[10:])
+    delete_objects([])
+
+
+def test_more_objects_are_deleted_than_fit_into_a_request(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditional, "DELETED_AT_ONCE", 3)
+    put(bucket, {f"{i}.png": b"x" for i in range(8)})
+    delete_objects(f"s3://{bucket}/{i}.png" for i in range(7))
+    assert list(listed(f"s3://{bucket}")) == [f"s3://{bucket}/7.png"]
+
+
+def test_deleting_where_there_is_no_bucket_is_not_found(s3: dict[str, str]) -> None:
+    assert failure(delete_objects, ["s3://missing-bucket/a"]).code == ErrorCode.NOT_FOUND
+
+
+def test_creating_is_conditional_on_other_file_systems_too() -> None:
+    uri = f"memory://{uuid4().hex}/a"
+    first = create_object(uri, b"1")
+    assert first is not None
+    assert create_object(uri, b"2") is None
+    assert replace_object(uri, b"22", "another") is None
+    assert replace_object(uri, b"333", first) is not None
+    assert read_object(uri)[0] == b"333"
