@@ -7,6 +7,7 @@ started, when the ``with`` block ends. The demo, the integration tests and the b
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import secrets
 import signal
@@ -17,7 +18,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ class RayCluster:
     """Address for ``ray.init`` and the jobs' ``--address``."""
     environment: Mapping[str, str]
     """What a client's environment needs to reach it: address and authentication token."""
+    pid: int
+    """Process above all of the head node's: ``descendants(pid)``."""
 
 
 @contextmanager
@@ -82,7 +85,30 @@ def ray_cluster(*, num_cpus: int, environment: Mapping[str, str]) -> Iterator[Ra
         with _running(command, {**environment, **client}, "Ray cluster") as process:
             _wait_for(f"{address}/api/version", process, "Ray cluster", client["RAY_AUTH_TOKEN"])
             environment = {**client, "RAY_ADDRESS": address}
-            yield RayCluster(address, f"127.0.0.1:{port}", environment)
+            yield RayCluster(address, f"127.0.0.1:{port}", environment, process.pid)
+
+
+@contextmanager
+def ray_node(
+    cluster: RayCluster, *, num_cpus: int, environment: Mapping[str, str], flags: Sequence[str] = ()
+) -> Iterator[int]:
+    """One more node of a local cluster; yields the process above all of the node's.
+
+    Linux only: a second node of one machine needs an address of its own, 127.0.0.2.
+
+    Args:
+        num_cpus: CPUs of the node.
+        environment: as for ``ray_cluster``.
+        flags: more of ``ray start``.
+    """
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
+    command += [f"--address={cluster.gcs_address}", "--node-ip-address=127.0.0.2"]
+    command += [f"--num-cpus={num_cpus}", f"--dashboard-agent-listen-port={_free_port()}", *flags]
+    variables = {**environment, **cluster.environment}
+    del variables["RAY_ADDRESS"]  # of the job server, which `ray start` would join instead
+    with _running(command, variables, "Ray node") as process:
+        _wait_for_node(cluster, process)
+        yield process.pid
 
 
 @contextmanager
@@ -119,7 +145,7 @@ def _end_with_parent() -> None:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Let the process end itself and its children; kill what is left after a while."""
-    members = [process.pid, *_descendants(process.pid)]
+    members = [process.pid, *descendants(process.pid)]
     process.terminate()
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while time.monotonic() < deadline and any(map(_alive, members)):
@@ -131,7 +157,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Processes below a process: Ray's daemons lead sessions of their own."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -169,6 +195,20 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], what: str, token: str 
         except OSError:
             time.sleep(0.2)
     raise RuntimeError(f"the {what} did not answer within {START_TIMEOUT_S:.0f} s")
+
+
+def _wait_for_node(cluster: RayCluster, process: subprocess.Popen[bytes]) -> None:
+    token = cluster.environment["RAY_AUTH_TOKEN"]
+    headers = {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"{cluster.address}/api/v0/nodes?detail=1", headers=headers)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), urllib.request.urlopen(request, timeout=5) as answer:
+            nodes = json.load(answer)["data"]["result"]["result"]
+            if any(n["node_ip"] == "127.0.0.2" and n["state"] == "ALIVE" for n in nodes):
+                return
+        time.sleep(0.2)
+    raise RuntimeError("the Ray node did not join the cluster")
 
 
 def _free_port() -> int:

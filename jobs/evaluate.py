@@ -7,67 +7,55 @@ Run it directly (starts a local Ray), or on a cluster:
 from __future__ import annotations
 
 import io
-import signal
 import sys
 
 import pandas as pd
-import ray
-import tyro
 
 from pipeline.config import NONE, EvaluateConfig
+from pipeline.distributed import entry
 from pipeline.distributed.evaluating import Evaluation, evaluate
-from pipeline.distributed.scoring import CannotRunError
 from pipeline.evaluation import as_markdown, as_text, compare
 from pipeline.evaluation.paper import comparisons_as_markdown, comparisons_as_text
 from pipeline.report.summary import clean
-from pipeline.storage import StorageError, absolute, write_object
+from pipeline.storage import absolute, write_object
 
-DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
+GOES_ON = "finished scores are written, the same command goes on from here"
 NUM_EXAMPLES = 5  # of unusable images, on the terminal
 MAX_LINE = 240
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print, write the tables; returns the exit code."""
-    try:
-        config = parse(arguments)
-    except ValueError as error:
-        return _fail(error, CANNOT_RUN)
-    if NONE in (config.backbone_weights, config.checkpoint):
-        print("warning: random weights; the metrics mean nothing", file=sys.stderr)
-    try:
-        ray.init(address=config.address, log_to_driver=False)
-        # `ray job stop` ends the job like Ctrl-C does; Ray's own handler would exit at once.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        evaluation = evaluate(config, say=_print)
-        write_tables(evaluation, config.output)
-    except CannotRunError as error:
-        return _fail(error, CANNOT_RUN)
-    except StorageError as error:
-        return _fail(error, FAILED)
-    except KeyboardInterrupt:
-        print("interrupted; finished scores are written, the same command goes on from here")
-        return INTERRUPTED
-    show(evaluation)
-    _print(f"\ntables: {absolute(config.output)}/metrics.md, metrics.csv, metrics.parquet")
-    return exit_code(evaluation, config.max_error_rate)
-
-
-def exit_code(evaluation: Evaluation, max_error_rate: float) -> int:
-    """``FAILED``, and a line that says so, if too many images could not be used."""
-    if evaluation.error_rate <= max_error_rate:
-        return DONE
-    message = (
-        f"{evaluation.error_rate:.1%} of the images could not be used, more than "
-        f"--max-error-rate {max_error_rate:.1%}; errors.csv names them"
-    )
-    return _fail(message, FAILED)
+    return entry.run(lambda: parse(arguments), measure, goes_on=GOES_ON)
 
 
 def parse(arguments: list[str] | None = None) -> EvaluateConfig:
     """The settings of a command line (default: this process's); exits with 2 if it is wrong."""
-    options = (tyro.conf.UseAppendAction,)
-    return tyro.cli(EvaluateConfig, prog="evaluate.py", args=arguments, config=options)
+    return entry.parse(EvaluateConfig, "evaluate.py", arguments)
+
+
+def measure(config: EvaluateConfig, console: entry.Console) -> int:
+    """Measure, show and write the tables; returns the exit code."""
+    if NONE in (config.backbone_weights, config.checkpoint):
+        console.warn("random weights; the metrics mean nothing")
+    evaluation = evaluate(config, say=lambda line: console.say(_cleaned(line)))
+    write_tables(evaluation, config.output)
+    show(evaluation)
+    _print(f"\ntables: {absolute(config.output)}/metrics.md, metrics.csv, metrics.parquet")
+    return exit_code(evaluation, config.max_error_rate, console)
+
+
+def exit_code(
+    evaluation: Evaluation, max_error_rate: float, console: entry.Console | None = None
+) -> int:
+    """``FAILED``, and a line that says so, if too many images could not be used."""
+    if evaluation.error_rate <= max_error_rate:
+        return entry.DONE
+    message = (
+        f"{evaluation.error_rate:.1%} of the images could not be used, more than "
+        f"--max-error-rate {max_error_rate:.1%}; errors.csv names them"
+    )
+    return (console or entry.Console()).fail(message, entry.FAILED)
 
 
 def write_tables(evaluation: Evaluation, output: str) -> None:
@@ -102,12 +90,11 @@ def _missing(evaluation: Evaluation) -> str:
 
 
 def _print(text: str) -> None:
-    print("\n".join(clean(line, MAX_LINE) for line in text.split("\n")), flush=True)
+    print(_cleaned(text), flush=True)
 
 
-def _fail(message: object, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code
+def _cleaned(text: str) -> str:
+    return "\n".join(clean(line, MAX_LINE) for line in text.split("\n"))
 
 
 if __name__ == "__main__":

@@ -6,55 +6,34 @@ Run it directly (starts a local Ray), or on a cluster:
 
 from __future__ import annotations
 
-import signal
 import sys
 
-import ray
-import tyro
-
 from pipeline.config import NONE, ScoreConfig
-from pipeline.distributed.scoring import CannotRunError, score_bucket
-from pipeline.storage import StorageError
+from pipeline.distributed import entry
+from pipeline.distributed.scoring import score_bucket
 
-DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
+GOES_ON = "finished rows are written, the same command goes on from here"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print; returns the exit code."""
-    try:
-        config = parse(arguments)
-    except ValueError as error:
-        return _fail(error, CANNOT_RUN)
-    if NONE in (config.backbone_weights, config.checkpoint):
-        print("warning: random weights; the scores mean nothing", file=sys.stderr)
-    try:
-        ray.init(address=config.address, log_to_driver=False)
-        # `ray job stop` ends the job like Ctrl-C does; Ray's own handler would exit at once.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        report = score_bucket(config, say=lambda line: print(line, flush=True))
-    except CannotRunError as error:
-        return _fail(error, CANNOT_RUN)
-    except StorageError as error:
-        return _fail(error, FAILED)
-    except KeyboardInterrupt:
-        print("interrupted; finished rows are written, the same command goes on from here")
-        return INTERRUPTED
-    print(report.table())
-    if report.status != "done":
-        return _fail(report.message, FAILED)
-    return DONE
+    return entry.run(lambda: parse(arguments), score, goes_on=GOES_ON)
 
 
 def parse(arguments: list[str] | None = None) -> ScoreConfig:
     """The settings of a command line (default: this process's); exits with 2 if it is wrong."""
-    # Repeated flags append: the second --input must not silently replace the first.
-    options = (tyro.conf.UseAppendAction,)
-    return tyro.cli(ScoreConfig, prog="score_bucket.py", args=arguments, config=options)
+    return entry.parse(ScoreConfig, "score_bucket.py", arguments)
 
 
-def _fail(message: object, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code
+def score(config: ScoreConfig, console: entry.Console) -> int:
+    """Score and show; returns the exit code."""
+    if NONE in (config.backbone_weights, config.checkpoint):
+        console.warn("random weights; the scores mean nothing")
+    report = score_bucket(config, say=console.say)
+    print(report.table())
+    if report.status != "done":
+        return console.fail(report.message, entry.FAILED)
+    return entry.DONE
 
 
 if __name__ == "__main__":

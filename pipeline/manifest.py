@@ -4,49 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from itertools import islice
-from typing import Any
+from fnmatch import translate
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .config import DEFAULT_CATEGORY_COLUMN, ScoreConfig
-from .ledger import ID_TYPE, IdSet
-from .schema import MANIFEST_SCHEMA, ErrorCode, image_id
-from .storage import (
-    LISTING_THREADS,
-    ObjectInfo,
-    StorageError,
-    absolute,
-    arrow_filesystem,
-    list_objects,
-    stat,
-    write_object,
-)
+from .config import ScoreConfig
+from .inputs import LIST_SUFFIXES, read_input
+from .ledger import Ids, IdSet, image_ids
+from .lock import LOCK_NAME
+from .schema import MANIFEST_SCHEMA, ErrorCode
+from .storage import absolute, write_object
 
 ROWS_PER_FILE = 10_000  # 1 MB of manifest; Ray Data cuts a file into blocks in one task
 DEFAULT_CATEGORY = "object"  # for a key with no folder below the prefix
-LIST_SUFFIXES = (".parquet", ".csv")
 OUTPUT_FOLDERS = ("scores", "maps", "runs")  # what a job writes below its output
-
-
-@dataclass(frozen=True)
-class Listed:
-    """An object of an input, with what the input says of it."""
-
-    info: ObjectInfo
-    key: str
-    """Path below the input's folder; for lists, the path below the bucket or root."""
-    category: str | None = None
-    """From a list's column."""
-    problem: StorageError | None = None
-    """Why the object could not be looked up."""
 
 
 @dataclass
@@ -58,7 +34,7 @@ class Manifest:
     listed: int = 0
     """Objects that the inputs name and the globs let through, each counted once."""
     excluded: int = 0
-    """Objects that the globs leave out."""
+    """Objects that the globs or ``since`` leave out."""
     skipped: int = 0
     """Listed objects that the ledger holds already."""
     pending: int = 0
@@ -87,152 +63,157 @@ def build_manifest(
         ValueError: an input list has no column "uri".
     """
     manifest = Manifest(folder)
-    rows: list[dict[str, Any]] = []
-    seen = IdSet()
-    objects = _selected(config, manifest)
-    while chunk := list(islice(objects, ROWS_PER_FILE)):
-        built = [_row(item, config, model) for item in chunk]
-        ids = np.array([row["image_id"] for row in built], dtype=ID_TYPE)
-        # Inputs may overlap, and a list may name an object twice: each counts once. Where the
-        # folders below two inputs give it two class names, the first input's holds.
-        first = seen.add_new(ids)
-        first &= seen.add_new(np.array([_without_rule(item) for item in chunk], dtype=ID_TYPE))
-        new = np.zeros(len(ids), dtype=bool)
-        new[first] = done.add_new(ids[first])
-        manifest.listed += int(first.sum())
-        manifest.skipped += int((first & ~new).sum())
-        rows += [row for row, is_new in zip(built, new, strict=True) if is_new]
-        if len(rows) >= ROWS_PER_FILE:
-            _write(manifest, rows)
-            rows = []
-        on_progress(manifest)
-    if rows:
-        _write(manifest, rows)
+    waiting: list[pa.Table] = []
+    for rows in pending_images(config, model, done, manifest, on_progress):
+        waiting.append(rows)
+        if sum(map(len, waiting)) >= ROWS_PER_FILE:
+            _write(manifest, pa.concat_tables(waiting))
+            waiting = []
+    if waiting:
+        _write(manifest, pa.concat_tables(waiting))
     return manifest
 
 
-def category_of(item: Listed, config: ScoreConfig) -> str | None:
-    """The class name that the configured rule gives an object, None if it gives none."""
+def pending_images(
+    config: ScoreConfig,
+    model: str,
+    done: IdSet,
+    manifest: Manifest,
+    on_progress: Callable[[Manifest], None] = lambda manifest: None,
+) -> Iterator[pa.Table]:
+    """The rows of ``build_manifest``, counted in ``manifest`` and written nowhere.
+
+    Raises:
+        StorageError: an input can't be listed.
+        ValueError: an input list has no column "uri".
+    """
+    # Inputs may overlap, and a list may name an object twice: each counts once. One folder names
+    # every object once, and needs no such set.
+    alone = len(config.input) == 1 and not config.input[0].lower().endswith(LIST_SUFFIXES)
+    seen = None if alone else IdSet()
+    for objects in _in_chunks(_selected(config, manifest)):
+        category = pa.array(_categories(objects, config), pa.string())
+        ids = image_ids(objects["uri"], objects["etag"], model, category)
+        first = np.ones(len(ids), dtype=bool)
+        if seen is not None:
+            first = seen.add_new(ids)
+            # Where the folders below two inputs give an object two class names, the first input's
+            # holds; of the names that a list gives, each counts.
+            first &= seen.add_new(
+                image_ids(objects["uri"], objects["etag"], "", objects["category"])
+            )
+        new = np.zeros(len(ids), dtype=bool)
+        new[first] = done.add_new(ids[first])
+        left = np.inf if config.limit is None else config.limit - manifest.pending
+        if new.sum() > left:  # what comes after was not looked at: it counts as not listed
+            end = np.flatnonzero(new)[int(left)]
+            first[end:] = new[end:] = False
+        manifest.listed += int(first.sum())
+        manifest.skipped += int((first & ~new).sum())
+        if new.any():
+            mask = pa.array(new)
+            rows = _rows(objects.filter(mask), ids[new], category.filter(mask))
+            manifest.pending += len(rows)
+            manifest.pending_bytes += pc.sum(rows["size"]).as_py() or 0
+            yield rows
+        on_progress(manifest)
+        if manifest.pending == config.limit:
+            return
+
+
+def _selected(config: ScoreConfig, manifest: Manifest) -> Iterator[pa.Table]:
+    """Objects of all inputs that globs and ``since`` let through (``inputs.LISTED_SCHEMA``)."""
+    output, since = absolute(config.output), config.modified_since()
+    include, exclude = _matcher(config.include), _matcher(config.exclude)
+    for uri in config.input:
+        for objects in read_input(absolute(uri), config.category_column):
+            for name in OUTPUT_FOLDERS:  # the output may lie below the input
+                own = pc.starts_with(objects["uri"], f"{output}/{name}/")
+                objects = objects.filter(pc.invert(own))
+            objects = objects.filter(pc.not_equal(objects["uri"], f"{output}/{LOCK_NAME}"))
+            if since is not None:
+                # What could not be looked up has no time, and becomes its error row.
+                recent = pc.fill_null(pc.greater_equal(objects["last_modified"], since), True)
+                manifest.excluded += len(objects) - (pc.sum(recent).as_py() or 0)
+                objects = objects.filter(recent)
+            if include or exclude:
+                keys = [key.lower() for key in objects["key"].to_pylist()]
+                wanted = [
+                    not (include and not include(key)) and not (exclude and exclude(key))
+                    for key in keys
+                ]
+                manifest.excluded += len(keys) - sum(wanted)
+                objects = objects.filter(pa.array(wanted, pa.bool_()))
+            yield objects
+
+
+def _matcher(globs: tuple[str, ...]) -> Callable[[str], object] | None:
+    if not globs:
+        return None
+    return re.compile("|".join(translate(glob.lower()) for glob in globs)).match
+
+
+def _in_chunks(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, ``ROWS_PER_FILE`` at a time: the pages of a listing may hold a few each."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        while sum(map(len, waiting)) >= ROWS_PER_FILE:
+            rows = pa.concat_tables(waiting)
+            yield rows[:ROWS_PER_FILE].combine_chunks()
+            waiting = [rows[ROWS_PER_FILE:]]
+    if sum(map(len, waiting)):
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def _categories(objects: pa.Table, config: ScoreConfig) -> list[str | None]:
+    """The class names that the configured rule gives objects, None where it gives none."""
     if config.category is not None:
-        return config.category
+        return [config.category] * len(objects)
     if config.category_regex is not None:
-        match = re.search(config.category_regex, item.info.uri)
-        return ((match["category"] or "").strip() or None) if match else None
-    if item.category is not None:
-        return item.category.strip() or None
-    folders = [name.strip() for name in item.key.split("/")[:-1] if name.strip()]
+        search = re.compile(config.category_regex).search
+        found = map(search, objects["uri"].to_pylist())
+        return [((m["category"] or "").strip() or None) if m else None for m in found]
     level = config.category_level
+    if objects["category"].null_count == len(objects):
+        keys = objects["key"].to_pylist()
+        return [_category_of_folder(key.rpartition("/")[0], level) for key in keys]
+    pairs = zip(objects["key"].to_pylist(), objects["category"].to_pylist(), strict=True)
+    return [
+        _category_of_folder(key.rpartition("/")[0], level)
+        if given is None
+        else given.strip() or None
+        for key, given in pairs
+    ]
+
+
+@lru_cache(maxsize=1 << 16)
+def _category_of_folder(folder: str, level: int) -> str:
+    folders = [name.strip() for name in folder.split("/") if name.strip()]
     return folders[level] if -len(folders) <= level < len(folders) else DEFAULT_CATEGORY
 
 
-def _selected(config: ScoreConfig, manifest: Manifest) -> Iterator[Listed]:
-    output = absolute(config.output)
-    written = tuple(f"{output}/{name}/" for name in OUTPUT_FOLDERS)
-    include = [glob.lower() for glob in config.include]
-    exclude = [glob.lower() for glob in config.exclude]
-    for uri in config.input:
-        for item in _items(absolute(uri), config):
-            if item.info.uri.startswith(written):
-                continue  # the output may lie below the input
-            key = item.key.lower()
-            wanted = not include or any(fnmatchcase(key, glob) for glob in include)
-            if wanted and not any(fnmatchcase(key, glob) for glob in exclude):
-                yield item
-            else:
-                manifest.excluded += 1
-
-
-def _items(source: str, config: ScoreConfig) -> Iterator[Listed]:
-    if source.lower().endswith(LIST_SUFFIXES):
-        yield from _from_list(source, config.category_column)
-        return
-    for page in list_objects(source):
-        for info in page:
-            key = info.uri.removeprefix(source).lstrip("/") or info.uri.rsplit("/", 1)[-1]
-            yield Listed(info, key)
-
-
-def _from_list(source: str, category_column: str) -> Iterator[Listed]:
-    """The objects of a Parquet or CSV list, each looked up for its version and size."""
-    with ThreadPoolExecutor(LISTING_THREADS) as pool:
-        for batch in _list_batches(source, category_column):
-            names = batch.schema.names
-            if "uri" not in names:
-                raise ValueError(f"{source} has no column 'uri' (it has: {', '.join(names)})")
-            uris = batch.column("uri").to_pylist()
-            if not all(uris):
-                raise ValueError(f"{source} has rows without a uri")
-            uris = [absolute(uri) for uri in uris]
-            categories: list[Any] = [None] * len(uris)
-            if category_column in names:
-                categories = batch.column(category_column).to_pylist()
-            elif category_column != DEFAULT_CATEGORY_COLUMN:  # asked for by name
-                raise ValueError(f"{source} has no column {category_column!r}")
-            for found, category in zip(pool.map(_look_up, uris), categories, strict=True):
-                info, problem = found
-                key = info.uri.split("://", 1)[1].partition("/")[2]
-                yield Listed(info, key, None if category is None else str(category), problem)
-
-
-def _list_batches(source: str, category_column: str) -> Iterator[pa.RecordBatch]:
-    filesystem, path = arrow_filesystem(source)
-    try:
-        form = ds.ParquetFileFormat()
-        if source.lower().endswith(".csv"):
-            # Text, whatever it looks like: a class may be called "007", a key may hold line breaks.
-            text = dict.fromkeys(("uri", category_column), pa.string())
-            form = ds.CsvFileFormat(
-                parse_options=csv.ParseOptions(newlines_in_values=True),
-                convert_options=csv.ConvertOptions(column_types=text),
-            )
-        dataset = ds.dataset(path, filesystem=filesystem, format=form)
-        yield from dataset.to_batches(batch_size=ROWS_PER_FILE)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"the input list {source} can't be read: {error}") from error
-
-
-def _look_up(uri: str) -> tuple[ObjectInfo, StorageError | None]:
-    try:
-        return stat(uri), None
-    except StorageError as error:
-        return ObjectInfo(uri, "", 0, None), error
-
-
-def _without_rule(item: Listed) -> bytes:
-    """Identity of an object but for the class name that a rule gives it; a list's counts."""
-    return image_id(item.info.uri, item.info.etag, "", item.category or "")
-
-
-def _row(item: Listed, config: ScoreConfig, model: str) -> dict[str, Any]:
-    info, category = item.info, category_of(item, config)
-    row: dict[str, Any] = {
-        "image_id": image_id(info.uri, info.etag, model, category or ""),
-        "uri": info.uri,
-        "etag": info.etag or None,
-        "size": None if item.problem else info.size,
-        "last_modified": info.last_modified,
+def _rows(objects: pa.Table, ids: Ids, category: pa.Array) -> pa.Table:
+    """Rows of the manifest; what could not be looked up or has no class says so."""
+    failed = pc.is_valid(objects["error"])
+    unnamed = pc.and_(pc.invert(failed), pc.is_null(category))
+    digits = ids.tobytes().hex()
+    message = "the category rule finds no class name for this object"
+    columns = {
+        "image_id": pa.array([digits[i : i + 32] for i in range(0, len(digits), 32)], pa.string()),
+        "etag": pc.if_else(pc.equal(objects["etag"], ""), None, objects["etag"]),
+        "size": pc.if_else(failed, None, objects["size"]),
         "category": category,
-        "error": None,
-        "error_message": None,
+        "error": pc.if_else(unnamed, ErrorCode.NO_CATEGORY.value, objects["error"]),
+        "error_message": pc.if_else(unnamed, message, objects["error_message"]),
     }
-    if item.problem:
-        row |= {"error": item.problem.code.value, "error_message": str(item.problem)}
-    elif category is None:
-        row |= {
-            "error": ErrorCode.NO_CATEGORY.value,
-            "error_message": "the category rule finds no class name for this object",
-        }
-    return row
+    arrays = [columns[f.name] if f.name in columns else objects[f.name] for f in MANIFEST_SCHEMA]
+    return pa.table(arrays, schema=MANIFEST_SCHEMA)
 
 
-def _write(manifest: Manifest, rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        row["image_id"] = row["image_id"].hex()
-    table = pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA)
+def _write(manifest: Manifest, rows: pa.Table) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(rows, sink, compression="zstd")
     uri = f"{manifest.folder}/part-{len(manifest.files):05d}.parquet"
     write_object(uri, sink.getvalue().to_pybytes())
     manifest.files.append(uri)
-    manifest.pending += len(rows)
-    manifest.pending_bytes += sum(row["size"] or 0 for row in rows)

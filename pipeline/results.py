@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from .anomaly_map import Size, render
 from .images import decode
-from .schema import SCORE_SCHEMA
+from .schema import FINAL_ERRORS, SCORE_SCHEMA
+from .snapshot import read_scores, score_dataset
 from .storage import absolute, arrow_filesystem, read_object
 
 _COLUMNS = SCORE_SCHEMA.append(pa.field("scan_date", pa.string()))
-_LATEST_BY = ("uri", "model", "category", "error", "scored_at")
+_LATEST_BY = ("image_id", "uri", "model", "category", "error", "scored_at")
 OPEN_SHARDS = 8  # footers kept while maps are read one by one
 
 # Blue over green and yellow to red: points of the "turbo" colour map (A. Mikhailov, Google, 2019).
@@ -61,11 +61,8 @@ class Results:
 
         Raises:
             FileNotFoundError: the folder has no score table.
+            StorageError: it can't be listed.
         """
-        filesystem, path = arrow_filesystem(f"{self.uri}/scores")
-        table = ds.dataset(
-            path, schema=_COLUMNS, filesystem=filesystem, format="parquet", partitioning="hive"
-        )
         condition = pc.scalar(True)
         if scan_date is not None:
             condition &= pc.field("scan_date") == scan_date
@@ -73,7 +70,13 @@ class Results:
             condition &= pc.field("category").cast("string") == category
         wanted = columns or _COLUMNS.names
         needed = dict.fromkeys([*wanted, "score", *(_LATEST_BY if latest else ())])
-        frame = table.to_table(columns=list(needed), filter=condition).to_pandas()
+        folder = f"{self.uri}/scores"
+
+        def read(files: list[str]) -> pa.Table:
+            table = score_dataset(folder, files, _COLUMNS)
+            return table.to_table(columns=list(needed), filter=condition)
+
+        frame = read_scores(folder, read).to_pandas()
         if latest:
             frame = _latest(frame)
         if min_score is not None:  # not before: a newer row may have a lower score
@@ -95,6 +98,7 @@ class Results:
 
         Raises:
             ValueError: the row has no map.
+            FileNotFoundError: the row is from before a compaction, and its shard is gone.
         """
         if pd.isna(row["map_file"]):
             raise ValueError(f"{row['uri']} has no map (error: {row['error']}, or maps were off)")
@@ -138,7 +142,11 @@ class Results:
             raise ValueError(f"map_file {name!r} is not a shard of this output")
         if name not in self._shards:
             filesystem, path = arrow_filesystem(f"{self.uri}/{name}")
-            self._shards[name] = pq.ParquetFile(path, filesystem=filesystem)
+            try:
+                self._shards[name] = pq.ParquetFile(path, filesystem=filesystem)
+            except FileNotFoundError as error:
+                message = f"{name} was compacted and vacuumed away since; read scores() again"
+                raise FileNotFoundError(message) from error
             if len(self._shards) > OPEN_SHARDS:
                 self._shards.popitem(last=False)
         return self._shards[name]
@@ -151,6 +159,9 @@ def open_results(uri: str) -> Results:
 
 def _latest(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.sort_values("scored_at", kind="stable")
+    # Where --rescore met an error that may pass, what was found before still holds.
+    final = frame.error.isna() | frame.error.isin([code.value for code in FINAL_ERRORS])
+    frame = frame[final | ~frame.image_id.isin(frame.image_id[final])]
     newest = frame.groupby(["uri", "model"], observed=True).scored_at.transform("max")
     # A failed try ends with any newer row, also one under a category it did not have yet.
     frame = frame[frame.error.isna() | (frame.scored_at == newest)]

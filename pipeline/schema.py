@@ -15,7 +15,7 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "not_found"
     """The object no longer exists."""
     ACCESS_DENIED = "access_denied"
-    """The credentials may list the object but not read it."""
+    """The credentials may list the object but not read it, or expired after the listing."""
     FETCH_FAILED = "fetch_failed"
     """Storage did not answer, after retries."""
     CHANGED = "changed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,9 +34,18 @@ class ResultWriter:
         model: str,
         write_maps: bool,
         interval_s: float,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
+        """Name the files' place and common columns; nothing is written yet.
+
+        Args:
+            output: absolute URI.
+            interval_s: seconds between commits.
+            check: called right before every commit; raises if this run may not write any more.
+        """
         self._output, self._partition = output, f"scan_date={scan_date}"
         self._run_id, self._model, self._write_maps = run_id, model, write_maps
+        self._check = check
         self._interval_s, self._last_commit = interval_s, time.monotonic()
         self._pending: list[pa.Table] = []
         self._num_files = 0
@@ -53,6 +63,7 @@ class ResultWriter:
 
         Raises:
             StorageError: the output can't be written.
+            Exception: what ``check`` raises.
         """
         if rows.num_rows:
             self._pending.append(rows)
@@ -98,6 +109,7 @@ class ResultWriter:
         columns = [added[f.name] if f.name in added else rows[f.name] for f in SCORE_SCHEMA]
         arrays = [c.cast(f.type) for c, f in zip(columns, SCORE_SCHEMA, strict=True)]
         scores = pa.table(arrays, schema=SCORE_SCHEMA)
+        self._check()
         self.score_bytes += self._write_parquet(f"scores/{name}", scores)
         self.map_bytes += map_bytes  # only now, because a commit that fails is made again
 

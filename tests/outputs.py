@@ -38,12 +38,18 @@ def scored(folder: str, i: int, score: float | None) -> dict[str, object]:
     }
 
 
-def write(output: str, rows: list[dict[str, object]], scan_date: str, model: str = "m") -> None:
+def write(
+    output: str,
+    rows: list[dict[str, object]],
+    scan_date: str,
+    model: str = "m",
+    run_id: str | None = None,
+) -> None:
     """Write rows through the job's own writer."""
     writer = ResultWriter(
         output=output,
         scan_date=scan_date,
-        run_id=f"run-{scan_date}-{model}",
+        run_id=run_id or f"run-{scan_date}-{model}",
         model=model,
         write_maps=True,
         interval_s=1e9,

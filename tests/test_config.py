@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -53,6 +53,12 @@ def test_defaults_are_valid_and_date_today() -> None:
         ("commit_interval_s", 0.0),
         ("commit_interval_s", -1.0),
         ("commit_interval_s", float("inf")),
+        ("since", "yesterday"),
+        ("since", "2d ago"),
+        ("since", ""),
+        ("limit", 0),
+        ("lock_wait_s", -1.0),
+        ("lock_wait_s", float("inf")),
         ("scan_date", ""),
         ("scan_date", "yesterday"),
         ("scan_date", "2025-02-30"),
@@ -107,3 +113,22 @@ def test_settings_cannot_be_changed_and_hold_no_credentials() -> None:
         config().output = "elsewhere"  # type: ignore[misc]
     names = {field.name for field in fields(ScoreConfig)}
     assert not [n for n in names if "key" in n or "secret" in n or "token" in n or "password" in n]
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        ("2026-11-23", datetime(2026, 11, 23, tzinfo=UTC)),
+        ("2026-11-23T18:00", datetime(2026, 11, 23, 18, tzinfo=UTC)),
+        ("2026-11-23T18:00Z", datetime(2026, 11, 23, 18, tzinfo=UTC)),
+        ("2026-11-23T18:00+02:00", datetime(2026, 11, 23, 16, tzinfo=UTC)),
+    ],
+)
+def test_since_is_a_time_in_utc_unless_it_says_otherwise(since: str, expected: datetime) -> None:
+    assert config(since=since).modified_since() == expected
+
+
+@pytest.mark.parametrize(("since", "hours"), [("36h", 36), ("2d", 48), ("1w", 168)])
+def test_since_may_be_a_duration(since: str, hours: int) -> None:
+    age = datetime.now(UTC) - (config(since=since).modified_since() or datetime.now(UTC))
+    assert abs(age - timedelta(hours=hours)) < timedelta(minutes=1)

@@ -14,8 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.ledger import ID_TYPE, Ids, IdSet, ids_from_hex, max_object_bytes, read_final_ids
-from pipeline.schema import FINAL_ERRORS, SCORE_SCHEMA, ErrorCode
+from pipeline import ledger
+from pipeline.ledger import (
+    ID_TYPE,
+    Ids,
+    IdSet,
+    ids_from_hex,
+    image_ids,
+    max_object_bytes,
+    read_final_ids,
+)
+from pipeline.schema import FINAL_ERRORS, SCORE_SCHEMA, ErrorCode, image_id
 from pipeline.storage import StorageError, write_object
 from tests.bucket import put
 
@@ -80,6 +89,16 @@ def test_id_set_agrees_with_a_set(given_batches: list[list[bytes]]) -> None:
         assert len(ids) == len(reference)
 
 
+def test_runs_that_are_too_long_to_merge_are_searched_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "LONGEST_RUN", 100)
+    random = np.random.default_rng(0)
+    batches = [np.frombuffer(random.bytes(16 * 30), dtype=ID_TYPE) for _ in range(50)]
+    ids = IdSet()
+    assert all(ids.add_new(batch).all() for batch in batches)
+    assert not any(ids.add_new(batch[::-1]).any() for batch in batches)
+    assert len(ids) == 50 * 30
+
+
 def test_id_set_tells_ids_apart_that_end_in_zero_bytes() -> None:
     values = [bytes(16), b"a" + bytes(15), b"a\0b" + bytes(13), b"a" * 15 + b"\0", b"a" * 16]
     ids = IdSet()
@@ -107,6 +126,34 @@ def test_ids_from_hex_are_the_raw_bytes() -> None:
     assert ids_from_hex(pa.array([hex_id("a"), "00" * 16])).tobytes() == (
         bytes.fromhex(hex_id("a")) + bytes(16)
     )
+
+
+def test_ids_of_a_part_of_a_column_are_those_rows() -> None:
+    column = pa.array([hex_id("a"), hex_id("b"), hex_id("c")])
+    assert ids_from_hex(column[1:]).tobytes().hex() == hex_id("b") + hex_id("c")
+    assert len(ids_from_hex(column[:0])) == 0
+
+
+@pytest.mark.parametrize("value", ["0123", None, "g" * 32, "ab" * 17])
+def test_what_is_no_id_is_refused(value: str | None) -> None:
+    with pytest.raises(ValueError, match=r"hexadecimal"):
+        ids_from_hex(pa.array([hex_id("a"), value], pa.string()))
+
+
+@given(st.lists(st.tuples(st.text(), st.text(), st.none() | st.text()), min_size=1, max_size=20))
+@settings(deadline=None, max_examples=50)
+def test_many_ids_at_once_are_the_ids_one_by_one(rows: list[tuple[str, str, str | None]]) -> None:
+    rows = [row for row in rows if encodable(row)] or [("s3://b/ü", "1", None)]
+    uri, etag, category = (pa.array(column, pa.string()) for column in zip(*rows, strict=True))
+    expected = [image_id(u, e, MODEL, c or "") for u, e, c in rows]
+    assert image_ids(uri, etag, MODEL, category).tobytes() == b"".join(expected)
+
+
+def encodable(row: tuple[str, str, str | None]) -> bool:
+    try:
+        return bool("".join(filter(None, row)).encode() or True)
+    except UnicodeEncodeError:
+        return False
 
 
 def test_a_new_output_holds_nothing(output: str) -> None:

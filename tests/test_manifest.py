@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -391,3 +393,47 @@ def test_a_folder_of_blanks_names_no_class(config: ScoreConfig, tmp_path: Path) 
     regex = r"blank/(?P<category>[^/]+)/"
     _, rows = build(replace(config, input=(str(tmp_path / "blank"),), category_regex=regex))
     assert [row["error"] for row in rows] == ["no_category"]
+
+
+def test_since_leaves_out_what_is_older_but_not_what_has_no_time(
+    config: ScoreConfig, images: Path, tmp_path: Path
+) -> None:
+    old = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
+    os.utime(images / "top.png", (old, old))
+    for since in ("2026-01-02", "2026-01-01T12:00:01Z", "2026-01-01T14:01+02:00", "1h"):
+        found, rows = build(replace(config, since=since))
+        assert (found.listed, found.excluded) == (3, 1)
+        assert "top.png" not in names(rows)
+    assert build(replace(config, since="2026-01-01"))[0].listed == 4
+    listing = write(tmp_path / "list.csv", b"uri\n/nowhere/a.png\n")
+    _, [row] = build(replace(config, input=(str(listing),), since="1h"))
+    assert row["error"] == "not_found"
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 10_000])
+def test_a_limit_takes_new_images_only_and_the_next_run_goes_on(
+    config: ScoreConfig, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(manifest_module, "ROWS_PER_FILE", chunk)
+    limited, done, taken = replace(config, limit=3), IdSet(), list[str]()
+    for expected in (3, 1, 0):
+        found, rows = build(limited, done)
+        taken += names(rows)
+        assert found.pending == expected
+        done = IdSet()
+        done.add_new(ids_from_hex(pa.array([image_id_of(config, name) for name in taken])))
+    assert sorted(taken) == ["1.png", "2.png", "3.JPG", "top.png"]
+
+
+def image_id_of(config: ScoreConfig, name: str) -> str:
+    _, rows = build(config)
+    return next(row["image_id"] for row in rows if row["uri"].endswith(f"/{name}"))
+
+
+def test_a_lock_and_other_files_of_the_output_are_no_images(config: ScoreConfig) -> None:
+    inside = replace(config, output=f"{config.input[0]}/out")
+    for name in ("lock.json", "runs/1/config.json", "scores/x.parquet"):
+        write(Path(inside.output) / name)
+    write(Path(inside.output) / "runs.png")
+    assert "lock.json" not in names(build(inside)[1])
+    assert "runs.png" in names(build(inside)[1])

@@ -131,3 +131,21 @@ def test_an_image_that_was_replaced_gets_no_overlay_of_the_old_map(tmp_path: Pat
     results = open_results(str(tmp_path))
     with pytest.raises(ValueError, match="was replaced after it was scored"):
         results.overlay(results.scores().iloc[0])
+
+
+def test_a_rescore_that_failed_for_now_does_not_take_a_score_away(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    again = scored("s3://b/in", 0, None) | {"error": "fetch_failed"}
+    write(out, [scored("s3://b/in", i, 0.5) for i in range(2)], "2026-01-01")
+    write(out, [again, scored("s3://b/in", 1, 0.7)], "2026-01-02")
+    frame = open_results(out).scores().sort_values("uri")
+    assert list(frame.score) == [0.5, np.float32(0.7)]
+    assert frame.error.isna().all()
+
+
+def test_a_changed_image_that_failed_for_now_shows_as_failed(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    changed = scored("s3://b/in", 0, None) | {"error": "fetch_failed", "image_id": "f" * 32}
+    write(out, [scored("s3://b/in", 0, 0.5)], "2026-01-01")
+    write(out, [changed], "2026-01-02")
+    assert list(open_results(out).scores().error) == ["fetch_failed"]

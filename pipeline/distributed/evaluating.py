@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.config import EvaluateConfig
@@ -19,10 +18,10 @@ from pipeline.evaluation import image_metrics, metrics_table, paper_checkpoint
 from pipeline.evaluation.paper import DATASETS
 from pipeline.evaluation.table import AVERAGE
 from pipeline.schema import SCORE_SCHEMA, ErrorCode
+from pipeline.snapshot import read_scores, score_dataset
 from pipeline.storage import (
     StorageError,
     absolute,
-    arrow_filesystem,
     list_objects,
     read_object,
     write_object,
@@ -205,10 +204,14 @@ def _check_image_size(config: EvaluateConfig, output: str, run_id: str) -> None:
 def _read_scores(output: str, sets: list[LabelledSet]) -> pd.DataFrame:
     """The newest score row of every labelled image, category and model."""
     uris = pa.concat_arrays([each.rows["uri"].combine_chunks() for each in sets])
-    filesystem, path = arrow_filesystem(f"{output}/scores")
-    dataset = ds.dataset(path, schema=SCORE_SCHEMA, filesystem=filesystem, format="parquet")
     columns = ["uri", "category", "model", "run_id", "scored_at", *_SCORED]
-    table = dataset.to_table(columns=columns, filter=pc.field("uri").isin(uris))
+    folder = f"{output}/scores"
+
+    def read(files: list[str]) -> pa.Table:
+        dataset = score_dataset(folder, files, SCORE_SCHEMA)
+        return dataset.to_table(columns=columns, filter=pc.field("uri").isin(uris))
+
+    table = read_scores(folder, read)
     plain = [
         column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
         for column in table.columns

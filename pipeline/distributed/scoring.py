@@ -7,8 +7,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,13 +19,17 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.config import ScoreConfig
-from pipeline.ledger import read_final_ids
+from pipeline.ledger import IdSet, read_final_ids
+from pipeline.lock import LockedError, OutputLock
+from pipeline.logs import bind
 from pipeline.manifest import Manifest, build_manifest
 from pipeline.models import load_adaclip
+from pipeline.redaction import redact
 from pipeline.report import RunReport
 from pipeline.storage import StorageError, absolute, arrow_filesystem, write_object
 from pipeline.writer import ResultWriter
 
+from .metrics import ScanMetrics
 from .reader import read_images
 from .scorer import AnomalyScorer
 
@@ -56,11 +60,14 @@ class Resources:
     batch_size: int
 
     @classmethod
-    def plan(cls, config: ScoreConfig, cluster: dict[str, float]) -> Resources:
+    def plan(
+        cls, config: ScoreConfig, cluster: dict[str, float], node_cpus: Sequence[int] = ()
+    ) -> Resources:
         """Fill in what the configuration leaves open.
 
         Args:
             cluster: ``ray.cluster_resources()``.
+            node_cpus: CPUs of each node, which no actor can cross; default: one node has all.
 
         Raises:
             CannotRunError: no CPU would be left for reading.
@@ -79,7 +86,7 @@ class Resources:
                 f"{num_actors} CPU scorers and the readers need at least {num_actors + 1} CPUs, "
                 f"the Ray cluster has {num_cpus}; lower --num-actors or add CPUs"
             )
-        cpus = (num_cpus - 1) // num_actors
+        cpus = _cpus_per_actor(num_actors, node_cpus or [num_cpus])
         return cls(num_actors, 0.0, cpus, config.batch_size or CPU_BATCH_SIZE)
 
     def rows_per_block(self, image_size: int, num_images: int) -> int:
@@ -96,7 +103,13 @@ class Resources:
         return self.batch_size * max(1, min(share, most))
 
 
-def score_bucket(config: ScoreConfig, say: Say = print, scorer: type = AnomalyScorer) -> RunReport:
+def score_bucket(
+    config: ScoreConfig,
+    say: Say = print,
+    scorer: type = AnomalyScorer,
+    source: str = "",
+    run_id: str = "",
+) -> RunReport:
     """Score what the inputs hold and the output doesn't. Needs ``ray.init`` before.
 
     Everything that can be wrong with the configuration is found before a scorer starts. Whatever
@@ -106,27 +119,47 @@ def score_bucket(config: ScoreConfig, say: Say = print, scorer: type = AnomalySc
         config: the job's settings.
         say: receives the progress lines.
         scorer: the actor class; benchmarks put a stand-in of known speed here.
+        source: name of the scan in metrics and logs; default: the output.
+        run_id: default: ``new_run_id()``.
 
     Raises:
-        CannotRunError: bad input, output, model or resources; nothing was scored.
+        CannotRunError: bad input, output, model or resources, or another run writes to the output;
+            nothing was scored.
+        LockLostError: another run took the output over; what was written before stays.
     """
-    now = datetime.now(UTC)
-    run_id = f"{now:%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}"
+    run_id = run_id or new_run_id()
+    bind(run_id=run_id, source=source or absolute(config.output))
+    lock = OutputLock(config.output, run_id=run_id, wait_s=config.lock_wait_s, say=say)
+    with ExitStack() as held:
+        with explained("the output can't be written"):
+            held.enter_context(lock)
+        return _score(config, say, scorer, source, run_id, lock)
+
+
+def new_run_id() -> str:
+    """Sorts by time of start."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}"
+
+
+def _score(
+    config: ScoreConfig, say: Say, scorer: type, source: str, run_id: str, lock: OutputLock
+) -> RunReport:
     report = RunReport(run_id=run_id, settings=asdict(config))
     run_folder = f"{absolute(config.output)}/runs/{run_id}"
-    with _explained("the output can't be written"):
-        write_object(f"{run_folder}/config.json", json.dumps(asdict(config), indent=2).encode())
+    with explained("the output can't be written"):
+        settings = redact(json.dumps(asdict(config), indent=2))
+        write_object(f"{run_folder}/config.json", settings.encode())
     try:
-        resources = Resources.plan(config, ray.cluster_resources())
+        resources = Resources.plan(config, ray.cluster_resources(), _node_cpus())
         say(f"run {run_id}: loading the model")
         with _timed(report, "model"):
-            report.model = _fingerprint(config)
+            report.model = fingerprint(config)
         with _timed(report, "list"):
             manifest = _list(config, report, run_folder, say)
         if manifest.pending:
             say(f"{manifest.pending:,} images to score, {manifest.skipped:,} scored before")
             with _timed(report, "run"):
-                _run(config, resources, manifest, report, say, scorer)
+                _run(config, resources, manifest, report, say, scorer, source, lock)
         else:
             say(f"nothing to score: all {manifest.listed:,} images are scored already")
         report.status = "done"
@@ -181,19 +214,48 @@ def scoring_graph(
     )
 
 
-def _fingerprint(config: ScoreConfig) -> str:
-    """Load the model once in a CPU task: this validates it, and its memory leaves with the task."""
+def _cpus_per_actor(num_actors: int, node_cpus: Sequence[int]) -> int:
+    """The most CPUs that every scorer finds on one node, with one left over for the readers."""
+    for cpus in range((sum(node_cpus) - 1) // num_actors, 1, -1):
+        if sum(node // cpus for node in node_cpus) >= num_actors:
+            return cpus
+    return 1
+
+
+def _node_cpus() -> list[int]:
+    return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+
+
+def fingerprint(config: ScoreConfig) -> str:
+    """Load the model once in a CPU task: this validates it, and its memory leaves with the task.
+
+    Raises:
+        CannotRunError: there is no such model.
+    """
     load = ray.remote(num_cpus=1, max_retries=0)(_load_and_fingerprint)
     try:
         return ray.get(load.remote(config.model_arguments))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ValueError):
-            raise CannotRunError(str(error.cause)) from None
+            raise CannotRunError(redact(str(error.cause))) from None
         raise
 
 
 def _load_and_fingerprint(model_arguments: dict[str, Any]) -> str:
     return load_adaclip(**model_arguments).fingerprint()
+
+
+def final_ids(config: ScoreConfig, model: str) -> IdSet:
+    """The ledger, or nothing if all is to be scored again.
+
+    Raises:
+        CannotRunError: the score table can't be read.
+    """
+    if config.rescore:
+        return IdSet()
+    with explained("the score table of the output can't be read"):
+        output = absolute(config.output)
+        return read_final_ids(output, model, max_megapixels=config.max_megapixels)
 
 
 def _list(config: ScoreConfig, report: RunReport, run_folder: str, say: Say) -> Manifest:
@@ -205,14 +267,13 @@ def _list(config: ScoreConfig, report: RunReport, run_folder: str, say: Say) -> 
             last = time.monotonic()
             say(f"listing: {manifest.listed:,} objects, {manifest.pending:,} to score")
 
-    output = absolute(config.output)
-    with _explained("the score table of the output can't be read"):
-        done = read_final_ids(output, report.model, max_megapixels=config.max_megapixels)
-    with _explained("an input can't be listed"):
+    done = final_ids(config, report.model)
+    with explained("an input can't be listed"):
         manifest = build_manifest(config, report.model, done, f"{run_folder}/manifest", on_progress)
     report.listed, report.excluded = manifest.listed, manifest.excluded
     report.skipped, report.pending = manifest.skipped, manifest.pending
-    if not manifest.listed and not config.allow_empty:
+    nothing_new = config.since is not None and manifest.excluded
+    if not (manifest.listed or nothing_new or config.allow_empty):
         left_out = f" (globs leave out {manifest.excluded:,})" if manifest.excluded else ""
         raise CannotRunError(
             f"there is no object below {', '.join(config.input)}{left_out}; check the prefix, or "
@@ -228,6 +289,8 @@ def _run(
     report: RunReport,
     say: Say,
     scorer: type,
+    source: str,
+    lock: OutputLock,
 ) -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = DataContext.get_current()
@@ -240,6 +303,7 @@ def _run(
         model=report.model,
         write_maps=config.maps,
         interval_s=config.commit_interval_s,
+        check=lock.check,
     )
     graph = scoring_graph(
         manifest,
@@ -254,11 +318,13 @@ def _run(
             "num_threads": resources.cpus_per_actor + 1,  # the readers' CPU is mostly idle
         },
     )
+    metrics = ScanMetrics(source or absolute(config.output), manifest.pending)
     try:
         with _progress(report, say):
             for rows in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
                 writer.add(rows)
                 report.add(rows)
+                metrics.add(rows)
     finally:
         writer.commit()
         report.map_bytes, report.score_bytes = writer.map_bytes, writer.score_bytes
@@ -295,9 +361,9 @@ def _timed(report: RunReport, stage: str) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def explained(what: str) -> Iterator[None]:
     """Turns what a user can mend into one sentence."""
     try:
         yield
-    except (StorageError, ValueError, pa.ArrowException) as error:
+    except (StorageError, LockedError, ValueError, pa.ArrowException) as error:
         raise CannotRunError(f"{what}: {error}") from error

@@ -43,7 +43,7 @@ MAX_MESSAGE = 1000  # characters of an error on the terminal
 # What a run may be continued with another value of. The data are compared image by image, workers
 # and batch size by their product, and epochs may be added, since the learning rate is constant.
 CHANGEABLE = (
-    *("data", "layout", "split", "output", "address"),
+    *("data", "layout", "split", "output", "address", "log_format"),
     *("epochs", "select", "max_failures", "max_megapixels", "checkpoint_every_steps"),
     *("batch_size", "num_workers", "gpus_per_worker", "cpus_per_worker"),
 )

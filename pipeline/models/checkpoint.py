@@ -139,6 +139,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         if _is_torchscript(path):  # what OpenAI published
+            _refuse_code_at_load(path)
             return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises whatever its reader stumbled on
@@ -233,6 +234,19 @@ def _is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def _refuse_code_at_load(path: Path) -> None:
+    """TorchScript runs ``__setstate__`` when it loads an archive, and scripts can write files.
+
+    Raises:
+        ValueError: the archive defines one.
+    """
+    # The reader that will load it: two readers of one zip file may see different entries.
+    archive = torch._C.PyTorchFileReader(str(path))
+    for name in archive.get_all_records():
+        if name.startswith("code/") and b"__setstate__" in archive.get_record(name):
+            raise ValueError("the TorchScript archive runs code when it is loaded (__setstate__)")
 
 
 def _cache() -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.redaction import redact
 from pipeline.schema import TIMINGS
 
 PACKAGES = ("adaclip-pipeline", "torch", "open_clip_torch", "ray", "pyarrow", "pandas", "pillow")
@@ -128,8 +129,8 @@ class RunReport:
         }
 
     def to_json(self) -> bytes:
-        """report.json as bytes."""
-        text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
+        """report.json as bytes, without secrets."""
+        text = redact(json.dumps(self.as_dict(), indent=2, ensure_ascii=False))
         return text.encode(errors="backslashreplace")  # a file name need not be Unicode
 
     def table(self) -> str:
@@ -142,7 +143,7 @@ class RunReport:
             lines += ["", "  errors"]
             for code, count in self.errors.most_common():
                 example = self.examples[code][0]
-                lines.append(f"    {code:<18}{count:>8,}   {clean(example['message'])}")
+                lines.append(f"    {code:<18}{count:>8,}   {clean(redact(example['message']))}")
         lines += ["", f"  {'stage':<10}{'seconds':>10}{'images/s':>12}"]
         for stage in ("list", "fetch", "decode", "score", "write", "run"):
             rate = "" if rates[stage] is None else f"{rates[stage]:,.3g}"

@@ -35,6 +35,18 @@ def test_a_cluster_without_gpus_runs_on_its_cpus_but_for_one() -> None:
     assert plan({"CPU": 2}).cpus_per_actor == 1
 
 
+@pytest.mark.parametrize(
+    ("node_cpus", "num_actors", "expected"),
+    [([2, 2], 1, 2), ([0, 8, 8], 1, 8), ([8, 8], 2, 7), ([8, 8], 3, 4), ([1, 1, 1], 2, 1)],
+)
+def test_no_scorer_asks_for_more_cpus_than_a_node_has(
+    node_cpus: list[int], num_actors: int, expected: int
+) -> None:
+    config = ScoreConfig(input=("in",), output="out", num_actors=num_actors)
+    found = Resources.plan(config, {"CPU": sum(node_cpus)}, node_cpus)
+    assert found.cpus_per_actor == expected
+
+
 def test_scorers_that_leave_no_cpu_for_readers_are_refused() -> None:
     with pytest.raises(CannotRunError, match="at least 5 CPUs, the Ray cluster has 4"):
         plan({"CPU": 4}, num_actors=4)

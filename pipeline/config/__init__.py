@@ -1,0 +1,15 @@
+"""The jobs' settings. Every field is a command-line flag; its docstring is the flag's help."""
+
+from .evaluate import EvaluateConfig
+from .model import NONE, ModelConfig
+from .score import DEFAULT_CATEGORY_COLUMN, ScoreConfig
+from .train import TrainConfig
+
+__all__ = [
+    "DEFAULT_CATEGORY_COLUMN",
+    "NONE",
+    "EvaluateConfig",
+    "ModelConfig",
+    "ScoreConfig",
+    "TrainConfig",
+]

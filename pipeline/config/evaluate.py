@@ -1,0 +1,107 @@
+"""The evaluation job's settings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from .model import NONE, ModelConfig
+from .score import ScoreConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(ModelConfig):
+    """Measure AdaCLIP on labelled images, per category and on average.
+
+    Image AUROC, AP and max-F1; pixel AUROC, AP, max-F1 and AUPRO (FPR up to 0.3), by the released
+    code's conventions. Images that the output holds scores of already are not scored again. Exit
+    codes: 0 done, 1 failed or more unusable images than --max-error-rate, 2 the command can't be
+    carried out as given (nothing was measured), 130 interrupted.
+    """
+
+    output: str
+    """Folder that receives metrics.csv, metrics.parquet, metrics.md and errors.csv, and the
+    scores/, maps/ and runs/ of the scoring."""
+    data: tuple[str, ...] = ()
+    """Labelled data set: a folder, or a .parquet or .csv list. NAME=URI names it in the tables;
+    the last folder is the name otherwise. Repeat for more. One of the paper's 14, recognised by
+    its name, is shown beside the paper's figures."""
+    layout: str = "auto"
+    """How the data sets lie in their folders; "auto" recognises it."""
+    split: Literal["test", "train", "all"] = "test"
+    """Which labelled images count."""
+    paper: str | None = None
+    """Reproduce the paper's tables 1 and 2: a folder that holds its data sets, as mvtec, visa,
+    mpdd, btad, ksdd, dagm, dtd-synthetic, headct, brainmri, br35h, isic, colondb, clinicdb,
+    tn3k."""
+    allow_missing: bool = False
+    """With --paper, leave out data sets that are not there, and say so."""
+
+    scores: str | None = None
+    """Output of the scoring job to measure instead of scoring now."""
+    model: str | None = None
+    """With --scores: fingerprint of the model, or part of it, where there are several."""
+
+    checkpoint: str | None = None
+    """AdaCLIP weights, as of the scoring job. Default, as in the paper: visa_clinicdb for the data
+    sets MVTec and ColonDB, mvtec_colondb for all others, so that none was trained on."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""
+    sigma: float = 4.0
+    """Standard deviation in pixels of the Gaussian filter on maps, for pixel metrics."""
+
+    batch_size: int | None = None
+    """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes results by rounding only."""
+    num_actors: int | None = None
+    """Copies of the model. Default: one for every GPU of the cluster, or 1."""
+    gpus_per_actor: float | None = None
+    """GPUs for each copy; 0 runs on CPUs. Default: 1 if the cluster has GPUs, else 0."""
+    max_megapixels: float = 100.0
+    """Larger images become an error instead of being decoded."""
+    max_error_rate: float = 0.0
+    """Exit with code 1 if a larger share of the images could not be used. The tables are written
+    all the same, without those images."""
+    commit_interval_s: float = 300.0
+    """Seconds between writes of finished scores. What a killed run had not written, the next
+    scores again."""
+    address: str | None = None
+    """Ray cluster to use. Default: the one this job was submitted to ($RAY_ADDRESS), else the one
+    that runs on this machine, else a new one; "local" = always a new one."""
+    log_format: Literal["text", "json"] = "text"
+    """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that can't work.
+
+        Raises:
+            ValueError: names the flag and the remedy.
+        """
+        self._refuse_credentials()
+        if not self.data and not self.paper:
+            raise ValueError("give --data with a labelled data set, or --paper with their folder")
+        if not all(self.data):
+            raise ValueError("--data has an empty name")
+        if self.allow_missing and not self.paper:
+            raise ValueError("--allow-missing goes with --paper; what --data names must be there")
+        if self.model is not None and self.scores is None:
+            raise ValueError("--model selects rows of --scores; to score now, give --checkpoint")
+        if self.scores is not None and self.checkpoint is not None:
+            raise ValueError("--scores are measured as they are; leave --checkpoint out")
+        if not 0 <= self.sigma < math.inf:
+            raise ValueError(f"--sigma is {self.sigma:g}; it must be at least 0, 4 as in the paper")
+        if not 0 <= self.max_error_rate <= 1:
+            raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")
+        self.score_config(("labels.parquet",), NONE)
+
+    def score_config(self, lists: tuple[str, ...], checkpoint: str) -> ScoreConfig:
+        """The scoring job's settings for lists of labelled images.
+
+        The share of errors is not limited: it is judged over all data sets, after scoring.
+        """
+        own = {each.name for each in fields(self)}
+        shared = {
+            each.name: getattr(self, each.name) for each in fields(ScoreConfig) if each.name in own
+        }
+        given = {"input": lists, "checkpoint": checkpoint, "max_error_rate": 1.0}
+        return ScoreConfig(**(shared | given))

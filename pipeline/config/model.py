@@ -1,0 +1,62 @@
+"""Which model: the settings that every job shares."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from pipeline.redaction import holds_credential
+
+NONE = "none"  # what the command line calls "random weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which model, for every job. The defaults are the released one."""
+
+    backbone: str = "ViT-L-14-336"
+    """open_clip model name, or path of an open_clip JSON configuration."""
+    backbone_weights: str = "openai"
+    """open_clip tag, or path or URI of a state dict; "none" = random weights, for tests."""
+    image_size: int = 518
+    """Side in pixels to which images are resized; a multiple of the backbone's patch size."""
+    prompt_length: int = 5
+    """M, prompt tokens a block; what the checkpoint was trained with."""
+    prompt_depth: int = 4
+    """J, prompted blocks counted from the input; what the checkpoint was trained with."""
+    num_clusters: int = 20
+    """K of the hybrid semantic fusion."""
+    use_fusion: bool = True
+    """Hybrid semantic fusion on, or the image score from the class embedding alone."""
+    prompt_kind: Literal["both", "static", "dynamic", "none"] = "both"
+    """Static prompts, dynamic prompts, their sum, or none."""
+    prompted_towers: Literal["both", "visual", "text"] = "both"
+    """Towers that receive prompts."""
+
+    def _refuse_credentials(self) -> None:
+        """Settings are kept with the results, and URIs stand in every row.
+
+        Raises:
+            ValueError: names the flag.
+        """
+        for each in fields(self):
+            value = getattr(self, each.name)
+            texts = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(text, str) and holds_credential(text) for text in texts):
+                raise ValueError(
+                    f"--{each.name.replace('_', '-')} holds a password or a signature, which the "
+                    "results would repeat; give credentials through the usual environment "
+                    "variables, files or roles"
+                )
+
+    def _model_arguments(self, checkpoint: str, precision: str) -> dict[str, Any]:
+        arguments = {each.name: getattr(self, each.name) for each in fields(ModelConfig)}
+        weights = {"backbone_weights": self.backbone_weights, "checkpoint": checkpoint}
+        arguments |= {name: None if value == NONE else value for name, value in weights.items()}
+        return {**arguments, "precision": precision}
+
+
+def check_at_least(flag: str, value: float | None, least: int) -> None:
+    if value is not None and not least <= value < math.inf:
+        raise ValueError(f"{flag} is {value:g}; it must be at least {least}")

@@ -1,0 +1,272 @@
+"""A night: every source scored, reviewed and told of, whatever happens to the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import uuid4
+
+import ray
+
+from pipeline.config import ScoreConfig
+from pipeline.manifest import Manifest, pending_images
+from pipeline.redaction import redact
+from pipeline.report import morning, webhook
+from pipeline.report.rates import Rates, past_rates
+from pipeline.report.summary import clean, duration
+from pipeline.scans import Scans, Source
+from pipeline.storage import StorageError, absolute, read_object, write_object
+
+from .scorer import AnomalyScorer
+from .scoring import Say, explained, final_ids, fingerprint, new_run_id, score_bucket
+
+FIRST_KEYS = 5  # that a preview shows
+KEPT = ("counts", "errors", "seconds", "images_per_s", "bytes")  # of report.json, in the summary
+
+Status = Literal["done", "too_many_errors", "failed", "not_reviewed", "interrupted", "not_run"]
+
+
+@dataclass
+class Result:
+    """What became of one source."""
+
+    source: Source
+    run_id: str
+    status: Status = "not_run"
+    message: str = ""
+    """Why the status is not done."""
+    report: dict[str, Any] = field(default_factory=dict)
+    """report.json; empty if the run did not get that far."""
+    review: dict[str, Any] | None = None
+    """What ``morning.review`` found; None where there was nothing to review."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the summary holds."""
+        return {
+            "name": self.source.name,
+            "output": absolute(self.source.config.output),
+            "run_id": self.run_id,
+            "status": self.status,
+            "message": self.message,
+            "model": self.report.get("model", ""),
+            **{name: self.report.get(name, {}) for name in KEPT},
+            "review": self.review,
+        }
+
+
+@dataclass
+class Night:
+    """What became of all sources."""
+
+    scan_date: str
+    results: list[Result]
+    night_id: str = field(default_factory=lambda: uuid4().hex[:8])
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    problems: list[str] = field(default_factory=list)
+    """What went wrong beside the sources, such as a webhook that did not answer."""
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the sources that are not done."""
+        return [each.source.name for each in self.results if each.status != "done"]
+
+    @property
+    def alerts(self) -> list[str]:
+        """Names of the sources whose alert rule fired."""
+        return [r.source.name for r in self.results if r.review and r.review["alert"]["fired"]]
+
+    def of(self, webhook: str) -> Night:
+        """The same night of those sources alone that name a webhook."""
+        return replace(self, results=[r for r in self.results if r.source.webhook == webhook])
+
+    def headline(self) -> str:
+        """One line, which Slack and Mattermost show as it is."""
+        scored = sum(each.report.get("counts", {}).get("scored", 0) for each in self.results)
+        parts = [f"{scored:,} images of {len(self.results)} sources scored"]
+        for what, names in (("ALERT", self.alerts), ("NOT DONE", self.failed)):
+            parts += [f"{what}: {', '.join(names)}"] if names else []
+        return f"AdaCLIP {self.scan_date}: " + "; ".join(parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary."""
+        return {
+            "night_id": self.night_id,
+            "scan_date": self.scan_date,
+            "started": self.started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "failed": self.failed,
+            "alerts": self.alerts,
+            "problems": self.problems,
+            "sources": [each.as_dict() for each in self.results],
+        }
+
+    def table(self) -> str:
+        """The summary for a terminal."""
+        lines = [
+            f"night {self.scan_date} ({self.night_id})",
+            f"  {'source':<24}{'status':<17}{'new':>10}{'scored':>10}{'errors':>8}  alert  drift",
+        ]
+        for each in self.results:
+            counts, review = each.report.get("counts", {}), each.review
+            scored, errors = counts.get("scored", 0), counts.get("errors", 0)
+            new = scored + errors + counts.get("not_reached", 0)
+            fired = "-" if review is None else "FIRED" if review["alert"]["fired"] else "no"
+            drifted = "-" if review is None else str(len(review["drifted"]))
+            lines.append(
+                f"  {each.source.name[:23]:<24}{each.status:<17}{new:>10,}{scored:>10,}{errors:>8,}"
+                f"  {fired:<5}  {drifted}"
+            )
+        for each in self.results:
+            if each.message:
+                lines += ["", f"{each.source.name}: {clean(each.message, 500)}"]
+            if each.review and each.review["counts"]["new"]:
+                lines += ["", each.source.name, morning.table(each.review)]
+        return "\n".join([*lines, *(f"problem: {clean(text)}" for text in self.problems)])
+
+
+def run_night(
+    scans: Scans, scan_date: str, say: Say = print, scorer: type = AnomalyScorer
+) -> Night:
+    """Score and review all sources, write the summary and tell the webhooks. Needs ``ray.init``.
+
+    A source that fails, for whatever reason, is noted and the next one begins.
+
+    Args:
+        scans: the sources; their scan date should be ``scan_date``.
+        scan_date: the night's, YYYY-MM-DD.
+        say: receives the progress lines.
+        scorer: as of ``score_bucket``.
+
+    Raises:
+        KeyboardInterrupt: it was stopped; the summary is written all the same.
+    """
+    night = Night(scan_date, [Result(source, "") for source in scans.sources])
+    try:
+        for result in night.results:
+            _scan(result, say, scorer)
+    except KeyboardInterrupt:
+        result.status, result.message = "interrupted", "interrupted"
+        _write_summary(night, scans.summary, say)
+        raise
+    _tell_webhooks(night)
+    _write_summary(night, scans.summary, say)
+    return night
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a source would score."""
+
+    source: Source
+    manifest: Manifest
+    first: list[str]
+    """URIs of some of the images."""
+    rates: Rates | None
+
+    def lines(self, price_per_hour: float | None) -> str:
+        """For a terminal: what, how much, how long and for how much money.
+
+        Args:
+            price_per_hour: of the whole cluster, in any currency.
+        """
+        found, rates = self.manifest, self.rates
+        lines = [
+            f"{self.source.name}: {found.pending:,} images ({found.pending_bytes / 1e9:,.3g} GB) "
+            f"to score, {found.skipped:,} scored before, {found.excluded:,} left out"
+        ]
+        lines += [f"  {clean(uri)}" for uri in self.first]
+        if found.pending > len(self.first):
+            lines.append(f"  ... and {found.pending - len(self.first):,} more")
+        if rates is None:
+            lines.append("  no past run under this model to estimate from")
+            return "\n".join(lines)
+        seconds = rates.seconds(found.pending)
+        estimate = (
+            f"  about {duration(seconds)} at {rates.images_per_s:.3g} images/s, the median of "
+            f"{rates.num_runs} past runs"
+        )
+        if price_per_hour is not None:
+            estimate += f"; about {price_per_hour * seconds / 3600:,.2f} in money"
+        return "\n".join([*lines, estimate])
+
+
+def preview(source: Source) -> Preview:
+    """List what a source would score, and write nothing. Loads the model in a Ray task.
+
+    Raises:
+        CannotRunError: bad input, output or model.
+        StorageError: past runs can't be read.
+    """
+    config: ScoreConfig = source.config
+    model = fingerprint(config)
+    manifest, first = Manifest(""), list[str]()
+    done = final_ids(config, model)
+    with explained("an input can't be listed"):
+        for rows in pending_images(config, model, done, manifest):
+            first += rows["uri"][: FIRST_KEYS - len(first)].to_pylist()
+    return Preview(source, manifest, first, past_rates(config.output, model))
+
+
+def _scan(result: Result, say: Say, scorer: type) -> None:
+    source, config = result.source, result.source.config
+    result.run_id = new_run_id()
+
+    def say_here(line: str) -> None:
+        say(f"{source.name}: {line}")
+
+    try:
+        report = score_bucket(config, say_here, scorer, source.name, result.run_id)
+        result.report = report.as_dict()
+        result.status = "done" if report.status == "done" else "too_many_errors"
+        result.message = redact(report.message)
+    except Exception as error:
+        result.status, result.message = "failed", _told(error)
+        say_here(f"failed: {clean(result.message, 500)}")
+        with suppress(StorageError, ValueError):
+            uri = f"{absolute(config.output)}/runs/{result.run_id}/report.json"
+            result.report = json.loads(read_object(uri)[0])
+        return
+    try:
+        result.review = morning.review(
+            config.output,
+            run_id=result.run_id,
+            model=report.model,
+            scan_date=config.scan_date,
+            rule=source.alert,
+        )
+    except Exception as error:
+        result.message = "; ".join(filter(None, [result.message, f"review: {_told(error)}"]))
+        result.status = "not_reviewed"
+
+
+def _told(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, ray.exceptions.RayError):
+        text = text.splitlines()[-1]  # the cause; pages of traceback stand before it
+    return redact(text)
+
+
+def _tell_webhooks(night: Night) -> None:
+    """One message for each webhook, about the sources that name it."""
+    for url in dict.fromkeys(each.source.webhook for each in night.results):
+        if url:
+            told = night.of(url)
+            try:
+                webhook.post(url, {"text": told.headline()} | told.as_dict())
+            except webhook.WebhookError as error:
+                night.problems.append(str(error))
+
+
+def _write_summary(night: Night, folder: str, say: Callable[[str], None]) -> None:
+    uri = f"{absolute(folder)}/nightly/{night.scan_date}-{night.night_id}.json"
+    text = redact(json.dumps(night.as_dict(), indent=2, ensure_ascii=False))
+    try:
+        write_object(uri, text.encode(errors="backslashreplace"))
+    except StorageError as error:
+        night.problems.append(f"the summary can't be written: {error}")
+    else:
+        say(f"summary: {uri}")

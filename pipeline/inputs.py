@@ -1,0 +1,143 @@
+"""What the inputs of a run name: folders, lists of URIs and S3 Inventories, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+import pyarrow.dataset as ds
+
+from .config import DEFAULT_CATEGORY_COLUMN
+from .inventory import is_inventory, read_inventory
+from .redaction import holds_credential
+from .schema import MANIFEST_SCHEMA
+from .storage import (
+    LISTING_THREADS,
+    ObjectInfo,
+    StorageError,
+    absolute,
+    arrow_filesystem,
+    list_objects,
+    stat,
+)
+
+LIST_SUFFIXES = (".parquet", ".csv")
+LIST_BATCH_ROWS = 10_000  # looked up side by side before any of them goes on
+
+# Objects of an input, with what the input says of them. A Python object for each would take most of
+# the time and memory of a listing of millions, so they travel as columns.
+LISTED_SCHEMA = pa.schema(
+    [
+        *[MANIFEST_SCHEMA.field(name) for name in ("uri", "etag", "size", "last_modified")],
+        pa.field("key", pa.string(), metadata={"doc": "path below the folder, bucket or root"}),
+        pa.field("category", pa.string(), metadata={"doc": "from a list's column"}),
+        *[MANIFEST_SCHEMA.field(name) for name in ("error", "error_message")],
+    ]
+)
+
+
+def read_input(source: str, category_column: str = DEFAULT_CATEGORY_COLUMN) -> Iterator[pa.Table]:
+    """The objects of an input in tables of any length (``LISTED_SCHEMA``), in no fixed order.
+
+    Args:
+        source: absolute URI of a folder, an object, a list, or an S3 Inventory's manifest.
+        category_column: column of a list that names the class.
+
+    Raises:
+        StorageError: the input can't be listed.
+        ValueError: a list or inventory lacks a column or can't be read.
+    """
+    if source.lower().endswith(LIST_SUFFIXES):
+        yield from _from_list(source, category_column)
+    elif is_inventory(source):
+        for objects in read_inventory(source):
+            key = pc.utf8_ltrim(objects["key"], "/")
+            yield _complete(objects.set_column(objects.column_names.index("key"), "key", key))
+    else:
+        for page in list_objects(source):
+            uris = [info.uri for info in page]
+            keys = [u.removeprefix(source).lstrip("/") or u.rsplit("/", 1)[-1] for u in uris]
+            yield _complete(_columns(page).append_column("key", pa.array(keys, pa.string())))
+
+
+def _columns(objects: list[ObjectInfo]) -> pa.Table:
+    names = ("uri", "etag", "size", "last_modified")
+    return pa.table(
+        [
+            pa.array([getattr(info, name) for info in objects], LISTED_SCHEMA.field(name).type)
+            for name in names
+        ],
+        names=list(names),
+    )
+
+
+def _complete(objects: pa.Table) -> pa.Table:
+    """Columns that an input says nothing of are null."""
+    arrays = [
+        objects[f.name] if f.name in objects.column_names else pa.nulls(len(objects), f.type)
+        for f in LISTED_SCHEMA
+    ]
+    return pa.table(arrays, schema=LISTED_SCHEMA)
+
+
+def _from_list(source: str, category_column: str) -> Iterator[pa.Table]:
+    """The objects of a Parquet or CSV list, each looked up for its version and size."""
+    with ThreadPoolExecutor(LISTING_THREADS) as pool:
+        for batch in _list_batches(source, category_column):
+            names = batch.schema.names
+            if "uri" not in names:
+                raise ValueError(f"{source} has no column 'uri' (it has: {', '.join(names)})")
+            uris = batch.column("uri").to_pylist()
+            if not all(uris):
+                raise ValueError(f"{source} has rows without a uri")
+            uris = [absolute(uri) for uri in uris]
+            if any(map(holds_credential, uris)):
+                raise ValueError(
+                    f"{source} names URIs with a password or a signature, which the manifest and "
+                    "every row would repeat; name the objects without, as s3://bucket/key"
+                )
+            categories: list[Any] = [None] * len(uris)
+            if category_column in names:
+                categories = batch.column(category_column).to_pylist()
+            elif category_column != DEFAULT_CATEGORY_COLUMN:  # asked for by name
+                raise ValueError(f"{source} has no column {category_column!r}")
+            found = list(pool.map(_look_up, uris))
+            problems = [problem for _, problem in found]
+            columns: dict[str, list[Any]] = {
+                "key": [uri.split("://", 1)[1].partition("/")[2] for uri in uris],
+                "category": [None if name is None else str(name) for name in categories],
+                "error": [p and p.code.value for p in problems],
+                "error_message": [p and str(p) for p in problems],
+            }
+            objects = _columns([info for info, _ in found])
+            for name, values in columns.items():
+                objects = objects.append_column(name, pa.array(values, pa.string()))
+            yield _complete(objects)
+
+
+def _list_batches(source: str, category_column: str) -> Iterator[pa.RecordBatch]:
+    filesystem, path = arrow_filesystem(source)
+    try:
+        form = ds.ParquetFileFormat()
+        if source.lower().endswith(".csv"):
+            # Text, whatever it looks like: a class may be called "007", a key may hold line breaks.
+            text = dict.fromkeys(("uri", category_column), pa.string())
+            form = ds.CsvFileFormat(
+                parse_options=csv.ParseOptions(newlines_in_values=True),
+                convert_options=csv.ConvertOptions(column_types=text),
+            )
+        dataset = ds.dataset(path, filesystem=filesystem, format=form)
+        yield from dataset.to_batches(batch_size=LIST_BATCH_ROWS)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(f"the input list {source} can't be read: {error}") from error
+
+
+def _look_up(uri: str) -> tuple[ObjectInfo, StorageError | None]:
+    try:
+        return stat(uri), None
+    except StorageError as error:
+        return ObjectInfo(uri, "", 0, None), error
