@@ -1,0 +1,159 @@
+"""Which score files count together: what readers see while a compaction replaces some of them.
+
+Object stores rename nothing, so a compaction can't swap files at once. It keeps a journal in one
+object instead, ``scores/_compaction.json``, which is written whole: while it says "pending", the
+replacement does not count; from "committed" on, the replaced files don't. Tools that read the
+folder themselves (pandas, Spark) pass over names with an underscore.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from .schema import ErrorCode
+from .storage import (
+    ObjectInfo,
+    StorageError,
+    absolute,
+    arrow_filesystem,
+    list_objects,
+    read_object,
+    write_object,
+)
+
+JOURNAL = "_compaction.json"
+ATTEMPTS = 20  # a compaction that commits a file a second hits a read of seconds once or twice
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journal:
+    """The newest step of compaction; files are named relative to the score folder."""
+
+    generation: int = 0
+    """Raised by every step, so that two equal journals mean that nothing happened in between."""
+    state: Literal["pending", "committed"] = "committed"
+    replaced: tuple[str, ...] = ()
+    replacement: tuple[str, ...] = ()
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Files that don't count although they may be there."""
+        return self.replacement if self.state == "pending" else self.replaced
+
+
+def read_journal(folder: str) -> Journal:
+    """The journal of a score folder; one that was never compacted has an empty journal.
+
+    Raises:
+        StorageError: it can't be read.
+        ValueError: it is not a journal.
+    """
+    uri = f"{absolute(folder)}/{JOURNAL}"
+    try:
+        data, _ = read_object(uri)
+    except StorageError as error:
+        if error.code != ErrorCode.NOT_FOUND:
+            raise
+        return Journal()
+    try:
+        fields = json.loads(data)
+        names = {name: tuple(fields[name]) for name in ("replaced", "replacement")}
+        return Journal(**(fields | names))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{uri} is damaged: {error}") from error
+
+
+def write_journal(folder: str, journal: Journal) -> None:
+    """Replace the journal as a whole: the moment at which a step of compaction counts."""
+    write_object(f"{folder}/{JOURNAL}", json.dumps(asdict(journal)).encode())
+
+
+def score_files(folder: str) -> list[str]:
+    """URIs of the score files that count together, sorted; none if the folder does not exist.
+
+    Raises:
+        StorageError: the folder can't be listed, or never held still.
+    """
+    return [info.uri for info in score_objects(folder)]
+
+
+def score_objects(folder: str) -> list[ObjectInfo]:
+    """``score_files`` with their sizes and times."""
+    return _files(absolute(folder))[0]
+
+
+def all_score_files(folder: str) -> dict[str, ObjectInfo]:
+    """Score files by URI, also those that don't count at the moment.
+
+    What else lies there, such as folder markers of S3 consoles, is not the table's.
+
+    Raises:
+        StorageError: the folder can't be listed.
+    """
+    try:
+        found = {info.uri: info for page in list_objects(folder) for info in page}
+    except StorageError as error:
+        if error.code != ErrorCode.NOT_FOUND:
+            raise
+        return {}
+    return {uri: info for uri, info in found.items() if uri.endswith(".parquet")}
+
+
+def read_scores(folder: str, read: Callable[[list[str]], T]) -> T:
+    """The result of ``read`` on the score files that count together.
+
+    A compaction may go on meanwhile: ``read`` is called again, with other files, if it removed one
+    of them before it was read. What ``read`` gathers must therefore begin inside it.
+
+    Raises:
+        StorageError: the folder can't be listed, or never held still.
+        Exception: what ``read`` raises, unless a compaction is the reason.
+    """
+    folder = absolute(folder)
+    for _ in range(ATTEMPTS):
+        files, journal = _files(folder)
+        try:
+            return read([info.uri for info in files])
+        except (OSError, StorageError):
+            if read_journal(folder) == journal:
+                raise
+    raise _restless(folder)
+
+
+def score_dataset(folder: str, files: list[str], schema: pa.Schema) -> ds.Dataset:
+    """Score files as a dataset; the partition is a column if the schema has ``scan_date``.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no scores; is it below an output?")
+    filesystem, base = arrow_filesystem(folder)
+    paths = [arrow_filesystem(uri)[1] for uri in files]
+    options: dict[str, Any] = {"partitioning": "hive", "partition_base_dir": base}
+    return ds.dataset(paths, schema=schema, filesystem=filesystem, format="parquet", **options)
+
+
+def _files(folder: str) -> tuple[list[ObjectInfo], Journal]:
+    journal = read_journal(folder)
+    for _ in range(ATTEMPTS):
+        found = all_score_files(folder)
+        before, journal = journal, read_journal(folder)
+        if before == journal:
+            hidden = {f"{folder}/{name}" for name in journal.hidden}
+            return [found[uri] for uri in sorted(found.keys() - hidden)], journal
+        # Else the listing may hold some of the files of before and some of after.
+    raise _restless(folder)
+
+
+def _restless(folder: str) -> StorageError:
+    message = f"{folder} changed during each of {ATTEMPTS} attempts to read it; try again later"
+    return StorageError(ErrorCode.FETCH_FAILED, message)

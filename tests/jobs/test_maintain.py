@@ -1,0 +1,104 @@
+"""The command line of maintenance."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.maintain import Compact, Vacuum, main, parse
+from pipeline.lock import OutputLock
+from pipeline.results import open_results
+from pipeline.storage import write_object
+from tests.outputs import scored, write
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> str:
+    """Three small files of one night."""
+    for i in range(3):
+        write(str(tmp_path), [scored("s3://b/in", i, 0.5)], "2026-01-01", run_id=f"run-{i}")
+    return str(tmp_path)
+
+
+def files(output: str) -> list[Path]:
+    return sorted(path for path in Path(output).rglob("*") if path.is_file())
+
+
+def test_the_flags_are_parsed() -> None:
+    compact = parse(["compact", "--output", "out", "--before", "2026-01-02", "--dry-run"])
+    assert compact == Compact(output="out", before="2026-01-02", dry_run=True)
+    vacuum = parse(["vacuum", "--output", "out", "--delete", "--grace-hours", "1"])
+    assert vacuum == Vacuum(output="out", delete=True, grace_hours=1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["compact"], "--output"),
+        (["compact", "--output", "out", "--before", "yesterday"], "give YYYY-MM-DD"),
+        (["vacuum", "--output", "out", "--keep-days", "-1"], "--keep-days"),
+        ([], "Missing subcommand"),
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(flags)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_compact_rewrites_and_its_dry_run_only_says_so(
+    output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(output)
+    assert main(["compact", "--output", output, "--dry-run"]) == 0
+    assert "3 files would become 1" in capsys.readouterr().out
+    assert files(output) == before
+    assert main(["compact", "--output", output]) == 0
+    assert "3 files with 3 rows became 1" in capsys.readouterr().out
+    assert len(open_results(output).scores()) == 3
+
+
+def test_a_group_that_cannot_be_read_is_named_and_the_exit_code_is_1(
+    output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shard in Path(output).glob("maps/*/*.parquet"):
+        shard.unlink()
+    assert main(["compact", "--output", output]) == 1
+    assert "scan_date=2026-01-01: 3 files left as they are" in capsys.readouterr().err
+
+
+def test_vacuum_lists_and_deletes_only_when_told(
+    output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orphan = Path(output) / "maps" / "scan_date=2026-01-01" / "orphan.parquet"
+    write_object(str(orphan), b"maps")
+    flags = ["vacuum", "--output", output, "--grace-hours", "0"]
+    assert main(flags) == 0
+    assert "orphan.parquet" in capsys.readouterr().out
+    assert orphan.exists()
+    assert main([*flags, "--delete"]) == 0
+    assert "deleted: 1 things, 4 B" in capsys.readouterr().out
+    assert not orphan.exists()
+
+
+def test_a_locked_output_is_left_alone(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files(output)
+    with OutputLock(output, run_id="nightly"):
+        assert main(["compact", "--output", output]) == 2
+        assert main(["vacuum", "--output", output, "--delete", "--grace-hours", "0"]) == 2
+        assert "run nightly" in capsys.readouterr().err
+    assert [path for path in files(output) if path.name != "lock.json"] == before
+
+
+def test_the_script_runs_from_the_repository() -> None:
+    command = [sys.executable, "jobs/maintain.py", "compact", "--help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "--before" in shown
