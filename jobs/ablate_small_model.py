@@ -47,10 +47,10 @@ class Settings:
     """Trainings of each variant."""
     pictures: int = 40
     """Generated for each training category, half of them good."""
-    test_pictures: int = 40
+    test_pictures: int = 24
     """Generated for each test category, half of them good."""
     steps: int = 60
-    """Steps of each training, of 4 pictures."""
+    """Steps of each training, of 8 pictures."""
     num_threads: int = 2
     """Of PyTorch."""
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -134,15 +135,20 @@ def ray_logs() -> str:
 
 
 def test_a_run_tells_no_secret_and_obeys_no_name(
-    cluster: RayCluster, bucket: str, run: Run
+    cluster: RayCluster, bucket: str, run: Run, tmp_path: Path
 ) -> None:
     """Hostile names of keys and categories, readable and not, in an environment of secrets."""
     keys = [f"in/{HOSTILE}/{i}{HOSTILE}.jpg" for i in range(3)] + ["in/..\\..\\up/x.jpg"]
     put(bucket, {key: jpeg(i) for i, key in enumerate(keys)})
     put(bucket, {f"in/{HOSTILE}/broken\x1b[2J.jpg": b"broken", f"in/{'n' * 900}.jpg": b""})
-    done = run(f"--input=s3://{bucket}/in", f"--output=s3://{bucket}/out")
+    missing = f"s3://{bucket}/gone/{HOSTILE}.jpg"  # its error's message quotes the name
+    pq.write_table(pa.table({"uri": [missing]}), tmp_path / "list.parquet")
+    inputs = (f"--input=s3://{bucket}/in", f"--input={tmp_path}/list.parquet")
+    done = run(*inputs, f"--output=s3://{bucket}/out")
     assert done.returncode == 0, done.stderr
-    assert all(line.isprintable() for line in (done.stdout + done.stderr).splitlines())
+    assert r"bolt\x1b]0;owned\x07\x9b31m\u202e<script>" in done.stdout
+    shown = done.stdout + done.stderr  # where Ray puts tabs and bold type of its own
+    assert [c for c in ("\x1b]", "\x1b[2J", "\x07", "\x9b", "\u202e") if c in shown] == []
     written = stored(bucket)
     assert all(
         re.fullmatch(r"out/(lock\.json|(scores|maps|runs)/[\w=./-]+)", key) for key in written

@@ -61,5 +61,5 @@ def test_the_model_in_the_repository_finds_defects_of_categories_it_never_saw() 
     model = load_small(files[1], checkpoint=str(files[2]))
     table = measure(model, Pictures.draw(TEST_CATEGORIES, 14, SIZE, seed=3_000_000))
     average = table.iloc[-1]
-    assert average.pixel_auroc > 0.85
+    assert average.pixel_auroc > 0.9
     assert average.image_auroc > 0.6
