@@ -13,7 +13,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -78,6 +78,22 @@ def render(table: dict[str, dict[str, int]]) -> str:
     return "\n".join(lines)
 
 
+def document(config: SoakConfig, outcomes: Sequence[Outcome], elapsed_s: float) -> str:
+    """The soak as JSON."""
+    found = {
+        "seed": config.seed,
+        "minutes": round(elapsed_s / 60, 1),
+        "objects_per_scenario": NUM_IMAGES,
+        "table": tabulate(outcomes),
+        # Not dataclasses.asdict, which counts the items of a Counter anew.
+        "scenarios": [{**vars(each), "findings": vars(each.findings)} for each in outcomes],
+        "versions": versions(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+    }
+    return json.dumps(found, indent=2)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Parse, soak, print; returns the exit code."""
     config = tyro.cli(SoakConfig, prog="soak", args=arguments)
@@ -89,8 +105,9 @@ def main(arguments: list[str] | None = None) -> int:
         with world(s3["AWS_ENDPOINT_URL"]) as running:
             for outcome in soak(config, running):
                 outcomes.append(outcome)
-                print(_line(outcome, time.monotonic() - started), flush=True)
-                _write(config, outcomes, time.monotonic() - started)
+                elapsed_s = time.monotonic() - started
+                print(_line(outcome, elapsed_s), flush=True)
+                config.output.write_text(document(config, outcomes, elapsed_s))
     print(render(tabulate(outcomes)))
     print(f"seed {config.seed}; details in {config.output}")
     return 1 if any(outcome.findings for outcome in outcomes) else 0
@@ -117,20 +134,6 @@ def _line(outcome: Outcome, elapsed_s: float) -> str:
     state = "holds" if not outcome.findings else f"DOES NOT HOLD: {vars(outcome.findings)}"
     start = f"{elapsed_s / 60:5.1f} min  {outcome.name}, seed {outcome.seed}: {faults} faults"
     return f"{start}, exit codes {codes}: {state}"
-
-
-def _write(config: SoakConfig, outcomes: Sequence[Outcome], elapsed_s: float) -> None:
-    document = {
-        "seed": config.seed,
-        "minutes": round(elapsed_s / 60, 1),
-        "objects_per_scenario": NUM_IMAGES,
-        "table": tabulate(outcomes),
-        "scenarios": [asdict(outcome) for outcome in outcomes],
-        "versions": versions(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-    }
-    config.output.write_text(json.dumps(document, indent=2))
 
 
 if __name__ == "__main__":

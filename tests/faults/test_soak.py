@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
 
 from tests.faults.checks import Findings
 from tests.faults.plan import Fault
-from tests.faults.soak import main, render, tabulate
+from tests.faults.soak import SoakConfig, document, main, render, tabulate
 from tests.faults.world import Outcome
 
 
@@ -22,6 +23,16 @@ def test_the_table_counts_by_kind_and_once_in_all() -> None:
     assert list(table["all"].values()) == [10, 4, 1, 0, 1, 0]
     assert list(table) == [*Fault, "all"]
     assert len({len(line) for line in render(table).splitlines()[:-1]}) == 1
+
+
+def test_the_document_holds_every_outcome() -> None:
+    outcome = Outcome("storage_storm", 4, Counter({Fault.RESET: 2}), runs=2, returncodes=[1, 0])
+    outcome.findings = Findings(lost=["a"])
+    found = json.loads(document(SoakConfig(seed=4), [outcome], 90.0))
+    assert (found["seed"], found["minutes"]) == (4, 1.5)
+    (scenario,) = found["scenarios"]
+    assert scenario["injected"] == {"connection reset": 2}
+    assert (scenario["returncodes"], scenario["findings"]["lost"]) == ([1, 0], ["a"])
 
 
 def test_an_unknown_scenario_is_refused_before_anything_starts() -> None:
