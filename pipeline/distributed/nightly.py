@@ -268,5 +268,12 @@ def _write_summary(night: Night, folder: str, say: Callable[[str], None]) -> Non
         write_object(uri, text.encode(errors="backslashreplace"))
     except StorageError as error:
         night.problems.append(f"the summary can't be written: {error}")
-    else:
-        say(f"summary: {uri}")
+        return
+    say(f"summary: {uri}")
+    for each in night.results:
+        if each.review:
+            # Only now: a night that is killed before is told of by the next one.
+            try:
+                morning.mark_told(each.source.config.output, each.review)
+            except StorageError as error:
+                night.problems.append(f"the next night tells of {each.source.name} again: {error}")

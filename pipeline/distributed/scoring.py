@@ -119,7 +119,7 @@ def score_bucket(
         config: the job's settings.
         say: receives the progress lines.
         scorer: the actor class; benchmarks put a stand-in of known speed here.
-        source: name of the scan in metrics and logs; default: the output.
+        source: name of the nightly scan; metrics and logs of other runs name the output.
         run_id: default: ``new_run_id()``.
 
     Raises:
@@ -144,7 +144,7 @@ def new_run_id() -> str:
 def _score(
     config: ScoreConfig, say: Say, scorer: type, source: str, run_id: str, lock: OutputLock
 ) -> RunReport:
-    report = RunReport(run_id=run_id, settings=asdict(config))
+    report = RunReport(run_id=run_id, settings=asdict(config), source=source)
     run_folder = f"{absolute(config.output)}/runs/{run_id}"
     with explained("the output can't be written"):
         settings = redact(json.dumps(asdict(config), indent=2))

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.redaction import redact
 from pipeline.schema import FINAL_ERRORS, ErrorCode
 from pipeline.snapshot import read_scores
-from pipeline.storage import StorageError, absolute, read_object
+from pipeline.storage import StorageError, absolute, read_object, write_object
 
 from .alerts import AlertRule, Threshold
 from .drift import Drift, compare
@@ -29,8 +30,9 @@ from .nights import (
 from .summary import clean
 
 DEFAULT_NIGHTS = 30  # of the drift test, where no rule gives a number
+REVIEW = "review.json"  # beside report.json
 SHOWN = ("uri", "category", "score", "anomalous_area", "box_x0", "box_y0", "box_x1", "box_y1")
-REVIEWED = ("done", "too_many_errors")  # a run that ended so had its own review
+ENDED = ("done", "too_many_errors")  # runs with every row that they had to do
 _FINAL = [code.value for code in (*FINAL_ERRORS, ErrorCode.TOO_LARGE)]
 
 
@@ -45,9 +47,10 @@ def review(
 ) -> dict[str, Any]:
     """What a run found, ready for JSON. Reads the score table, no maps and no images.
 
-    Rows of runs that were stopped before they could tell of them belong to this review: nothing
+    Rows of runs that were stopped before anybody was told of them belong to this review: nothing
     that was found is lost because a driver died. All other rows of the same model, of the last
     nights and of earlier runs of this date, are the past that thresholds and drift compare with.
+    ``mark_told`` ends that for a nightly run.
 
     Memory is bounded: at most ``nights.SAMPLE_SIZE`` images of each category are held, on either
     side.
@@ -72,22 +75,22 @@ def review(
         by_date = nights_of(files, scan_date, nights)
         files = [uri for uris in by_date.values() for uri in uris]
         recent = [uri for date in sorted(by_date)[-2:] for uri in by_date[date]]
-        stopped = _stopped_runs(output, run_id, recent, same_model)
-        tonight = pc.field("run_id").cast(pa.string()).isin([run_id, *stopped])
+        untold = _untold_runs(output, run_id, recent, same_model)
+        tonight = pc.field("run_id").cast(pa.string()).isin([run_id, *untold])
         had_score = same_model & ~tonight & pc.field("score").is_valid()
         past = sample_categories(read_rows(output, files, SAMPLED, had_score))
         night = _Night(run_id, rule, past, top)
         columns = dict.fromkeys([*SAMPLED, *SHOWN, "error", "run_id"])
         rows = read_rows(output, recent, columns, same_model & tonight)
         drift = compare(sample_categories(map(night.add, rows)), past)
-        return [date for date in by_date if date < scan_date], stopped, night, drift
+        return [date for date in by_date if date < scan_date], untold, night, drift
 
-    past_nights, stopped, night, drift = read_scores(f"{output}/scores", read)
+    past_nights, untold, night, drift = read_scores(f"{output}/scores", read)
     return {
         "run_id": run_id,
         "model": model,
         "scan_date": scan_date,
-        "stopped_runs": stopped,
+        "untold_runs": untold,
         "past_nights": past_nights,
         "counts": {
             "new": night.scored + night.errors.total(),
@@ -100,6 +103,22 @@ def review(
         "drift": [asdict(each) for each in drift],
         "alert": night.alert(),
     }
+
+
+def mark_told(output: str, review: dict[str, Any]) -> None:
+    """Keep a review with the runs that it is about, once people were told of it.
+
+    Args:
+        output: the scoring job's output.
+        review: what ``review`` returned.
+
+    Raises:
+        StorageError: it can't be written; the next night tells of these runs again.
+    """
+    text = redact(json.dumps(review, indent=2, ensure_ascii=False))
+    for run_id in (review["run_id"], *review["untold_runs"]):
+        uri = f"{absolute(output)}/runs/{run_id}/{REVIEW}"
+        write_object(uri, text.encode(errors="backslashreplace"))
 
 
 def table(review: dict[str, Any], limit: int = 10) -> str:
@@ -228,22 +247,36 @@ class _Night:
         )
 
 
-def _stopped_runs(
+def _untold_runs(
     output: str, run_id: str, files: list[str], same_model: pc.Expression
 ) -> list[str]:
-    """Runs right before this one that wrote rows and ended without telling of them."""
+    """Runs right before this one that wrote rows and ended before anybody was told of them."""
     seen: set[str] = set()
     for rows in read_rows(output, files, ["run_id"], same_model):
         seen.update(rows.column("run_id").unique().to_pylist())
-    stopped = []
+    untold = []
     for earlier in sorted((run for run in seen if run < run_id), reverse=True):  # by start time
-        try:
-            data, _ = read_object(f"{output}/runs/{earlier}/report.json")
-        except StorageError as error:
-            if error.code != ErrorCode.NOT_FOUND:
-                raise
-        else:
-            if json.loads(data).get("status") in REVIEWED:
-                break
-        stopped.append(earlier)
-    return stopped
+        if _was_told(f"{output}/runs/{earlier}"):
+            break
+        untold.append(earlier)
+    return untold
+
+
+def _was_told(folder: str) -> bool:
+    """A run of its own shows its report; a nightly one is told of in the summary of its night."""
+    if _read_json(f"{folder}/{REVIEW}") is not None:
+        return True
+    report = _read_json(f"{folder}/report.json") or {}
+    return report.get("status") in ENDED and not report.get("source")
+
+
+def _read_json(uri: str) -> dict[str, Any] | None:
+    """None where there is no such object."""
+    try:
+        data, _ = read_object(uri)
+    except StorageError as error:
+        if error.code != ErrorCode.NOT_FOUND:
+            raise
+        return None
+    found: dict[str, Any] = json.loads(data)
+    return found

@@ -28,6 +28,8 @@ class RunReport:
 
     run_id: str
     settings: dict[str, Any]
+    source: str = ""
+    """Name of the nightly scan; empty for a run of its own."""
     model: str = ""
     status: str = "running"
     """running, done, too_many_errors, failed or interrupted."""
@@ -98,6 +100,7 @@ class RunReport:
         busy = {s: self.seconds.get(s, 0.0) for s in ("fetch", "decode", "score", "write")}
         return {
             "run_id": self.run_id,
+            "source": self.source,
             "status": self.status,
             "message": self.message,
             "model": self.model,

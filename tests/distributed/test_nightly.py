@@ -189,6 +189,25 @@ def test_a_night_that_is_stopped_tells_what_it_did(config: ScoreConfig) -> None:
     assert not run_night(night.select(("b",)), TODAY).failed
 
 
+def test_what_a_killed_night_found_is_told_by_the_next(config: ScoreConfig) -> None:
+    def die(line: str) -> None:
+        if line.startswith("b: "):
+            raise SystemExit  # like a kill: nothing handles it, no summary is written
+
+    other = replace(config, output=f"{config.output}-b")
+    first, second = Source(name="a", config=config), Source(name="b", config=other)
+    with pytest.raises(SystemExit):
+        run_night(scans(config, a=first, b=second), TODAY, say=die)
+    [killed] = set(table(config).run_id)
+    done = run_night(scans(config, a=first), TODAY, scorer=NoScorer)
+    [review] = [each.review for each in done.results]
+    assert review is not None
+    assert (review["untold_runs"], review["counts"]["scored"]) == ([killed], 3)
+    [result] = run_night(scans(config, a=first), TODAY, scorer=NoScorer).results
+    assert result.review is not None
+    assert result.review["counts"]["new"] == 0
+
+
 def test_a_locked_output_is_a_failed_source(config: ScoreConfig) -> None:
     night = scans(config, a=Source(name="a", config=config))
     with OutputLock(config.output, run_id="other-run"):

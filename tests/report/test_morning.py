@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.report.alerts import AlertRule
-from pipeline.report.morning import review, table
+from pipeline.report.morning import mark_told, review, table
 from pipeline.storage import write_object
 from tests import outputs
 
@@ -143,7 +143,7 @@ def test_an_earlier_finished_run_of_the_day_is_past(output: str) -> None:
     write_object(f"{output}/runs/{earlier}/report.json", b'{"status": "done"}')
     tonight(output, good(50, 5))
     found = reviewed(output, AlertRule())
-    assert (found["counts"]["new"], found["stopped_runs"]) == (5, [])
+    assert (found["counts"]["new"], found["untold_runs"]) == (5, [])
     assert not found["alert"]["fired"]
 
 
@@ -157,7 +157,7 @@ def test_rows_of_a_stopped_run_are_not_lost(output: str, report: bytes | None) -
         write_object(f"{output}/runs/{killed}/report.json", report)
     tonight(output, [*good(50, 5), row(9_003, 0.1)])
     found = reviewed(output, AlertRule())
-    assert found["stopped_runs"] == [killed]
+    assert found["untold_runs"] == [killed]
     assert [image["uri"] for image in found["alert"]["images"]] == ["s3://b/in/9001.jpg"]
     assert found["errors"] == {"truncated": 1}, "what was tried again counts once"
     assert found["counts"]["new"] == 8
@@ -168,6 +168,25 @@ def test_rows_of_a_stopped_run_are_not_lost(output: str, report: bytes | None) -
     outputs.write(output, good(60, 5), "2026-01-21", run_id=later)
     after = review(output, run_id=later, model="m", scan_date="2026-01-21", rule=AlertRule())
     assert after["counts"]["new"] == 5
+
+
+def test_a_nightly_run_is_told_of_until_its_night_was(output: str) -> None:
+    """The night was killed between the run's report and the summary."""
+    killed = "20260119T235900Z-aaaaaa"
+    outputs.write(output, [row(9_001, 0.9)], "2026-01-19", run_id=killed)
+    report = {"status": "done", "source": "line-1"}
+    write_object(f"{output}/runs/{killed}/report.json", json.dumps(report).encode())
+    tonight(output, good(50, 5))
+    found = reviewed(output, AlertRule())
+    assert (found["untold_runs"], found["counts"]["new"]) == ([killed], 6)
+    assert [image["uri"] for image in found["alert"]["images"]] == ["s3://b/in/9001.jpg"]
+    # Then the summary of this night is written, and both were told of.
+    write_object(f"{output}/runs/{RUN}/report.json", json.dumps(report).encode())
+    mark_told(output, found)
+    later = "20260121T020000Z-bbbbbb"
+    outputs.write(output, good(60, 5), "2026-01-21", run_id=later)
+    after = review(output, run_id=later, model="m", scan_date="2026-01-21", rule=AlertRule())
+    assert (after["untold_runs"], after["counts"]["new"]) == ([], 5)
 
 
 def test_a_shifted_category_has_drifted(output: str) -> None:
