@@ -1,14 +1,18 @@
 # make test: lint, types, tests.  make demo: the jobs on a small bucket of their own.
+# make docs: the site in site/; python -m http.server --directory site shows it with its search.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: test demo lint types unit clean
+.PHONY: test demo docs lint types unit clean
 
 test: lint types unit
 
 demo: $(INSTALLED)
 	$(BIN)/python -m jobs.demo
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -27,4 +31,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv demo-output
+	rm -rf .venv demo-output site

@@ -46,9 +46,13 @@ class Owner:
     """Who holds a lock, as it stands in the file."""
 
     run_id: str
+    """Which run; "compact" or "vacuum" for maintenance."""
     host: str = field(default_factory=socket.gethostname)
+    """Name of its machine."""
     pid: int = field(default_factory=os.getpid)
+    """Number of its process there."""
     since: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    """When it was started (UTC)."""
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     """Random: tells two owners of one lock apart."""
     system: str = field(default_factory=lambda: _system())
@@ -56,7 +60,9 @@ class Owner:
     started: str = field(default_factory=lambda: _start_time(os.getpid()) or "")
     """When the process started, because its number may be used again; "" if unknown."""
     heartbeats: int = 0
+    """How often it was renewed."""
     released: bool = False
+    """Whether the lock is free."""
 
     def __str__(self) -> str:
         """For messages; what stands in the file is not to be trusted with a terminal."""

@@ -79,7 +79,12 @@ SCORE_SCHEMA = pa.schema(
         _column("score", pa.float32(), "abnormal probability of the image, 0 to 1; null on error"),
         _column("map_max", pa.float32(), "highest abnormal probability in the map, 0 to 1"),
         _column("anomalous_area", pa.float32(), "share of the image with map > 0.5, 0 to 1"),
-        _column("box_x0", pa.int32(), "left edge of the strongest region, original pixels"),
+        _column(
+            "box_x0",
+            pa.int32(),
+            "left edge, in original pixels, of the strongest region: around the map's peak, where "
+            "the map is at least half of it",
+        ),
         _column("box_y0", pa.int32(), "top edge"),
         _column("box_x1", pa.int32(), "right edge, exclusive"),
         _column("box_y1", pa.int32(), "bottom edge, exclusive"),
@@ -96,6 +101,9 @@ SCORE_SCHEMA = pa.schema(
         _column("run_id", _label, "run that made this row: runs/<run_id>/"),
     ]
 )
+
+# Not in the files, but in their folders' names: scores/scan_date=YYYY-MM-DD/.
+PARTITION_COLUMN = _column("scan_date", pa.string(), "partition, YYYY-MM-DD: the run's --scan-date")
 
 MAP_SCHEMA = pa.schema(
     [

@@ -40,8 +40,11 @@ class Journal:
     generation: int = 0
     """Raised by every step, so that two equal journals mean that nothing happened in between."""
     state: Literal["pending", "committed"] = "committed"
+    """Which of the two lists does not count: pending, the replacement; committed, the replaced."""
     replaced: tuple[str, ...] = ()
+    """Score files that a compaction merges into one."""
     replacement: tuple[str, ...] = ()
+    """The file that they become."""
 
     @property
     def hidden(self) -> tuple[str, ...]:

@@ -1,0 +1,208 @@
+"""Tables of the reference pages, made from the code they describe, as Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import griffe
+import pyarrow as pa
+
+from jobs.maintain import Compact, Vacuum
+from jobs.nightly_scan import NightlyConfig
+from pipeline.config import EvaluateConfig, ModelConfig, ScoreConfig, TrainConfig
+from pipeline.lock import Owner
+from pipeline.report.alerts import AlertRule
+from pipeline.scans import FLAGS
+from pipeline.schema import (
+    FINAL_ERRORS,
+    LABELLED_SCHEMA,
+    MANIFEST_SCHEMA,
+    MAP_SCHEMA,
+    PARTITION_COLUMN,
+    SCORE_SCHEMA,
+    ErrorCode,
+)
+from pipeline.snapshot import Journal
+
+ROOT = Path(__file__).parents[2]
+_ARROW_NAMES = {"float": "float32", "halffloat": "float16"}
+_KINDS = {"str": "text", "int": "whole number", "float": "number", "bool": "switch"}
+
+
+class UndocumentedError(ValueError):
+    """Something that the reference must explain has no docstring."""
+
+
+def columns(schema: Iterable[Any]) -> str:
+    """Name, Arrow type and meaning of every column of a schema.
+
+    Raises:
+        UndocumentedError: a column without a ``doc`` in its metadata.
+    """
+    rows = []
+    for field in schema:
+        doc = (field.metadata or {}).get(b"doc", b"").decode()
+        if not doc:
+            raise UndocumentedError(f"pipeline/schema.py says nothing of the column {field.name}")
+        rows.append((f"`{field.name}`", f"`{arrow_name(field.type)}`", prose(doc)))
+    return table(("column", "Arrow type", "meaning"), rows)
+
+
+def arrow_name(kind: pa.DataType) -> str:
+    """A type as its constructor in pyarrow is called, such as ``list<float16>``."""
+    if pa.types.is_dictionary(kind):
+        return f"dictionary<{arrow_name(kind.index_type)}, {arrow_name(kind.value_type)}>"
+    if pa.types.is_list(kind):
+        return f"list<{arrow_name(kind.value_type)}>"
+    return _ARROW_NAMES.get(str(kind), str(kind))
+
+
+def error_codes() -> str:
+    """Every error code, what it means, and whether another run tries the image again."""
+    docs = attribute_docs(ErrorCode)
+    rows = [(f"`{code}`", prose(docs[code.name]), _again(code)) for code in ErrorCode]
+    return table(("error", "meaning", "tried again by the next run"), rows)
+
+
+def _again(code: ErrorCode) -> str:
+    if code == ErrorCode.TOO_LARGE:
+        return "only if `--max-megapixels` allows its size by then"
+    return "no: final for these bytes" if code in FINAL_ERRORS else "yes: it may pass"
+
+
+def object_fields(kind: type) -> str:
+    """Name and meaning of every field of a dataclass that is written as a JSON object."""
+    docs = attribute_docs(kind)
+    rows = [(f"`{each.name}`", prose(docs[each.name])) for each in _fields(kind)]
+    return table(("field", "meaning"), rows)
+
+
+def settings(
+    kind: type, *, beside: type | None = None, leave_out: tuple[str, ...] = (), flags: bool = True
+) -> str:
+    """Every setting of a dataclass with its type, default and docstring.
+
+    Args:
+        beside: a base class whose own settings are left out.
+        leave_out: names of settings that can't be given here.
+        flags: as command-line flags, else as keys of a YAML file.
+    """
+    inherited = {each.name for each in _fields(beside)} if beside else set()
+    docs = attribute_docs(kind)
+    entries = []
+    for each in _fields(kind):
+        if each.name in inherited or each.name in leave_out:
+            continue
+        anchor = f"{kind.__name__}.{each.name}".lower()
+        names = _flags(each) if flags else f"`{each.name}`"
+        about = f"{_kind(str(each.type), repeat=flags)}; {_default(each)}"
+        entries.append(
+            f'<span id="{anchor}"></span>{names} <small>{about}</small>\n'
+            f":   {prose(docs[each.name])}\n"
+        )
+    return "\n".join(entries)
+
+
+@cache
+def attribute_docs(kind: type) -> dict[str, str]:
+    """The docstrings under the attributes of a class, those of its bases included.
+
+    Raises:
+        UndocumentedError: one of its own has none.
+    """
+    found: dict[str, str] = {}
+    for base in kind.__bases__:
+        if base.__module__.split(".")[0] in ("pipeline", "jobs"):
+            found |= attribute_docs(base)
+    package = kind.__module__.split(".")[0]
+    source = _package(package)[f"{kind.__module__.partition('.')[2]}.{kind.__name__}"]
+    for name, attribute in source.attributes.items():
+        if name.startswith("_") or "property" in attribute.labels:
+            continue
+        if not attribute.docstring:
+            raise UndocumentedError(f"{kind.__module__}.{kind.__name__}.{name} has no docstring")
+        found[name] = attribute.docstring.value
+    return found
+
+
+@cache
+def _package(name: str) -> Any:
+    return griffe.load(name, search_paths=[ROOT], resolve_aliases=False)
+
+
+def prose(text: str) -> str:
+    """A docstring as Markdown on one line: its own characters stay, names and flags are code."""
+    parts = re.split(r"(``.+?``|--[a-z][a-z-]*[a-z])", " ".join(text.split()))
+    for i, part in enumerate(parts):
+        plain = re.sub(r"([\\`*_{}\[\]|])", r"\\\1", html.escape(part, quote=False))
+        parts[i] = f"`{part.strip('`')}`" if i % 2 else plain
+    return "".join(parts)
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    header = list(header)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _fields(kind: type) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(kind)
+
+
+def _flags(each: dataclasses.Field[Any]) -> str:
+    name = each.name.replace("_", "-")
+    if each.type == "bool":
+        return f"`--{name}`, `--no-{name}`"
+    return f"`--{name}`"
+
+
+def _kind(annotation: str, *, repeat: bool) -> str:
+    """A type in words."""
+    if found := re.fullmatch(r"Literal\[(.+)\]", annotation):
+        return " or ".join(f"`{value}`" for value in re.findall(r"['\"](.*?)['\"]", found[1]))
+    if annotation == "tuple[str, ...]":
+        return "text, may be repeated" if repeat else "text, or a list of texts"
+    if "Mapping" in annotation:
+        return "number, or one for each category"
+    return _KINDS[annotation.removesuffix(" | None").rpartition(".")[2]]
+
+
+def _default(each: dataclasses.Field[Any]) -> str:
+    if each.default_factory is not dataclasses.MISSING:
+        return "default: today"
+    if each.default is dataclasses.MISSING:
+        return "required"
+    value = each.default
+    if value is None or value == () or value == "":
+        return "optional"
+    if isinstance(value, bool):
+        return "default: on" if value else "default: off"
+    return f"default: `{value:g}`" if isinstance(value, float) else f"default: `{value}`"
+
+
+# What a page may ask for with <!-- generated: NAME -->.
+TABLES: dict[str, Callable[[], str]] = {
+    "score-columns": lambda: columns([*SCORE_SCHEMA, PARTITION_COLUMN]),
+    "map-columns": lambda: columns(MAP_SCHEMA),
+    "manifest-columns": lambda: columns(MANIFEST_SCHEMA),
+    "labelled-columns": lambda: columns(LABELLED_SCHEMA),
+    "error-codes": error_codes,
+    "lock-fields": lambda: object_fields(Owner),
+    "journal-fields": lambda: object_fields(Journal),
+    "model-settings": lambda: settings(ModelConfig),
+    "score-settings": lambda: settings(ScoreConfig, beside=ModelConfig),
+    "train-settings": lambda: settings(TrainConfig, beside=ModelConfig),
+    "evaluate-settings": lambda: settings(EvaluateConfig, beside=ModelConfig),
+    "nightly-settings": lambda: settings(NightlyConfig),
+    "compact-settings": lambda: settings(Compact),
+    "vacuum-settings": lambda: settings(Vacuum),
+    "scan-keys": lambda: settings(ScoreConfig, leave_out=FLAGS, flags=False),
+    "alert-keys": lambda: settings(AlertRule, flags=False),
+}

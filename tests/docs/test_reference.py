@@ -1,0 +1,131 @@
+"""The generated tables hold everything that the code has, and refuse what nobody explained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+
+from infra.docs.reference import (
+    TABLES,
+    UndocumentedError,
+    arrow_name,
+    attribute_docs,
+    columns,
+    prose,
+)
+from jobs import evaluate, maintain, nightly_scan, score_bucket, train_auxiliary
+from pipeline.distributed.training_state import StepRecord
+from pipeline.report import RunReport
+from pipeline.schema import FINAL_ERRORS, PARTITION_COLUMN, SCORE_SCHEMA, ErrorCode
+from tests.docs.conftest import ROOT
+
+OUTPUT = (ROOT / "docs/output.md").read_text()
+
+
+def first_cells(table: str) -> list[str]:
+    """The names in the first column of a table."""
+    return re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+
+
+def test_score_columns_are_the_schemas_with_the_partition() -> None:
+    table = TABLES["score-columns"]()
+    assert first_cells(table) == [*SCORE_SCHEMA.names, PARTITION_COLUMN.name]
+    assert "| `score` | `float32` | abnormal probability of the image, 0 to 1;" in table
+    assert "| `category` | `dictionary<int32, string>` | class name" in table
+    assert "| `logit_grid` | `list<float16>` | " in TABLES["map-columns"]()
+
+
+def test_a_column_without_a_meaning_is_refused() -> None:
+    with pytest.raises(UndocumentedError, match="the column temperature"):
+        columns(pa.schema([pa.field("temperature", pa.float32())]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (pa.timestamp("us", tz="UTC"), "timestamp[us, tz=UTC]"),
+        (pa.float16(), "float16"),
+        (pa.list_(pa.float32()), "list<float32>"),
+        (pa.dictionary(pa.int32(), pa.string()), "dictionary<int32, string>"),
+    ],
+)
+def test_types_are_named_as_in_pyarrow(kind: pa.DataType, name: str) -> None:
+    assert arrow_name(kind) == name
+
+
+def test_every_error_code_says_whether_it_is_final() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", TABLES["error-codes"](), re.MULTILINE))
+    assert rows.keys() == {code.value for code in ErrorCode}
+    assert {code for code, again in rows.items() if again.startswith("no")} == set(FINAL_ERRORS)
+    assert rows["too_large"] == "only if `--max-megapixels` allows its size by then"
+
+
+@pytest.mark.parametrize(
+    ("tables", "parse", "arguments"),
+    [
+        (("model-settings", "score-settings"), score_bucket.parse, []),
+        (("model-settings", "train-settings"), train_auxiliary.parse, []),
+        (("model-settings", "evaluate-settings"), evaluate.parse, []),
+        (("nightly-settings",), nightly_scan.parse, []),
+        (("compact-settings",), maintain.parse, ["compact"]),
+        (("vacuum-settings",), maintain.parse, ["vacuum"]),
+    ],
+)
+def test_flags_are_those_of_the_help(
+    tables: tuple[str, ...],
+    parse: Callable[[list[str]], object],
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        parse([*arguments, "--help"])
+    helped = set(re.findall(r"^[│ ]+(--[a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    shown = [
+        flag
+        for name in tables
+        for flag in re.findall(r"^<span id=.*?</span>`(--[a-z-]+)`", TABLES[name](), re.MULTILINE)
+    ]
+    assert len(shown) == len(set(shown))
+    assert set(shown) == helped - {"--help"}
+
+
+def test_settings_tell_kind_default_and_meaning() -> None:
+    score = TABLES["score-settings"]()
+    assert "`--input` <small>text, may be repeated; required</small>\n:   Folders" in score
+    assert "`--precision` <small>`fp32` or `bf16`; default: `fp32`</small>" in score
+    assert "`--maps`, `--no-maps` <small>switch; default: on</small>" in score
+    assert "`--scan-date` <small>text; default: today</small>" in score
+    assert r"(?P&lt;category&gt;...)" in score
+    keys = TABLES["scan-keys"]()
+    assert "`max_error_rate` <small>number; default: `0.05`</small>" in keys
+    assert "`rescore`" not in keys
+    assert "`max_score` <small>number, or one for each category; optional" in TABLES["alert-keys"]()
+
+
+def test_a_class_with_an_unexplained_attribute_is_refused() -> None:
+    with pytest.raises(UndocumentedError, match=r"StepRecord\.\w+ has no docstring"):
+        attribute_docs(StepRecord)
+
+
+def test_prose_keeps_its_characters_and_marks_code() -> None:
+    assert prose("a <b> *c*\n  d_e ``f_g``, --max-h.") == (
+        r"a &lt;b&gt; \*c\* d\_e `f_g`, `--max-h`."
+    )
+
+
+def test_every_table_is_asked_for_by_a_page_and_filled() -> None:
+    pages = "".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
+    for name, make in TABLES.items():
+        assert f"<!-- generated: {name} -->" in pages
+        assert len(make().splitlines()) > 2
+
+
+def test_report_json_is_described_key_by_key() -> None:
+    report = RunReport(run_id="r", settings={}).as_dict()
+    table = OUTPUT[OUTPUT.index("`report.json`:") : OUTPUT.index("## lock.json")]
+    assert first_cells(table) == list(report)
+    (counts,) = re.findall(r"^\| `counts` \| (.*) \|$", table, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", counts) == list(report["counts"])
