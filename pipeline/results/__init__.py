@@ -3,6 +3,16 @@
 Needs neither Ray nor torch.
 """
 
+from .masks import ImageMasks, Masks
+from .regions import Polygon, Region, find_regions
 from .results import Results, open_results
 
-__all__ = ["Results", "open_results"]
+__all__ = [
+    "ImageMasks",
+    "Masks",
+    "Polygon",
+    "Region",
+    "Results",
+    "find_regions",
+    "open_results",
+]

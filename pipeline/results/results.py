@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.anomaly_map import Size, render
+from pipeline.calibration import MEASURES, Measure, above
 from pipeline.images import decode
 from pipeline.storage import absolute, read_object
 
 from .maps import MapReader, overlaid
+from .masks import MASK_COLUMNS, MapLimits, MapThreshold, Masks, find_masks
 from .selection import COLUMNS, Days, Selection
-from .table import MEASURES, Measure, read_rows, read_top
+from .table import models_of, read_rows, read_top
 
 
 class Results:
@@ -61,7 +63,7 @@ class Results:
         """
         wanted = _checked(columns)
         selection = Selection(scan_date=scan_date, category=category, model=model, prefix=prefix)
-        frame = read_rows(self._folder, selection, wanted, latest=latest, min_score=min_score)
+        frame = read_rows(self._folder, selection, wanted, latest=latest, minimum=min_score)
         frame = frame.sort_values("score", ascending=False, na_position="last", ignore_index=True)
         selected: pd.DataFrame = frame[wanted]
         return selected
@@ -143,6 +145,38 @@ class Results:
         scale = image.width / float(row["width"])
         box = [float(row[name]) * scale for name in ("box_x0", "box_y0", "box_x1", "box_y1")]
         return overlaid(image, self.map(row, (image.height, image.width)), box, opacity)
+
+    def to_masks(
+        self,
+        threshold: MapThreshold,
+        rows: pd.DataFrame | pd.Series | None = None,
+        *,
+        min_area: float = 0,
+    ) -> Masks:
+        """Regions of maps above a threshold: boxes and polygons in pixels of the original images.
+
+        Args:
+            threshold: of the map: a number, one for each category, or a ``Calibration``, whose
+                thresholds of ``map_max`` are those that good images' maps rarely exceed anywhere.
+            rows: rows of ``scores()``, or one row. Rows without a map are left out. Default: the
+                newest rows of all images whose map exceeds the threshold.
+            min_area: regions of fewer pixels are left out.
+
+        Raises:
+            ValueError: a category has no threshold, or the calibration is another model's.
+            FileNotFoundError: the rows are from before a compaction, and their shards are gone.
+        """
+        limits = MapLimits(threshold)
+        if rows is None:
+            selection = Selection(category=limits.categories, model=limits.model)
+            lowest = limits.lowest()
+            rows = read_rows(self._folder, selection, MASK_COLUMNS, minimum=lowest, by="map_max")
+            if rows.empty and limits.model is not None:
+                limits.check_any(models_of(self._folder))
+            rows = rows[above(rows, threshold, "map_max").fillna(False)]
+            rows = rows.sort_values("score", ascending=False)
+        frame = rows.to_frame().T if isinstance(rows, pd.Series) else rows
+        return find_masks(frame, self.map, limits, min_area)
 
 
 def open_results(uri: str) -> Results:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.calibration import Measure
 from pipeline.schema import FINAL_ERRORS
 
 from .selection import COLUMNS, Selection
 
-Measure = Literal["score", "map_max", "anomalous_area"]
-MEASURES = get_args(Measure)
 LATEST_BY = ("image_id", "uri", "model", "category", "error", "scored_at")
 _ROW = ["image_id", "scored_at"]  # what tells two rows apart
 # Of an image's rows only the newest counts, so more than the wanted n are looked at.
@@ -28,7 +26,8 @@ def read_rows(
     columns: Sequence[str],
     *,
     latest: bool = True,
-    min_score: float | None = None,
+    minimum: float | None = None,
+    by: Measure = "score",
 ) -> pd.DataFrame:
     """Rows with ``columns`` and those that they are chosen and ordered by, in no fixed order.
 
@@ -36,15 +35,15 @@ def read_rows(
     have a newer one that doesn't, so the identifying columns of the images found are then looked
     up in the whole selection. Memory is that of the result, not of the table.
     """
-    needed = list(dict.fromkeys([*columns, "score", *(LATEST_BY if latest else ())]))
+    needed = list(dict.fromkeys([*columns, "score", by, *(LATEST_BY if latest else ())]))
 
     def read(files: list[str]) -> pd.DataFrame:
-        if min_score is None:
+        if minimum is None:
             frame = _frame(_table(selection.batches(folder, files, needed), needed))
             return newest(frame) if latest else frame
-        least = _float32(min_score)
-        high = pc.field("score") >= least
-        low = (pc.field("score") < least) | pc.field("score").is_null()
+        least = _float32(minimum)
+        high = pc.field(by) >= least
+        low = (pc.field(by) < least) | pc.field(by).is_null()
         found = _table(selection.batches(folder, files, needed, high), needed)
         if latest and len(found):
             same_image = pc.field("uri").isin(found["uri"].unique())
@@ -103,6 +102,18 @@ def newest(frame: pd.DataFrame) -> pd.DataFrame:
     # A failed try ends with any newer row, also one under a category it did not have yet.
     frame = frame[frame.error.isna() | (frame.scored_at == latest)]
     return frame.drop_duplicates(["uri", "model", "category"], keep="last")
+
+
+def models_of(folder: str) -> list[str]:
+    """Fingerprints of the models whose rows a score folder holds."""
+
+    def read(files: list[str]) -> set[str]:
+        found: set[str] = set()
+        for batch in Selection().batches(folder, files, ["model"]):
+            found.update(batch.column("model").unique().to_pylist())
+        return found
+
+    return sorted(Selection().read(folder, read))
 
 
 class _Best:
