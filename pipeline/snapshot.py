@@ -9,7 +9,7 @@ folder themselves (pandas, Spark) pass over names with an underscore.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
@@ -101,20 +101,30 @@ def all_score_files(folder: str) -> dict[str, ObjectInfo]:
     Raises:
         StorageError: the folder can't be listed.
     """
-    try:
-        found = {info.uri: info for page in list_objects(folder) for info in page}
-    except StorageError as error:
-        if error.code != ErrorCode.NOT_FOUND:
-            raise
-        return {}
-    return {uri: info for uri, info in found.items() if uri.endswith(".parquet")}
+    return {info.uri: info for page in _pages(folder) for info in page}
 
 
-def read_scores(folder: str, read: Callable[[list[str]], T]) -> T:
+def holds_scores(folder: str) -> bool:
+    """Whether there is any score file; the listing ends at the first.
+
+    Raises:
+        StorageError: the folder can't be listed.
+    """
+    return any(page for page in _pages(absolute(folder)))
+
+
+def read_scores(
+    folder: str, read: Callable[[list[str]], T], partitions: Sequence[str] | None = None
+) -> T:
     """The result of ``read`` on the score files that count together.
 
     A compaction may go on meanwhile: ``read`` is called again, with other files, if it removed one
     of them before it was read. What ``read`` gathers must therefore begin inside it.
+
+    Args:
+        folder: the score folder.
+        read: receives the files' URIs, sorted.
+        partitions: list only these folders below it, such as "scan_date=2026-01-01".
 
     Raises:
         StorageError: the folder can't be listed, or never held still.
@@ -122,7 +132,7 @@ def read_scores(folder: str, read: Callable[[list[str]], T]) -> T:
     """
     folder = absolute(folder)
     for _ in range(ATTEMPTS):
-        files, journal = _files(folder)
+        files, journal = _files(folder, partitions)
         try:
             return read([info.uri for info in files])
         except (OSError, StorageError):
@@ -145,10 +155,23 @@ def score_dataset(folder: str, files: list[str], schema: pa.Schema) -> ds.Datase
     return ds.dataset(paths, schema=schema, filesystem=filesystem, format="parquet", **options)
 
 
-def _files(folder: str) -> tuple[list[ObjectInfo], Journal]:
+def _pages(folder: str) -> Iterator[list[ObjectInfo]]:
+    """Score files as they are listed; nothing if the folder does not exist."""
+    try:
+        for page in list_objects(folder):
+            yield [info for info in page if info.uri.endswith(".parquet")]
+    except StorageError as error:
+        if error.code != ErrorCode.NOT_FOUND:
+            raise
+
+
+def _files(
+    folder: str, partitions: Sequence[str] | None = None
+) -> tuple[list[ObjectInfo], Journal]:
+    below = [folder] if partitions is None else [f"{folder}/{name}" for name in partitions]
     journal = read_journal(folder)
     for _ in range(ATTEMPTS):
-        found = all_score_files(folder)
+        found = {uri: info for each in below for uri, info in all_score_files(each).items()}
         before, journal = journal, read_journal(folder)
         if before == journal:
             hidden = {f"{folder}/{name}" for name in journal.hidden}

@@ -47,6 +47,7 @@ LISTING_THREADS = 16
 LISTING_PAGE_KEYS = 1_000  # as many as S3 gives
 LISTING_PAGES_AHEAD = 32  # bounds the memory of a listing that outruns its reader
 LISTING_PREFIXES_AHEAD = 10_000  # folders known but not listed yet; 1 MB of names
+_EXACT = {"s3": {"default_cache_type": "none", "default_fill_cache": False}}
 READ_ATTEMPTS = 3  # for bodies cut short, which botocore's own retries don't cover
 
 
@@ -117,7 +118,8 @@ def write_object(uri: str, data: bytes) -> None:
 
 def arrow_filesystem(uri: str) -> tuple[PyFileSystem, str]:
     """A filesystem and path for ``pyarrow.dataset`` and ``ray.data.read_parquet``."""
-    filesystem, path = filesystem_of(absolute(uri))
+    # Arrow asks for exactly the bytes it needs; s3fs by itself would read megabytes beyond them.
+    filesystem, path = filesystem_of(absolute(uri), **_EXACT.get(uri.split(":", 1)[0], {}))
     return PyFileSystem(FSSpecHandler(filesystem)), path
 
 

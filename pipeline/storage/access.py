@@ -108,12 +108,12 @@ def _timestamp(value: Any) -> datetime:
     return parse_timestamp(value)
 
 
-def filesystem_of(uri: str) -> tuple[Any, str]:
+def filesystem_of(uri: str, **options: Any) -> tuple[Any, str]:
     """fsspec's filesystem and the path in it, without parsing the key as fsspec.open would."""
     scheme, rest = uri.split("://", 1)
     try:
         # Listings change while this process runs, so none is cached.
-        filesystem = fsspec.filesystem(scheme, use_listings_cache=False)
+        filesystem = fsspec.filesystem(scheme, use_listings_cache=False, **options)
         return filesystem, uri if scheme in ("http", "https") else rest
     except (ImportError, ValueError) as error:
         raise StorageError(ErrorCode.FETCH_FAILED, f"{scheme}:// can't be read: {error}") from error

@@ -1,0 +1,213 @@
+"""Thresholds of a model by category and measure: made from score rows, kept as JSON, applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import Literal, get_args
+
+import pandas as pd
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.storage import absolute, read_object, write_object
+
+from .limits import (
+    BestF1,
+    CalibrationError,
+    Limit,
+    check_shares,
+    find_best_f1,
+    find_limit,
+    images_needed,
+)
+
+Measure = Literal["score", "map_max", "anomalous_area"]
+Use = Literal["false_alarms", "max_f1"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Thresholds of one model by category and measure."""
+
+    model: str
+    """Fingerprint of the model whose scores these are; thresholds of another mean nothing."""
+    false_alarm_rate: float
+    """Wanted largest share of good images above, in (0, 1)."""
+    confidence: float
+    """That the share is kept, for each category and measure, in (0, 1)."""
+    limits: Mapping[str, Mapping[Measure, Limit]]
+    """By category and measure."""
+    max_f1: Mapping[str, Mapping[Measure, BestF1]] = field(default_factory=dict)
+    """By category and measure; only of categories with labelled images, good and abnormal."""
+    source: str = ""
+    """Where the values come from."""
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @property
+    def num_needed(self) -> int:
+        """Good images that a category needs for the wanted rate."""
+        return images_needed(self.false_alarm_rate, self.confidence)
+
+    @property
+    def too_few(self) -> list[str]:
+        """Categories whose good images are too few for the wanted rate."""
+        return sorted(
+            category
+            for category, limits in self.limits.items()
+            if any(limit.bound > self.false_alarm_rate for limit in limits.values())
+        )
+
+    def values(self, measure: Measure = "score", use: Use = "false_alarms") -> dict[str, float]:
+        """Thresholds of a measure by category.
+
+        Raises:
+            CalibrationError: it was not calibrated.
+        """
+        chosen: Mapping[str, Mapping[Measure, Limit | BestF1]]
+        chosen = self.limits if use == "false_alarms" else self.max_f1
+        found = {name: each[measure].value for name, each in chosen.items() if measure in each}
+        if not found:
+            told = "" if use == "false_alarms" else ", by max-F1, which takes labels"
+            raise CalibrationError(f"there is no threshold of {measure!r}{told}; calibrate it")
+        return found
+
+    def check_model(self, model: str) -> None:
+        """Refuse to be used on another model's values.
+
+        Raises:
+            CalibrationError: names both fingerprints.
+        """
+        if model != self.model:
+            raise CalibrationError(
+                f"these thresholds are of the model {self.model}, the scores of {model}; "
+                "calibrate this model"
+            )
+
+    def statement(self, category: str, measure: Measure) -> str:
+        """What the number of images allows to say, in a sentence."""
+        limit = self.limits[category][measure]
+        promise = (
+            f"with {self.confidence:.3g} confidence at most {limit.bound:.2%} of good images "
+            "are above"
+        )
+        if limit.bound <= self.false_alarm_rate:
+            return f"{limit.num_images:,} good images: {promise}"
+        return (
+            f"{limit.num_images:,} good images are too few to promise "
+            f"{self.false_alarm_rate:.2%}, which takes {self.num_needed:,}; {promise}"
+        )
+
+
+def calibrate(
+    rows: pd.DataFrame,
+    *,
+    false_alarm_rate: float,
+    confidence: float = 0.95,
+    measures: Sequence[Measure] = MEASURES,
+    source: str = "",
+) -> Calibration:
+    """Thresholds for every category of some score rows.
+
+    Args:
+        rows: of one model, with category, model and the measures. Without a column ``label`` all
+            images are known to be good; with it (0 good, 1 abnormal), the limits are from the good
+            ones, and there is max-F1 as well. Rows without a value are left out.
+        false_alarm_rate: largest wanted share of good images above, in (0, 1).
+        confidence: that the share is kept, in (0, 1).
+        measures: which values get thresholds.
+        source: kept with the result.
+
+    Raises:
+        CalibrationError: no good image has a value, there are several models, or a share is none.
+    """
+    check_shares(false_alarm_rate, confidence)
+    models = sorted(rows["model"].dropna().astype(str).unique())
+    if len(models) > 1:
+        raise CalibrationError(f"the rows are of several models ({', '.join(models)}); choose one")
+    limits: dict[str, dict[Measure, Limit]] = {}
+    max_f1: dict[str, dict[Measure, BestF1]] = {}
+    usable = rows.dropna(subset=["category", *measures])
+    for category, group in usable.groupby(usable["category"].astype(str)):
+        labels = group["label"] if "label" in group else pd.Series(0, index=group.index)
+        good, name = group[labels == 0], str(category)
+        for measure in measures if len(good) else ():
+            limit = find_limit(good[measure], false_alarm_rate, confidence)
+            limits.setdefault(name, {})[measure] = limit
+            if (labels == 1).any():
+                best = find_best_f1(group[measure], labels)
+                max_f1.setdefault(name, {})[measure] = best
+    if not limits:
+        raise CalibrationError("there is no good image with a score to calibrate with")
+    return Calibration(
+        model=models[0],
+        false_alarm_rate=false_alarm_rate,
+        confidence=confidence,
+        limits=limits,
+        max_f1=max_f1,
+        source=source,
+    )
+
+
+def above(
+    rows: pd.DataFrame,
+    thresholds: Calibration | Mapping[str, float] | float,
+    measure: Measure = "score",
+) -> pd.Series:
+    """Which score rows are above the threshold of their category.
+
+    Args:
+        rows: with the measure, category and, for a calibration, model.
+        thresholds: a calibration, a threshold for each category, or one for all.
+        measure: the column that is compared.
+
+    Returns:
+        Nullable booleans in the rows' order, <NA> where a row has no value or its category no
+        threshold; as a mask, <NA> selects nothing.
+
+    Raises:
+        CalibrationError: the calibration is another model's, or has no such measure.
+    """
+    if isinstance(thresholds, Calibration):
+        for model in rows["model"].dropna().astype(str).unique():
+            thresholds.check_model(model)
+        thresholds = thresholds.values(measure)
+    if isinstance(thresholds, Mapping):
+        limit = rows["category"].astype(object).map(thresholds.get).astype("float64")
+    else:
+        limit = pd.Series(float(thresholds), index=rows.index)
+    values = rows[measure].astype("float64")
+    known = values.notna() & limit.notna()
+    return (values > limit).astype("boolean").where(known)
+
+
+def write_calibration(uri: str, calibration: Calibration) -> None:
+    """Write thresholds as JSON, a path or URI.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    write_object(absolute(uri), _adapter().dump_json(calibration, indent=2))
+
+
+def read_calibration(uri: str) -> Calibration:
+    """Read what ``write_calibration`` wrote.
+
+    Raises:
+        StorageError: it can't be read.
+        CalibrationError: it holds something else.
+    """
+    data, _ = read_object(absolute(uri))
+    try:
+        return _adapter().validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CalibrationError(f"{uri} holds no thresholds: {where} {first['msg']}") from None
+
+
+@cache
+def _adapter() -> TypeAdapter[Calibration]:
+    return TypeAdapter(Calibration)

@@ -1,0 +1,96 @@
+"""Logit grids from map shards, and maps as colours over an image."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from pipeline.storage import arrow_filesystem
+
+OPEN_SHARDS = 8  # footers kept while maps are read one by one
+
+# Blue over green and yellow to red: points of the "turbo" colour map (A. Mikhailov, Google, 2019).
+_TURBO = ((48, 18, 59), (65, 125, 237), (29, 229, 181), (164, 252, 60), (251, 128, 34), (122, 4, 3))
+
+
+class MapReader:
+    """Reads single maps from the shards of an output."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self._shards: OrderedDict[str, pq.ParquetFile] = OrderedDict()
+        # The last row group read: rows of one shard are mostly asked for one after the other.
+        self._group: tuple[tuple[str, int], pa.Table] | None = None
+
+    def grid(self, shard: str, row: int) -> NDArray[np.float32]:
+        """The logit grid [h, w] in a row of a shard.
+
+        Raises:
+            ValueError: the name is no shard of this output, or the shard has no such row.
+            FileNotFoundError: the shard is gone, after a compaction.
+        """
+        file = self._shard(shard)
+        group, offset = _locate(file, row)
+        if self._group is None or self._group[0] != (shard, group):
+            self._group = (shard, group), file.read_row_group(group)
+        found = self._group[1].slice(offset, 1).to_pylist()[0]
+        grid = np.array(found["logit_grid"], dtype=np.float32)
+        return grid.reshape(found["grid_height"], found["grid_width"])
+
+    def _shard(self, name: str) -> pq.ParquetFile:
+        if not re.fullmatch(r"maps/[\w=./-]+\.parquet", name) or ".." in name:
+            raise ValueError(f"map_file {name!r} is not a shard of this output")
+        if name not in self._shards:
+            filesystem, path = arrow_filesystem(f"{self._output}/{name}")
+            try:
+                # One request for a row group instead of one for each of its columns.
+                shard = pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True)
+            except FileNotFoundError as error:
+                message = f"{name} was compacted and vacuumed away since; read scores() again"
+                raise FileNotFoundError(message) from error
+            self._shards[name] = shard
+            if len(self._shards) > OPEN_SHARDS:
+                self._shards.popitem(last=False)
+        return self._shards[name]
+
+
+def overlaid(
+    image: Image.Image, anomaly_map: NDArray[np.float32], box: list[float], opacity: float
+) -> Image.Image:
+    """An image with its map in colours, the stronger the more abnormal, and a box.
+
+    Args:
+        image: RGB.
+        anomaly_map: [h, w] in [0, 1], of the image's size.
+        box: x0, y0, x1, y1 in the image's pixels.
+        opacity: of the colour where the map is 1, in [0, 1].
+    """
+    strength = opacity * anomaly_map[..., None]
+    mixed = np.asarray(image) * (1 - strength) + _colour(anomaly_map) * strength
+    drawn = Image.fromarray(mixed.astype(np.uint8))
+    width = max(1, drawn.width // 200)
+    ImageDraw.Draw(drawn).rectangle(box, outline=(255, 255, 255), width=width)
+    return drawn
+
+
+def _locate(file: pq.ParquetFile, row: int) -> tuple[int, int]:
+    """Row group and offset in it of a row."""
+    for group in range(file.num_row_groups):
+        length = file.metadata.row_group(group).num_rows
+        if row < length:
+            return group, row
+        row -= length
+    raise ValueError("map_row is beyond the end of its shard; the output is damaged")
+
+
+def _colour(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[h, w] in [0, 1] → [h, w, 3] in [0, 255]."""
+    stops = np.linspace(0, 1, len(_TURBO))
+    channels = [np.interp(values, stops, [c[i] for c in _TURBO]) for i in range(3)]
+    return np.stack(channels, axis=-1).astype(np.float32)

@@ -1,0 +1,222 @@
+"""Regions of many images above thresholds, as objects, a table and COCO JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.calibration import Calibration, CalibrationError
+from pipeline.storage import absolute, write_object
+
+from .regions import Polygon, Region, find_regions
+
+MapThreshold = float | Mapping[str, float] | Calibration
+MASK_COLUMNS = (
+    *("image_id", "uri", "category", "score", "map_max", "width", "height"),
+    *("map_file", "map_row", "model", "error"),
+)
+COORDINATE_DIGITS = 2  # of COCO polygons: a hundredth of a pixel
+
+
+class MapLimits:
+    """Thresholds of maps, however they were given."""
+
+    def __init__(self, threshold: MapThreshold) -> None:
+        """Check them.
+
+        Raises:
+            ValueError: one is not in [0, 1), or there is none.
+        """
+        self._calibration = threshold if isinstance(threshold, Calibration) else None
+        values = threshold.values("map_max") if isinstance(threshold, Calibration) else threshold
+        self._values: float | dict[str, float]
+        self._values = dict(values) if isinstance(values, Mapping) else float(values)
+        each = self._values.values() if isinstance(self._values, dict) else [self._values]
+        if not all(0 <= value < 1 for value in each) or not each:
+            raise ValueError(f"a threshold of maps is at least 0 and below 1, not {self._values}")
+
+    @property
+    def categories(self) -> list[str] | None:
+        """Those that have a threshold; None = all."""
+        return [*self._values] if isinstance(self._values, dict) else None
+
+    @property
+    def model(self) -> str | None:
+        """The only model that they are for; None = any."""
+        return self._calibration.model if self._calibration else None
+
+    def lowest(self) -> float:
+        """The lowest of all."""
+        return min(self._values.values()) if isinstance(self._values, dict) else self._values
+
+    def of(self, category: str, model: str) -> float:
+        """The threshold of a row.
+
+        Raises:
+            CalibrationError: its category has none, or its model is another one.
+        """
+        if self._calibration:
+            self._calibration.check_model(model)
+        if not isinstance(self._values, dict):
+            return self._values
+        if category not in self._values:
+            raise CalibrationError(f"there is no threshold for the category {category!r}")
+        return self._values[category]
+
+    def check_any(self, models: Iterable[str]) -> None:
+        """Refuse a table that holds other models only.
+
+        Raises:
+            CalibrationError: names the fingerprints.
+        """
+        models = list(models)
+        if self._calibration and models and self._calibration.model not in models:
+            self._calibration.check_model(", ".join(models))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMasks:
+    """One image's regions above its threshold; it may have none."""
+
+    image_id: str
+    uri: str
+    category: str
+    width: int
+    height: int
+    """Pixels of the original image, as displayed."""
+    score: float
+    """Of the image, in [0, 1]."""
+    threshold: float
+    """Of its map, in [0, 1)."""
+    regions: tuple[Region, ...]
+    """The highest peak first."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Regions of images, in the order of their rows."""
+
+    images: tuple[ImageMasks, ...]
+
+    def boxes(self) -> pd.DataFrame:
+        """One row a region: uri, category, score and threshold of the image, x0, y0, x1, y1 (x1,
+        y1 exclusive) and area in pixels, peak in [0, 1]."""
+        names = ["uri", "category", "score", "threshold", "x0", "y0", "x1", "y1", "area", "peak"]
+        rows = [
+            (*(getattr(image, name) for name in names[:4]), *region.box, region.area, region.peak)
+            for image in self.images
+            for region in image.regions
+        ]
+        return pd.DataFrame(rows, columns=names)
+
+    def coco(self) -> dict[str, Any]:
+        """COCO's object-detection format: images, categories, and an annotation for each region.
+
+        ``file_name`` is the image's URI, a category its class name, ``score`` the region's peak.
+        ``segmentation`` is a list of polygons; of a region with holes, which COCO's polygons can't
+        tell, an uncompressed run-length encoding. ``bbox`` is x, y, width, height and ``area`` the
+        number of pixels above the threshold.
+        """
+        names = sorted({image.category for image in self.images})
+        ids = {name: number for number, name in enumerate(names, 1)}
+        annotations = [
+            _annotation(image, number, region, ids[image.category])
+            for number, image in enumerate(self.images, 1)
+            for region in image.regions
+        ]
+        return {
+            "info": {"description": "regions of AdaCLIP anomaly maps above a threshold"},
+            "images": [
+                {
+                    "id": number,
+                    "file_name": image.uri,
+                    "width": image.width,
+                    "height": image.height,
+                    "score": image.score,
+                    "threshold": image.threshold,
+                }
+                for number, image in enumerate(self.images, 1)
+            ],
+            "categories": [
+                {"id": ids[name], "name": name, "supercategory": "anomaly"} for name in names
+            ],
+            "annotations": [{"id": i, **each} for i, each in enumerate(annotations, 1)],
+        }
+
+    def write_coco(self, uri: str) -> None:
+        """Write ``coco()`` as JSON, a path or URI.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        write_object(absolute(uri), json.dumps(self.coco(), ensure_ascii=False).encode())
+
+
+def find_masks(
+    rows: pd.DataFrame,
+    map_of: Callable[[Any], NDArray[np.float32]],
+    limits: MapLimits,
+    min_area: float,
+) -> Masks:
+    """Regions of the rows that have a map.
+
+    Args:
+        rows: ``MASK_COLUMNS``.
+        map_of: gives a row's map at the image's own size.
+        limits: the thresholds.
+        min_area: smaller regions, in pixels, are left out.
+    """
+    rows = rows[rows["map_file"].notna()].reset_index(drop=True)
+    found: dict[int, ImageMasks] = {}
+    # Maps of one row group one after the other: each group is then read once.
+    for position, row in rows.sort_values(["map_file", "map_row"]).iterrows():
+        threshold = limits.of(str(row["category"]), str(row["model"]))
+        regions = find_regions(map_of(row), threshold, min_area)
+        found[int(str(position))] = ImageMasks(
+            image_id=str(row["image_id"]),
+            uri=str(row["uri"]),
+            category=str(row["category"]),
+            width=int(row["width"]),
+            height=int(row["height"]),
+            score=float(row["score"]),
+            threshold=threshold,
+            regions=tuple(regions),
+        )
+    return Masks(tuple(found[position] for position in sorted(found)))
+
+
+def _annotation(
+    image: ImageMasks, image_number: int, region: Region, category: int
+) -> dict[str, Any]:
+    x0, y0, x1, y1 = region.box
+    with_holes = any(polygon.holes for polygon in region.polygons)
+    return {
+        "image_id": image_number,
+        "category_id": category,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": region.area,
+        "iscrowd": 0,
+        "score": region.peak,
+        "segmentation": _runs(image, region) if with_holes else _points(region.polygons),
+    }
+
+
+def _points(polygons: Iterable[Polygon]) -> list[list[float]]:
+    return [polygon.outer.round(COORDINATE_DIGITS).ravel().tolist() for polygon in polygons]
+
+
+def _runs(image: ImageMasks, region: Region) -> dict[str, Any]:
+    """COCO's uncompressed RLE: lengths of runs down the columns, outside first."""
+    full = np.zeros((image.height, image.width), dtype=bool)
+    x0, y0, x1, y1 = region.box
+    full[y0:y1, x0:x1] = region.mask
+    flat = np.concatenate([[False], full.ravel(order="F")])
+    starts = np.flatnonzero(flat[1:] != flat[:-1])
+    runs = np.diff(np.concatenate([[0], starts, [full.size]]))
+    return {"size": [image.height, image.width], "counts": runs.tolist()}

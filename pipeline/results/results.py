@@ -1,0 +1,193 @@
+"""An output folder, opened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.anomaly_map import Size, render
+from pipeline.calibration import MEASURES, Measure, above
+from pipeline.images import decode
+from pipeline.storage import absolute, read_object
+
+from .maps import MapReader, overlaid
+from .masks import MASK_COLUMNS, MapLimits, MapThreshold, Masks, find_masks
+from .selection import COLUMNS, Days, Selection
+from .table import models_of, read_rows, read_top
+
+
+class Results:
+    """An output folder of the scoring job; made by ``open_results``."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = absolute(uri)
+        self._folder = f"{self.uri}/scores"
+        self._maps = MapReader(self.uri)
+
+    def scores(
+        self,
+        *,
+        scan_date: Days | None = None,
+        category: str | list[str] | None = None,
+        min_score: float | None = None,
+        latest: bool = True,
+        columns: list[str] | None = None,
+        model: str | None = None,
+        prefix: str | None = None,
+    ) -> pd.DataFrame:
+        """Rows of the score table, most anomalous first.
+
+        What is not asked for is not read: other dates' files are not opened, other columns and row
+        groups without the category or the score are skipped. Memory is that of the rows returned.
+
+        Args:
+            scan_date: only these partitions: a date (YYYY-MM-DD or a ``date``), a list of dates,
+                or a range as a tuple (from, to), both inclusive, None = open.
+            category: only this class, or these.
+            min_score: only rows with at least this score.
+            latest: of several rows for one object, model and category (a failed try, an older
+                version), only the newest among the rows selected by the other arguments but the
+                score.
+            columns: only these columns; the fewer, the less is read.
+            model: only this fingerprint.
+            prefix: only URIs that begin with it.
+
+        Raises:
+            FileNotFoundError: the folder has no score table.
+            StorageError: it can't be listed.
+            ValueError: a date is not YYYY-MM-DD, or there is no such column.
+        """
+        wanted = _checked(columns)
+        selection = Selection(scan_date=scan_date, category=category, model=model, prefix=prefix)
+        frame = read_rows(self._folder, selection, wanted, latest=latest, minimum=min_score)
+        frame = frame.sort_values("score", ascending=False, na_position="last", ignore_index=True)
+        selected: pd.DataFrame = frame[wanted]
+        return selected
+
+    def top(
+        self,
+        n: int,
+        by: Measure = "score",
+        *,
+        per_category: bool = True,
+        scan_date: Days | None = None,
+        category: str | list[str] | None = None,
+        columns: list[str] | None = None,
+        model: str | None = None,
+        prefix: str | None = None,
+    ) -> pd.DataFrame:
+        """The n most anomalous images, newest rows only, highest first.
+
+        The table is read in batches and never held: memory grows with n and the number of
+        categories, not with the table.
+
+        Args:
+            n: how many, at least 1.
+            by: "score", "map_max" or "anomalous_area". Among equal values the smaller image_id is
+                first.
+            per_category: n of each category; else n of all.
+            scan_date, category, columns, model, prefix: as for ``scores``.
+
+        Raises:
+            FileNotFoundError: the folder has no score table.
+            StorageError: it can't be listed.
+            ValueError: n is below 1, or there is no such column.
+        """
+        if n < 1:
+            raise ValueError(f"n is {n}; ask for at least one image")
+        if by not in MEASURES:
+            raise ValueError(f"by is {by!r}; known are {', '.join(MEASURES)}")
+        wanted = _checked(columns)
+        selection = Selection(scan_date=scan_date, category=category, model=model, prefix=prefix)
+        frame = read_top(self._folder, selection, wanted, n=n, by=by, per_category=per_category)
+        selected: pd.DataFrame = frame[wanted]
+        return selected
+
+    def map(self, row: Any, size: Size | None = None, sigma: float = 0.0) -> NDArray[np.float32]:
+        """The anomaly map of a row of ``scores()``.
+
+        Args:
+            row: a row with map_file, map_row, width and height.
+            size: side or (height, width) in pixels; None = the original image's.
+            sigma: standard deviation of a Gaussian filter in pixels.
+
+        Returns:
+            float32 [height, width], abnormal probability in [0, 1].
+
+        Raises:
+            ValueError: the row has no map.
+            FileNotFoundError: the row is from before a compaction, and its shard is gone.
+        """
+        if pd.isna(row["map_file"]):
+            raise ValueError(f"{row['uri']} has no map (error: {row['error']}, or maps were off)")
+        grid = self._maps.grid(str(row["map_file"]), int(row["map_row"]))
+        return render(grid, size or (int(row["height"]), int(row["width"])), sigma)
+
+    def overlay(self, row: Any, *, opacity: float = 0.5, size: int = 518) -> Image.Image:
+        """The image with its map in colours and its box, at most ``size`` pixels wide or high.
+
+        The more abnormal, the stronger the colour. The image is read from its own URI.
+
+        Raises:
+            ValueError: the row has no map, or the image was replaced since.
+            StorageError: the image can't be read any more.
+        """
+        data, etag = read_object(str(row["uri"]))
+        if etag != row["etag"]:
+            raise ValueError(f"{row['uri']} was replaced after it was scored")
+        # It was decoded before, whatever the limit was then.
+        image = decode(data, max_megapixels=1 + row["width"] * row["height"] / 1e6)
+        image.thumbnail((size, size))
+        scale = image.width / float(row["width"])
+        box = [float(row[name]) * scale for name in ("box_x0", "box_y0", "box_x1", "box_y1")]
+        return overlaid(image, self.map(row, (image.height, image.width)), box, opacity)
+
+    def to_masks(
+        self,
+        threshold: MapThreshold,
+        rows: pd.DataFrame | pd.Series | None = None,
+        *,
+        min_area: float = 0,
+    ) -> Masks:
+        """Regions of maps above a threshold: boxes and polygons in pixels of the original images.
+
+        Args:
+            threshold: of the map: a number, one for each category, or a ``Calibration``, whose
+                thresholds of ``map_max`` are those that good images' maps rarely exceed anywhere.
+            rows: rows of ``scores()``, or one row. Rows without a map are left out. Default: the
+                newest rows of all images whose map exceeds the threshold.
+            min_area: regions of fewer pixels are left out.
+
+        Raises:
+            ValueError: a category has no threshold, or the calibration is another model's.
+            FileNotFoundError: the rows are from before a compaction, and their shards are gone.
+        """
+        limits = MapLimits(threshold)
+        if rows is None:
+            selection = Selection(category=limits.categories, model=limits.model)
+            lowest = limits.lowest()
+            rows = read_rows(self._folder, selection, MASK_COLUMNS, minimum=lowest, by="map_max")
+            if rows.empty and limits.model is not None:
+                limits.check_any(models_of(self._folder))
+            rows = rows[above(rows, threshold, "map_max").fillna(False)]
+            rows = rows.sort_values("score", ascending=False)
+        frame = rows.to_frame().T if isinstance(rows, pd.Series) else rows
+        return find_masks(frame, self.map, limits, min_area)
+
+
+def open_results(uri: str) -> Results:
+    """Open the output folder of a scoring job: a local path or any URI fsspec reaches."""
+    return Results(uri)
+
+
+def _checked(columns: list[str] | None) -> list[str]:
+    unknown = sorted(set(columns or ()) - set(COLUMNS.names))
+    if unknown:
+        raise ValueError(
+            f"the score table has no column {', '.join(unknown)}; it has {', '.join(COLUMNS.names)}"
+        )
+    return columns or COLUMNS.names

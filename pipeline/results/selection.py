@@ -1,0 +1,158 @@
+"""Which rows a reader asks for, and how little of the table is opened to find them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from pipeline.schema import SCORE_SCHEMA
+from pipeline.snapshot import holds_scores, read_scores, score_dataset
+
+COLUMNS = SCORE_SCHEMA.append(pa.field("scan_date", pa.string()))
+
+# Arrow keeps the footers of all files of one dataset: 100,000 files would take a gigabyte.
+FILES_AT_ONCE = 512
+FOOTER_THREADS = 16
+BATCH_ROWS, BATCHES_AHEAD, FILES_AHEAD = 1 << 16, 4, 8
+
+Day = str | date
+Days = Day | list[Day] | tuple[Day | None, Day | None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Rows by partition, category, model and place."""
+
+    scan_date: Days | None = None
+    """One date, a list of dates, or a range (from, to), both inclusive, None = open."""
+    category: str | Sequence[str] | None = None
+    """One class name, or several."""
+    model: str | None = None
+    """Fingerprint."""
+    prefix: str | None = None
+    """What the URIs begin with."""
+
+    def read(self, folder: str, read: Callable[[list[str]], T]) -> T:
+        """The result of ``read`` on the score files of the selected dates.
+
+        Files of other dates are not opened; those of single dates are not even listed.
+
+        Raises:
+            FileNotFoundError: the folder has no score file at all.
+            StorageError: the folder can't be listed.
+            ValueError: a date is none.
+        """
+
+        def read_selected(files: list[str]) -> T:
+            if not files and not holds_scores(folder):
+                raise FileNotFoundError(f"{folder} holds no scores; is it below an output?")
+            return read(self._of_range(files))
+
+        return read_scores(folder, read_selected, self._partitions())
+
+    def condition(self) -> pc.Expression:
+        """The rows, for a dataset of the selected files."""
+        condition = pc.scalar(True)
+        if categories := self._categories():
+            condition &= pc.field("category").cast(pa.string()).isin(categories)
+        if self.model is not None:
+            condition &= pc.field("model").cast(pa.string()) == self.model
+        if self.prefix is not None:
+            condition &= pc.starts_with(pc.field("uri"), self.prefix)
+        return condition
+
+    def batches(
+        self,
+        folder: str,
+        files: list[str],
+        columns: Sequence[str],
+        condition: pc.Expression | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of the selected rows with some of ``COLUMNS``, in bounded memory.
+
+        Row groups whose statistics exclude the category, or the condition, are not read.
+        """
+        where = self.condition() if condition is None else self.condition() & condition
+        categories = self._categories()
+        for start in range(0, len(files), FILES_AT_ONCE):
+            dataset = score_dataset(folder, files[start : start + FILES_AT_ONCE], COLUMNS)
+            if categories:
+                dataset = _pruned(dataset, categories)
+            yield from dataset.to_batches(
+                columns=list(columns),
+                filter=where,
+                batch_size=BATCH_ROWS,
+                batch_readahead=BATCHES_AHEAD,
+                fragment_readahead=FILES_AHEAD,
+            )
+
+    def _categories(self) -> list[str]:
+        if self.category is None:
+            return []
+        return [self.category] if isinstance(self.category, str) else list(self.category)
+
+    def _partitions(self) -> list[str] | None:
+        days = self.scan_date
+        if days is None or isinstance(days, tuple):
+            return None
+        chosen = days if isinstance(days, list) else [days]
+        return [f"scan_date={_iso(day)}" for day in dict.fromkeys(chosen)]
+
+    def _of_range(self, files: list[str]) -> list[str]:
+        if not isinstance(self.scan_date, tuple):
+            return files
+        if len(self.scan_date) != 2:
+            raise ValueError("a range of dates is (from, to); single dates go into a list")
+        first, last = ("" if day is None else _iso(day) for day in self.scan_date)
+        dated = ((uri, re.search(r"/scan_date=([\d-]+)/[^/]+$", uri)) for uri in files)
+        return [uri for uri, day in dated if day and first <= day[1] <= (last or "9999")]
+
+
+def _iso(day: Day) -> str:
+    try:
+        found = day if isinstance(day, str) else f"{day:%Y-%m-%d}"
+        if date.fromisoformat(found).isoformat() == found:
+            return found
+    except ValueError:
+        pass
+    raise ValueError(f"scan_date {day!r} is not YYYY-MM-DD")
+
+
+def _pruned(dataset: ds.Dataset, categories: list[str]) -> ds.Dataset:
+    """The dataset without row groups that can't hold any of the categories.
+
+    Arrow does this by itself for plain columns, not for dictionaries.
+    """
+
+    def chosen(fragment: Any) -> Any:
+        metadata = fragment.metadata
+        groups = [
+            number
+            for number in range(metadata.num_row_groups)
+            if _may_hold(metadata.row_group(number), categories)
+        ]
+        return fragment.subset(row_group_ids=groups) if groups else None
+
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        fragments = [each for each in pool.map(chosen, dataset.get_fragments()) if each]
+    return ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
+
+
+def _may_hold(group: Any, categories: list[str]) -> bool:
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.path_in_schema == "category":
+            if not (column.is_stats_set and column.statistics.has_min_max):
+                return True
+            low, high = column.statistics.min, column.statistics.max
+            return any(low <= category <= high for category in categories)
+    return True  # a file of an older version, without the column

@@ -1,0 +1,186 @@
+"""Rows of the score table as data frames: the newest of each image, the highest of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.calibration import Measure
+from pipeline.schema import FINAL_ERRORS
+
+from .selection import COLUMNS, Selection
+
+LATEST_BY = ("image_id", "uri", "model", "category", "error", "scored_at")
+_ROW = ["image_id", "scored_at"]  # what tells two rows apart
+# Of an image's rows only the newest counts, so more than the wanted n are looked at.
+SPARE = 2
+
+
+def read_rows(
+    folder: str,
+    selection: Selection,
+    columns: Sequence[str],
+    *,
+    latest: bool = True,
+    minimum: float | None = None,
+    by: Measure = "score",
+) -> pd.DataFrame:
+    """Rows with ``columns`` and those that they are chosen and ordered by, in no fixed order.
+
+    With a minimum, wide columns are only read where a row group reaches it. A row that does may
+    have a newer one that doesn't, so the identifying columns of the images found are then looked
+    up in the whole selection. Memory is that of the result, not of the table.
+    """
+    needed = list(dict.fromkeys([*columns, "score", by, *(LATEST_BY if latest else ())]))
+
+    def read(files: list[str]) -> pd.DataFrame:
+        if minimum is None:
+            frame = _frame(_table(selection.batches(folder, files, needed), needed))
+            return newest(frame) if latest else frame
+        least = _float32(minimum)
+        high = pc.field(by) >= least
+        low = (pc.field(by) < least) | pc.field(by).is_null()
+        found = _table(selection.batches(folder, files, needed, high), needed)
+        if latest and len(found):
+            same_image = pc.field("uri").isin(found["uri"].unique())
+            others = _table(selection.batches(folder, files, LATEST_BY, same_image & low))
+            keys = pa.concat_tables([found.select(LATEST_BY), others]).unify_dictionaries()
+            positions = newest(keys.to_pandas()).index
+            found = found.take(pa.array(positions[positions < len(found)]))
+        return _frame(found)
+
+    return selection.read(folder, read)
+
+
+def read_top(
+    folder: str,
+    selection: Selection,
+    columns: Sequence[str],
+    *,
+    n: int,
+    by: Measure,
+    per_category: bool,
+) -> pd.DataFrame:
+    """The n newest rows with the highest values, of each category or of all, highest first.
+
+    The table passes by in batches; a few times n rows of each category are held.
+    """
+    keys = list(dict.fromkeys([*LATEST_BY, by]))
+
+    def read(files: list[str]) -> pd.DataFrame:
+        chosen, size = None, SPARE * n
+        while chosen is None:  # more than once where many rows are not the newest of their image
+            best = _Best(size, by, per_category)
+            scored = pc.field(by).is_valid() & pc.field("category").is_valid()
+            for batch in selection.batches(folder, files, keys, scored):
+                best.add(batch)
+            same_image = pc.field("uri").isin(_distinct(best.rows, "uri"))
+            rows = _table(selection.batches(folder, files, LATEST_BY, same_image))
+            chosen = best.chosen(newest(rows.to_pandas()), n)
+            size *= SPARE
+        wanted = list(dict.fromkeys([*columns, *_ROW]))
+        these = pc.field("image_id").isin(_distinct(chosen, "image_id"))
+        if len(chosen):
+            these &= pc.field(by) >= _float32(chosen[by].min())
+        wide = _table(selection.batches(folder, files, wanted, these), wanted).to_pandas()
+        return chosen[_ROW].merge(wide.drop_duplicates(_ROW), on=_ROW)
+
+    return selection.read(folder, read)
+
+
+def newest(frame: pd.DataFrame) -> pd.DataFrame:
+    """The newest row for each object, model and category; needs ``LATEST_BY``."""
+    frame = frame.sort_values("scored_at", kind="stable")
+    # Where --rescore met an error that may pass, what was found before still holds.
+    final = frame.error.isna() | frame.error.isin([code.value for code in FINAL_ERRORS])
+    frame = frame[final | ~frame.image_id.isin(frame.image_id[final])]
+    latest = frame.groupby(["uri", "model"], observed=True).scored_at.transform("max")
+    # A failed try ends with any newer row, also one under a category it did not have yet.
+    frame = frame[frame.error.isna() | (frame.scored_at == latest)]
+    return frame.drop_duplicates(["uri", "model", "category"], keep="last")
+
+
+def models_of(folder: str) -> list[str]:
+    """Fingerprints of the models whose rows a score folder holds."""
+
+    def read(files: list[str]) -> set[str]:
+        found: set[str] = set()
+        for batch in Selection().batches(folder, files, ["model"]):
+            found.update(batch.column("model").unique().to_pylist())
+        return found
+
+    return sorted(Selection().read(folder, read))
+
+
+class _Best:
+    """The rows with the highest values so far, in each category or in all.
+
+    Among equal values the smaller image_id is the higher, so that every reading gives the same.
+    """
+
+    def __init__(self, size: int, by: Measure, per_category: bool) -> None:
+        self._size, self._by, self._per_category = size, by, per_category
+        self._floors: dict[str, float] = {}
+        self.rows = _plain(_table([], dict.fromkeys([*LATEST_BY, by]))).to_pandas()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take a batch with the columns ``LATEST_BY`` and the value."""
+        values = batch.column(self._by).to_numpy(zero_copy_only=False)
+        category = batch.column("category")
+        names = category.dictionary.to_pylist()
+        floors = np.array([self._floors.get(self._group(name), -np.inf) for name in names])
+        codes = category.indices.to_numpy(zero_copy_only=False)
+        batch = batch.filter(pa.array(values >= floors[codes]))
+        if batch.num_rows:
+            added = _plain(pa.Table.from_batches([batch])).to_pandas()
+            rows = pd.concat([self.rows, added]) if len(self.rows) else added
+            rows = rows.sort_values([self._by, "image_id"], ascending=[False, True])
+            groups = rows.groupby(self._groups(rows), sort=False)
+            self.rows = groups.head(self._size)
+            full = groups.size() >= self._size
+            lowest = self.rows.groupby(self._groups(self.rows))[self._by].min()
+            self._floors = {str(name): float(lowest[name]) for name in full.index[full]}
+
+    def chosen(self, latest: pd.DataFrame, n: int) -> pd.DataFrame | None:
+        """The n highest rows that are the newest ones; None if too few of those are held."""
+        rows = self.rows.merge(latest[_ROW].drop_duplicates(), on=_ROW)
+        counts = rows.groupby(self._groups(rows)).size()
+        if any(counts.get(name, 0) < n for name in self._floors):
+            return None
+        highest: pd.DataFrame = rows.groupby(self._groups(rows), sort=False).head(n)
+        return highest
+
+    def _group(self, category: str) -> str:
+        return category if self._per_category else ""
+
+    def _groups(self, rows: pd.DataFrame) -> pd.Series:
+        return rows["category"].map(self._group)
+
+
+def _table(batches: Iterable[pa.RecordBatch], columns: Iterable[str] = LATEST_BY) -> pa.Table:
+    schema = pa.schema([COLUMNS.field(name) for name in columns])
+    return pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Strings instead of dictionaries, which differ between batches."""
+    types = (f.type.value_type if pa.types.is_dictionary(f.type) else f.type for f in table.schema)
+    return table.cast(pa.schema(list(zip(table.column_names, types, strict=True))))
+
+
+def _distinct(frame: pd.DataFrame, column: str) -> pa.Array:
+    return pa.array(frame[column].unique(), type=pa.string())
+
+
+def _float32(value: float) -> pa.Scalar:
+    """As the column is, so that 0.9 means the same as in pandas."""
+    return pa.scalar(np.float32(value))

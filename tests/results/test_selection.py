@@ -1,0 +1,138 @@
+"""What is not asked for is not read: files, columns and row groups, counted in bytes."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.results import Results, open_results
+from pipeline.results.table import LATEST_BY
+from tests.results.tables import CATEGORIES, GROUP, ROWS, CountingFileSystem, column_bytes
+from tests.results.tables import write_night as write
+
+DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
+FOOTER = 70_000  # Arrow reads the last 64 KiB at once; pages have headers
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three nights of 20,000 rows."""
+    folder = tmp_path_factory.mktemp("nights")
+    for seed, day in enumerate(DAYS):
+        write(folder, day, seed)
+    return folder
+
+
+@pytest.fixture
+def results(output: Path) -> Iterator[Results]:
+    """The nights, with a count of the bytes read."""
+    CountingFileSystem.read.clear()
+    yield open_results(f"counting://{output}")
+    CountingFileSystem.read.clear()
+
+
+def opened() -> set[str]:
+    """Dates of the score files that were opened."""
+    return {Path(path).parent.name.removeprefix("scan_date=") for path in CountingFileSystem.read}
+
+
+def file_of(output: Path, day: str) -> Path:
+    return output / "scores" / f"scan_date={day}" / "x.parquet"
+
+
+@pytest.mark.parametrize(
+    ("asked", "days"),
+    [
+        ("2026-01-02", {"2026-01-02"}),
+        (datetime.date(2026, 1, 2), {"2026-01-02"}),
+        (["2026-01-01", "2026-01-03"], {"2026-01-01", "2026-01-03"}),
+        (("2026-01-02", "2026-01-03"), {"2026-01-02", "2026-01-03"}),
+        (("2026-01-02", None), {"2026-01-02", "2026-01-03"}),
+        ((None, datetime.date(2026, 1, 1)), {"2026-01-01"}),
+        (None, set(DAYS)),
+        ("1999-01-01", set()),
+    ],
+)
+def test_only_the_files_of_the_dates_are_opened(
+    results: Results, asked: object, days: set[str]
+) -> None:
+    frame = results.scores(scan_date=asked, columns=["scan_date"], latest=False)  # type: ignore[arg-type]
+    assert opened() == days == set(frame.scan_date)
+    assert len(frame) == ROWS * len(days)
+
+
+def test_single_dates_are_not_found_by_listing_the_others(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+    monkeypatch.setattr(
+        "pipeline.snapshot.list_objects", lambda folder: listed.append(folder) or iter(())
+    )
+    with pytest.raises(FileNotFoundError):
+        results.scores(scan_date=["2026-01-02"])
+    assert listed == [f"{results.uri}/scores/scan_date=2026-01-02", f"{results.uri}/scores"]
+
+
+@pytest.mark.parametrize("asked", ["2026-1-2", "20260102", "yesterday", ["2026-01-01", ""]])
+def test_what_is_no_date_is_refused(results: Results, asked: str) -> None:
+    with pytest.raises(ValueError, match="is not YYYY-MM-DD"):
+        results.scores(scan_date=asked)
+
+
+def test_only_the_columns_asked_for_are_read(results: Results, output: Path) -> None:
+    results.scores(scan_date=DAYS[0], columns=["score"], latest=False)
+    file = file_of(output, DAYS[0])
+    (read,) = CountingFileSystem.read.values()
+    assert read <= column_bytes(file, {"score"}, {0, 1, 2, 3}) + FOOTER
+    assert read < file.stat().st_size / 5
+
+
+def test_row_groups_below_the_score_are_not_read(results: Results, output: Path) -> None:
+    columns = ["uri", "etag", "score"]
+    frame = results.scores(scan_date=DAYS[0], columns=columns, latest=False, min_score=0.76)
+    assert len(frame) == 0.24 * ROWS
+    (read,) = CountingFileSystem.read.values()
+    assert read <= column_bytes(file_of(output, DAYS[0]), {*columns}, {3}) + FOOTER
+
+
+def test_of_the_newest_only_keys_are_read_below_the_score(results: Results, output: Path) -> None:
+    columns = ["etag", "score"]
+    frame = results.scores(scan_date=DAYS[0], columns=columns, min_score=0.76)
+    assert len(frame) == 0.24 * ROWS
+    (read,) = CountingFileSystem.read.values()
+    file = file_of(output, DAYS[0])
+    wide = column_bytes(file, {*columns, *LATEST_BY}, {3})
+    assert read <= wide + column_bytes(file, {*LATEST_BY, "score"}, {0, 1, 2, 3}) + 2 * FOOTER
+    assert column_bytes(file, {"etag"}, {0, 1, 2}) > 2 * FOOTER  # so the bound says something
+
+
+@pytest.mark.parametrize("category", ["cable", ["bolt", "cable"]])
+def test_row_groups_without_the_category_are_not_read(
+    results: Results, output: Path, category: str | list[str]
+) -> None:
+    columns = ["uri", "etag", "category", "score"]
+    frame = results.scores(scan_date=DAYS[0], columns=columns, latest=False, category=category)
+    groups = {i for i, name in enumerate(CATEGORIES) if name in category}
+    assert set(frame.category) == {CATEGORIES[i] for i in groups}
+    assert len(frame) == GROUP * len(groups)
+    (read,) = CountingFileSystem.read.values()
+    assert read <= column_bytes(file_of(output, DAYS[0]), {*columns}, groups) + FOOTER
+
+
+def test_a_category_that_is_nowhere_gives_no_rows(results: Results) -> None:
+    assert len(results.scores(category="zipper")) == 0
+
+
+def test_prefix_and_model_select_rows(results: Results) -> None:
+    frame = results.scores(prefix="s3://b/in/2026-01-02/", columns=["scan_date"])
+    assert set(frame.scan_date) == {"2026-01-02"}
+    assert len(results.scores(model="another", columns=["score"])) == 0
+    assert len(results.scores(model="m", columns=["score"], latest=False)) == 3 * ROWS
+
+
+def test_a_column_that_does_not_exist_is_named(results: Results) -> None:
+    with pytest.raises(ValueError, match="no column scores; it has image_id, uri"):
+        results.scores(columns=["scores"])

@@ -1,0 +1,124 @@
+"""The newest rows and the highest ones, against the same done on the whole table in pandas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.results import open_results, selection
+from tests.outputs import scored, write
+from tests.results.tables import write_night
+
+LABELS = ("category", "model", "error", "run_id")  # whose categoricals differ in what is unused
+
+
+def history(output: str, seed: int) -> None:
+    """Five nights with rescored, replaced, failed and retried images of few distinct scores."""
+    rng = np.random.default_rng(seed)
+    for night in range(1, 6):
+        rows = []
+        for i in rng.choice(40, 25, replace=False):
+            failed = rng.random() < 0.2
+            row = scored("s3://b/in", int(i), None if failed else float(rng.integers(0, 12)) / 12)
+            replaced = int(rng.random() < 0.2) * (night << 64)
+            row["image_id"] = f"{int(i) + replaced:032x}"
+            row["map_max"] = row["score"] and float(rng.random())
+            if failed:
+                row["error"] = rng.choice(["truncated", "fetch_failed", "no_category"])
+                row["category"] = None if row["error"] == "no_category" else row["category"]
+            rows.append(row)
+        write(output, rows, f"2026-01-{night:02d}", model=str(rng.choice(["m", "n"])))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_minimum_gives_the_rows_that_reach_it(tmp_path: Path, seed: int) -> None:
+    history(str(tmp_path), seed)
+    results = open_results(str(tmp_path))
+    everything = results.scores()
+    for least in (0.0, 0.5, 11 / 12, 1.0):
+        expected = everything[everything.score >= np.float32(least)]
+        found = results.scores(min_score=least)
+        _assert_same(found, expected)
+    dates = ("2026-01-02", "2026-01-04")
+    inside = results.scores(scan_date=dates)
+    found = results.scores(scan_date=dates, min_score=0.5, columns=["uri", "score"])
+    _assert_same(found, inside.loc[inside.score >= 0.5, ["uri", "score"]])
+
+
+@pytest.mark.parametrize("by", ["score", "map_max"])
+@pytest.mark.parametrize("per_category", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_top_is_that_of_the_whole_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, per_category: bool, by: str
+) -> None:
+    history(str(tmp_path), seed)
+    monkeypatch.setattr(selection, "BATCH_ROWS", 7)
+    monkeypatch.setattr(selection, "FILES_AT_ONCE", 2)
+    results = open_results(str(tmp_path))
+    ranked = results.scores().dropna(subset=[by])
+    ranked = ranked.sort_values([by, "image_id"], ascending=[False, True])
+    for n in (1, 3, 100):
+        groups = ranked.category.astype(str) if per_category else ranked.image_id.str[:0]
+        expected = ranked.groupby(groups).head(n)
+        found = results.top(n, by=by, per_category=per_category)  # type: ignore[arg-type]
+        assert list(found[by]) == list(expected[by])
+        _assert_same(found, expected)
+
+
+def test_the_top_of_a_large_table_is_found_in_small_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever passes by, only a few rows are ever turned into a frame."""
+    write_night(tmp_path, "2026-01-01")
+    longest = 0
+    to_pandas = pd.DataFrame.sort_values
+
+    def watched(frame: pd.DataFrame, *args: object, **kwargs: object) -> pd.DataFrame:
+        nonlocal longest
+        longest = max(longest, len(frame))
+        return to_pandas(frame, *args, **kwargs)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(selection, "BATCH_ROWS", 500)
+    monkeypatch.setattr(pd.DataFrame, "sort_values", watched)
+    top = open_results(str(tmp_path)).top(5, columns=["category", "score"])
+    assert longest < 1_000
+    assert list(top.columns) == ["category", "score"]
+    assert dict(top.groupby("category", observed=True).size()) == dict.fromkeys(
+        ("bolt", "cable", "nut", "screw"), 5
+    )
+    assert top.score.is_monotonic_decreasing
+    assert top.score.iloc[0] == np.float32(19_999 / 20_000)
+
+
+def test_the_top_keeps_dates_and_categories_apart(tmp_path: Path) -> None:
+    history(str(tmp_path), 0)
+    results = open_results(str(tmp_path))
+    top = results.top(2, scan_date="2026-01-03", category="nut")
+    assert set(top.scan_date) == {"2026-01-03"}
+    assert set(top.category) == {"nut"}
+
+
+def test_the_top_of_nothing_is_empty_and_a_bad_one_is_refused(tmp_path: Path) -> None:
+    write(str(tmp_path), [scored("s3://b/in", 0, None)], "2026-01-01")
+    results = open_results(str(tmp_path))
+    assert list(results.top(3).columns) == list(results.scores().columns)
+    assert len(results.top(3)) == 0
+    with pytest.raises(ValueError, match="n is 0"):
+        results.top(0)
+    with pytest.raises(ValueError, match="by is 'size'; known are score, map_max"):
+        results.top(1, by="size")  # type: ignore[arg-type]
+
+
+def _assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Equal rows; whole numbers are floats in a frame that has nulls elsewhere."""
+    ordered = [
+        frame.astype({name: str for name in LABELS if name in frame}).sort_values(
+            [name for name in ("uri", "model", "category", "score") if name in frame],
+            ignore_index=True,
+        )
+        for frame in (found, expected)
+    ]
+    pd.testing.assert_frame_equal(*ordered, check_dtype=False)
