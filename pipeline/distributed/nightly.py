@@ -274,6 +274,6 @@ def _write_summary(night: Night, folder: str, say: Callable[[str], None]) -> Non
         if each.review:
             # Only now: a night that is killed before is told of by the next one.
             try:
-                morning.mark_told(each.source.config.output, each.review)
+                morning.mark_told(each.source.config.output, each.review, uri)
             except StorageError as error:
                 night.problems.append(f"the next night tells of {each.source.name} again: {error}")

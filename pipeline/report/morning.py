@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.redaction import redact
 from pipeline.schema import FINAL_ERRORS, ErrorCode
 from pipeline.snapshot import read_scores
 from pipeline.storage import StorageError, absolute, read_object, write_object
@@ -30,7 +29,7 @@ from .nights import (
 from .summary import clean
 
 DEFAULT_NIGHTS = 30  # of the drift test, where no rule gives a number
-REVIEW = "review.json"  # beside report.json
+TOLD = "told.json"  # beside the report.json of a run that a summary tells of
 SHOWN = ("uri", "category", "score", "anomalous_area", "box_x0", "box_y0", "box_x1", "box_y1")
 ENDED = ("done", "too_many_errors")  # runs with every row that they had to do
 _FINAL = [code.value for code in (*FINAL_ERRORS, ErrorCode.TOO_LARGE)]
@@ -105,19 +104,20 @@ def review(
     }
 
 
-def mark_told(output: str, review: dict[str, Any]) -> None:
-    """Keep a review with the runs that it is about, once people were told of it.
+def mark_told(output: str, review: dict[str, Any], summary: str) -> None:
+    """Note with the runs of a review that people were told of them.
 
     Args:
         output: the scoring job's output.
         review: what ``review`` returned.
+        summary: URI of the night's summary, which tells.
 
     Raises:
         StorageError: it can't be written; the next night tells of these runs again.
     """
-    text = redact(json.dumps(review, indent=2, ensure_ascii=False))
     for run_id in (review["run_id"], *review["untold_runs"]):
-        uri = f"{absolute(output)}/runs/{run_id}/{REVIEW}"
+        text = json.dumps({"summary": summary}, ensure_ascii=False)
+        uri = f"{absolute(output)}/runs/{run_id}/{TOLD}"
         write_object(uri, text.encode(errors="backslashreplace"))
 
 
@@ -264,7 +264,7 @@ def _untold_runs(
 
 def _was_told(folder: str) -> bool:
     """A run of its own shows its report; a nightly one is told of in the summary of its night."""
-    if _read_json(f"{folder}/{REVIEW}") is not None:
+    if _read_json(f"{folder}/{TOLD}") is not None:
         return True
     report = _read_json(f"{folder}/report.json") or {}
     return report.get("status") in ENDED and not report.get("source")

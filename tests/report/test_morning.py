@@ -182,7 +182,7 @@ def test_a_nightly_run_is_told_of_until_its_night_was(output: str) -> None:
     assert [image["uri"] for image in found["alert"]["images"]] == ["s3://b/in/9001.jpg"]
     # Then the summary of this night is written, and both were told of.
     write_object(f"{output}/runs/{RUN}/report.json", json.dumps(report).encode())
-    mark_told(output, found)
+    mark_told(output, found, "s3://b/nightly/2026-01-20-a.json")
     later = "20260121T020000Z-bbbbbb"
     outputs.write(output, good(60, 5), "2026-01-21", run_id=later)
     after = review(output, run_id=later, model="m", scan_date="2026-01-21", rule=AlertRule())
