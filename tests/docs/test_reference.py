@@ -98,11 +98,13 @@ def test_settings_tell_kind_default_and_meaning() -> None:
     assert "`--precision` <small>`fp32` or `bf16`; default: `fp32`</small>" in score
     assert "`--maps`, `--no-maps` <small>switch; default: on</small>" in score
     assert "`--scan-date` <small>text; default: today</small>" in score
+    assert "`--limit` <small>whole number; optional</small>" in score
     assert r"(?P&lt;category&gt;...)" in score
     keys = TABLES["scan-keys"]()
     assert "`max_error_rate` <small>number; default: `0.05`</small>" in keys
+    assert "`include` <small>text, or a list of them; optional" in keys
     assert "`rescore`" not in keys
-    assert "`max_score` <small>number, or one for each category; optional" in TABLES["alert-keys"]()
+    assert "`max_score` <small>number, or one for each category (number)" in TABLES["alert-keys"]()
 
 
 def test_a_class_with_an_unexplained_attribute_is_refused() -> None:
