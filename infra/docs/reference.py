@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
-from collections.abc import Callable, Iterable
+import typing
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from pipeline.snapshot import Journal
 
 ROOT = Path(__file__).parents[2]
 _ARROW_NAMES = {"float": "float32", "halffloat": "float16"}
-_KINDS = {"str": "text", "int": "whole number", "float": "number", "bool": "switch"}
+_KINDS = {str: "text", int: "whole number", float: "number", bool: "switch"}
 
 
 class UndocumentedError(ValueError):
@@ -83,27 +84,34 @@ def object_fields(kind: type) -> str:
     return table(("field", "meaning"), rows)
 
 
-def settings(
-    kind: type, *, beside: type | None = None, leave_out: tuple[str, ...] = (), flags: bool = True
-) -> str:
+def scan_keys() -> str:
+    """The scoring job's settings that scans.yaml may hold, each a link to its explanation."""
+    shared = {each.name for each in _fields(ModelConfig)}
+    names = [each.name for each in _fields(ScoreConfig) if each.name not in FLAGS]
+    links = [
+        f"[`{name}`](#{_anchor(ModelConfig if name in shared else ScoreConfig, name)})"
+        for name in names
+    ]
+    return ", ".join(links) + "."
+
+
+def settings(kind: type, *, beside: type | None = None, flags: bool = True) -> str:
     """Every setting of a dataclass with its type, default and docstring.
 
     Args:
         beside: a base class whose own settings are left out.
-        leave_out: names of settings that can't be given here.
         flags: as command-line flags, else as keys of a YAML file.
     """
     inherited = {each.name for each in _fields(beside)} if beside else set()
-    docs = attribute_docs(kind)
+    docs, types = attribute_docs(kind), typing.get_type_hints(kind)
     entries = []
     for each in _fields(kind):
-        if each.name in inherited or each.name in leave_out:
+        if each.name in inherited:
             continue
-        anchor = f"{kind.__name__}.{each.name}".lower()
         names = _flags(each) if flags else f"`{each.name}`"
-        about = f"{_kind(str(each.type), repeat=flags)}; {_default(each)}"
+        about = f"{_kind(types[each.name])}; {_default(each)}"
         entries.append(
-            f'<span id="{anchor}"></span>{names} <small>{about}</small>\n'
+            f'<span id="{_anchor(kind, each.name)}"></span>{names} <small>{about}</small>\n'
             f":   {prose(docs[each.name])}\n"
         )
     return "\n".join(entries)
@@ -152,6 +160,10 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def _anchor(kind: type, name: str) -> str:
+    return f"{kind.__name__}.{name}".lower()
+
+
 def _fields(kind: type) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(kind)
 
@@ -163,19 +175,25 @@ def _flags(each: dataclasses.Field[Any]) -> str:
     return f"`--{name}`"
 
 
-def _kind(annotation: str, *, repeat: bool) -> str:
+def _kind(annotation: Any) -> str:
     """A type in words."""
-    if found := re.fullmatch(r"Literal\[(.+)\]", annotation):
-        return " or ".join(f"`{value}`" for value in re.findall(r"['\"](.*?)['\"]", found[1]))
-    if annotation == "tuple[str, ...]":
-        return "text, may be repeated" if repeat else "text, or a list of texts"
-    if "Mapping" in annotation:
-        return "number, or one for each category"
-    return _KINDS[annotation.removesuffix(" | None").rpartition(".")[2]]
+    arguments = typing.get_args(annotation)
+    match typing.get_origin(annotation):
+        case None:
+            return _KINDS[annotation]
+        case typing.Literal:
+            return " or ".join(f"`{value}`" for value in arguments)
+        case origin if origin is tuple:
+            one = _kind(arguments[0])
+            return f"{one}, may be repeated"
+        case origin if origin is Mapping:
+            return f"one for each category ({_kind(arguments[1])})"
+    chosen = [each for each in arguments if each is not type(None)]
+    return ", or ".join(_kind(each) for each in chosen)
 
 
 def _default(each: dataclasses.Field[Any]) -> str:
-    if each.default_factory is not dataclasses.MISSING:
+    if each.default_factory is not dataclasses.MISSING and each.name == "scan_date":
         return "default: today"
     if each.default is dataclasses.MISSING:
         return "required"
@@ -203,6 +221,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "nightly-settings": lambda: settings(NightlyConfig),
     "compact-settings": lambda: settings(Compact),
     "vacuum-settings": lambda: settings(Vacuum),
-    "scan-keys": lambda: settings(ScoreConfig, leave_out=FLAGS, flags=False),
+    "scan-keys": scan_keys,
     "alert-keys": lambda: settings(AlertRule, flags=False),
 }

@@ -13,6 +13,7 @@ from .pixels import PIXEL_METRICS
 AVERAGE = "average"
 IMAGE_METRICS = ("image_auroc", "image_ap", "image_max_f1")
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS)
+"""Names of the metrics, of image scores and then of pixels: columns of ``metrics_table``."""
 ERRORS = tuple(f"{name}_error" for name in PIXEL_METRICS)
 COUNTS = ("images", "abnormal", "without_mask", "unusable")
 COLUMNS = ("dataset", "category", *COUNTS, *METRICS, *ERRORS, "model")

