@@ -16,6 +16,7 @@ from pipeline.distributed import entry
 from pipeline.distributed.evaluating import Evaluation, evaluate
 from pipeline.evaluation import as_markdown, as_text, compare
 from pipeline.evaluation.paper import comparisons_as_markdown, comparisons_as_text
+from pipeline.evaluation.plots import draw
 from pipeline.report.summary import clean
 from pipeline.storage import absolute, write_object
 
@@ -39,9 +40,12 @@ def measure(config: EvaluateConfig, console: entry.Console) -> int:
     if NONE in (config.backbone_weights, config.checkpoint):
         console.warn("random weights; the metrics mean nothing")
     evaluation = evaluate(config, say=lambda line: console.say(_cleaned(line)))
-    write_tables(evaluation, config.output)
+    pictures = write_plots(evaluation, config.output) if config.plots else []
+    write_tables(evaluation, config.output, pictures)
     show(evaluation)
     _print(f"\ntables: {absolute(config.output)}/metrics.md, metrics.csv, metrics.parquet")
+    if pictures:
+        _print(f"pictures: {absolute(config.output)}/plots/")
     return exit_code(evaluation, config.max_error_rate, console)
 
 
@@ -58,13 +62,23 @@ def exit_code(
     return (console or entry.Console()).fail(message, entry.FAILED)
 
 
-def write_tables(evaluation: Evaluation, output: str) -> None:
-    """Write metrics.csv, .parquet and .md, and errors.csv, below the output."""
+def write_plots(evaluation: Evaluation, output: str) -> list[str]:
+    """Write the pictures below the output; returns the names that metrics.md shows."""
+    names = []
+    for name, data in draw(evaluation.table, evaluation.scores):
+        write_object(f"{absolute(output)}/plots/{name}", data)
+        names += [f"plots/{name}"] if name.endswith(".png") else []
+    return names
+
+
+def write_tables(evaluation: Evaluation, output: str, pictures: list[str]) -> None:
+    """Write metrics.csv, .parquet and .md, which shows the pictures, and errors.csv."""
     folder, table = absolute(output), evaluation.table
     parquet = io.BytesIO()
     table.to_parquet(parquet, index=False)
     comparisons = comparisons_as_markdown(compare(table))
     text = f"# Metrics\n\n{as_markdown(table)}\n{comparisons}\n{_missing(evaluation)}"
+    text += "".join(f"\n![{name}]({name})\n" for name in pictures)
     write_object(f"{folder}/metrics.parquet", parquet.getvalue())
     write_object(f"{folder}/metrics.csv", table.to_csv(index=False).encode())
     write_object(f"{folder}/metrics.md", text.encode())

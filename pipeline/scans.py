@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from .calibration import CalibrationError, read_calibration
 from .config import ScoreConfig
 from .redaction import hide
 from .report.alerts import AlertRule
@@ -148,6 +149,7 @@ class _Check:
         if len(self._mistakes) > before:
             return None
         config = self._made(where, ScoreConfig, settings)
+        self._thresholds(where, config)
         return config and Source(name=str(name), config=config, alert=rule, webhook=webhook)
 
     def _alert(self, where: str, value: Any) -> AlertRule | None:
@@ -156,7 +158,16 @@ class _Check:
         where, before = f"{where}.alert", len(self._mistakes)
         settings = self._typed(where, self._mapping(where, value, set(_alert)), AlertRule)
         rule = self._made(where, AlertRule, settings) if len(self._mistakes) == before else None
+        self._thresholds(where, rule)
         return typing.cast(AlertRule | None, rule)
+
+    def _thresholds(self, where: str, of: AlertRule | ScoreConfig | None) -> None:
+        """That there are such; whether of the right model shows when the model is loaded."""
+        if of and of.thresholds:
+            try:
+                read_calibration(of.thresholds)
+            except (StorageError, CalibrationError) as error:
+                self._wrong(f"{where}.thresholds", f"can't be used: {error}")
 
     def _webhook(self, where: str, value: Any) -> str | None:
         if not value:

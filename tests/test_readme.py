@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,15 +12,13 @@ from pipeline.storage import stat
 from tests import golden
 from tests.bucket import jpeg, put
 from tests.outputs import scored, write
-
-README = (Path(__file__).parents[1] / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+from tests.snippets import python_blocks, run_blocks
 
 
 @pytest.fixture
-def namespace(
+def output(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden_files: dict[str, str]
-) -> dict[str, Any]:
+) -> None:
     """An output at s3://<bucket>/scores, a photograph, and small weights for the big ones."""
     put(bucket, {f"in/{i}.jpg": jpeg(i) for i in range(4)})
     folder = f"s3://{bucket}/in"
@@ -38,13 +34,12 @@ def namespace(
         return golden.load(golden_files, image_size=518)
 
     monkeypatch.setattr(pipeline.models, "load_adaclip", load_small)
-    return {}
 
 
-def test_every_python_snippet_runs(namespace: dict[str, Any], bucket: str) -> None:
-    assert len(SNIPPETS) == 3
-    for snippet in SNIPPETS:
-        exec(snippet.replace("s3://bucket/", f"s3://{bucket}/"), namespace)
+@pytest.mark.usefixtures("output")
+def test_every_python_snippet_runs(bucket: str) -> None:
+    assert len(python_blocks("README.md")) == 3
+    namespace = run_blocks("README.md", bucket)
     assert len(namespace["scores"]) == len(namespace["today"]) == 5
     assert namespace["worst"].score.dropna().is_monotonic_decreasing
     assert dict(namespace["failed"]) == {"truncated": 1}

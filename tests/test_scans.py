@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.calibration import Calibration, Limit, write_calibration
 from pipeline.report.alerts import AlertRule
 from pipeline.scans import Scans, ScansError, load_scans
 from tests.bucket import put
@@ -167,3 +168,26 @@ def test_sources_are_selected_by_name_and_their_settings_replaced() -> None:
         scans.select(("archiv",))
     with pytest.raises(ValueError, match="--limit"):
         scans.override(limit=0)
+
+
+def test_thresholds_that_are_not_there_are_told_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{}")
+    rule = {"thresholds": f"{tmp_path}/missing.json", "measure": "map_max"}
+    other = source(name="b", output="s3://b/2", thresholds=f"{tmp_path}/bad.json")
+    text = document(source(alert=rule), other)
+    told = mistakes(tmp_path, text)
+    assert len(told) == 2
+    assert told[0].startswith("source a.alert.thresholds can't be used: ")
+    assert "missing.json" in told[0]
+    assert told[1].startswith("source b.thresholds can't be used: ")
+    assert "holds no thresholds" in told[1]
+
+
+def test_thresholds_that_are_there_are_taken(tmp_path: Path) -> None:
+    limit = Limit(value=0.5, num_images=9, num_above=0, bound=0.3)
+    made: dict[str, Any] = {"model": "m", "false_alarm_rate": 0.3, "confidence": 0.9}
+    uri = f"{tmp_path}/t.json"
+    write_calibration(uri, Calibration(**made, limits={"bolt": {"score": limit}}))
+    (found,) = load(tmp_path, document(source(alert={"thresholds": uri}, thresholds=uri))).sources
+    assert found.alert == AlertRule(thresholds=uri)
+    assert found.config.thresholds == uri

@@ -151,6 +151,33 @@ def calibrate(
     )
 
 
+def as_text(calibration: Calibration) -> str:
+    """A table for a terminal: thresholds, what they rest on and what they promise."""
+    lines = [
+        f"model {calibration.model}",
+        f"wanted: at most {calibration.false_alarm_rate:.3%} of good images above, with "
+        f"{calibration.confidence:.3g} confidence; takes {calibration.num_needed:,} good images",
+        "",
+        f"{'category':<28}{'measure':<16}{'threshold':>10}{'good':>9}{'above':>7}{'at most':>10}",
+    ]
+    for category, limits in calibration.limits.items():
+        for measure, limit in limits.items():
+            lines.append(
+                f"{category[:26]:<28}{measure:<16}{limit.value:>10.4f}{limit.num_images:>9,}"
+                f"{limit.num_above:>7,}{limit.bound:>10.3%}"
+                + ("" if limit.bound <= calibration.false_alarm_rate else "  too few images")
+            )
+    if calibration.max_f1:
+        lines += ["", "highest F1 on the labelled images themselves"]
+    for category, found in calibration.max_f1.items():
+        for measure, best in found.items():
+            lines.append(
+                f"{category[:26]:<28}{measure:<16}{best.value:>10.4f}  F1 {best.f1:.1%}, precision "
+                f"{best.precision:.1%}, recall {best.recall:.1%} of {best.num_abnormal:,} abnormal"
+            )
+    return "\n".join(lines)
+
+
 def above(
     rows: pd.DataFrame,
     thresholds: Calibration | Mapping[str, float] | float,

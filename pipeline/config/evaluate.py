@@ -21,7 +21,7 @@ class EvaluateConfig(ModelConfig):
     """
 
     output: str
-    """Folder that receives metrics.csv, metrics.parquet, metrics.md and errors.csv, and the
+    """Folder that receives metrics.csv, metrics.parquet, metrics.md, errors.csv and plots/, and the
     scores/, maps/ and runs/ of the scoring."""
     data: tuple[str, ...] = ()
     """Labelled data set: a folder, or a .parquet or .csv list. NAME=URI names it in the tables;
@@ -48,6 +48,9 @@ class EvaluateConfig(ModelConfig):
     sets MVTec and ColonDB, mvtec_colondb for all others, so that none was trained on."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""
+    plots: bool = True
+    """Draw ROC and precision-recall curves, score histograms and bars of the metrics: plots/*.png
+    and *.svg beside metrics.md, which shows them."""
     sigma: float = 4.0
     """Standard deviation in pixels of the Gaussian filter on maps, for pixel metrics."""
 

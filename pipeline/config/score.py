@@ -74,6 +74,10 @@ class ScoreConfig(ModelConfig):
     maps: bool = True
     """Write anomaly maps (2.5 KB an image at 518 px)."""
 
+    thresholds: str | None = None
+    """Calibrated thresholds of this model, of jobs/calibrate.py: a path or URI. The report then
+    counts the images above, by category."""
+
     max_megapixels: float = 100.0
     """Larger images become an error row instead of being decoded."""
     max_error_rate: float = 0.05
@@ -124,7 +128,7 @@ class ScoreConfig(ModelConfig):
         ):
             if not 0 < value < math.inf:
                 raise ValueError(f"{flag} is {value:g}; it must be a positive number")
-        _check_date("--scan-date", self.scan_date)
+        check_date("--scan-date", self.scan_date)
         self.modified_since()
 
     def modified_since(self) -> datetime | None:
@@ -153,7 +157,7 @@ class ScoreConfig(ModelConfig):
         return self._model_arguments(self.checkpoint, self.precision)
 
 
-def _check_date(flag: str, value: str) -> None:
+def check_date(flag: str, value: str) -> None:
     try:
         exact = date.fromisoformat(value).isoformat() == value  # Python reads 20250131 as well
     except ValueError:

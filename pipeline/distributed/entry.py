@@ -88,14 +88,16 @@ def run(
     *,
     goes_on: str,
     failures: tuple[type[Exception], ...] = (),
+    needs_ray: Callable[[Job], bool] = lambda job: True,
 ) -> int:
     """Do a job; returns its exit code.
 
     Args:
         prepare: parses the command line; ValueError = it can't be carried out as given.
-        work: runs with Ray started; returns the exit code.
+        work: runs with Ray started, if the job needs it; returns the exit code.
         goes_on: what the same command does after a job that was stopped.
         failures: exceptions of ``work`` whose text tells a user enough, beside those of storage.
+        needs_ray: whether a job needs Ray.
     """
     try:
         job = prepare()
@@ -105,7 +107,8 @@ def run(
     logs.configure(job.log_format)
     console = Console(job.log_format)
     try:
-        ray.init(address=job.address, log_to_driver=False)
+        if needs_ray(job):
+            ray.init(address=job.address, log_to_driver=False)
         # `ray job stop` ends the job like Ctrl-C does; Ray's own handler would exit at once.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         return work(job, console)

@@ -56,6 +56,8 @@ class Evaluation:
     """Images that could not be used: dataset, category, uri, error, error_message."""
     missing: list[str]
     """Data sets of the paper that were not there."""
+    scores: pd.DataFrame
+    """Usable images: dataset, category, label (1 abnormal, 0 good), score."""
 
     @property
     def num_images(self) -> int:
@@ -105,7 +107,9 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
     )
     columns = ["dataset", "category", "uri", "error", "error_message"]
     errors = frame.loc[frame.error.notna(), columns].reset_index(drop=True)
-    return Evaluation(table, errors, missing)
+    usable = frame.error.isna()
+    scores = frame.loc[usable, ["dataset", "category", "label", "score"]].reset_index(drop=True)
+    return Evaluation(table, errors, missing, scores)
 
 
 def _read_sets(config: EvaluateConfig) -> tuple[list[LabelledSet], list[str]]:

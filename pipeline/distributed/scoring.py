@@ -18,6 +18,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
+from pipeline.calibration import Calibration, read_calibration
 from pipeline.config import ScoreConfig
 from pipeline.ledger import IdSet, read_final_ids
 from pipeline.lock import LockedError, OutputLock
@@ -154,6 +155,7 @@ def _score(
         say(f"run {run_id}: loading the model")
         with _timed(report, "model"):
             report.model = fingerprint(config)
+        report.calibration = _calibration(config, report.model)
         with _timed(report, "list"):
             manifest = _list(config, report, run_folder, say)
         if manifest.pending:
@@ -239,6 +241,16 @@ def fingerprint(config: ScoreConfig) -> str:
         if isinstance(error.cause, ValueError):
             raise CannotRunError(redact(str(error.cause))) from None
         raise
+
+
+def _calibration(config: ScoreConfig, model: str) -> Calibration | None:
+    if config.thresholds is None:
+        return None
+    with explained("--thresholds can't be used"):
+        calibration = read_calibration(config.thresholds)
+        calibration.check_model(model)
+        calibration.values("score")
+    return calibration
 
 
 def _load_and_fingerprint(model_arguments: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.calibration import MEASURES, Calibration, read_calibration
 from pipeline.schema import FINAL_ERRORS, ErrorCode
 from pipeline.snapshot import read_scores
 from pipeline.storage import StorageError, absolute, read_object, write_object
@@ -63,10 +64,15 @@ def review(
         top: how many images to name, of the most anomalous and of those over a threshold.
 
     Raises:
-        StorageError: the output can't be listed.
+        StorageError: the output can't be listed, or the rule's thresholds can't be read.
+        CalibrationError: the rule's thresholds are another model's; the message names both.
         OSError, pa.ArrowException: a score file can't be read; the message names it.
     """
     output = absolute(output)
+    calibration = None
+    if rule and rule.thresholds:
+        calibration = read_calibration(rule.thresholds)
+        calibration.check_model(model)
     nights = rule.nights if rule else DEFAULT_NIGHTS
     same_model = pc.field("model").cast(pa.string()) == model
 
@@ -78,8 +84,8 @@ def review(
         tonight = pc.field("run_id").cast(pa.string()).isin([run_id, *untold])
         had_score = same_model & ~tonight & pc.field("score").is_valid()
         past = sample_categories(read_rows(output, files, SAMPLED, had_score))
-        night = _Night(run_id, rule, past, top)
-        columns = dict.fromkeys([*SAMPLED, *SHOWN, "error", "run_id"])
+        night = _Night(run_id, rule, past, top, calibration)
+        columns = dict.fromkeys([*SAMPLED, *SHOWN, *MEASURES, "error", "run_id"])
         rows = read_rows(output, recent, columns, same_model & tonight)
         drift = compare(sample_categories(map(night.add, rows)), past)
         return [date for date in by_date if date < scan_date], untold, night, drift
@@ -172,12 +178,18 @@ class _Night:
     """Counts, thresholds and the worst images, collected while the night's rows pass."""
 
     def __init__(
-        self, run_id: str, rule: AlertRule | None, past: Mapping[str, Sample], top: int
+        self,
+        run_id: str,
+        rule: AlertRule | None,
+        past: Mapping[str, Sample],
+        top: int,
+        calibration: Calibration | None,
     ) -> None:
         self.scored = 0
         self.errors: Counter[str] = Counter()
         self.most_anomalous = _Top(top)
         self._run_id, self._rule, self._past, self._top = run_id, rule, past, top
+        self._calibration = calibration
         self._thresholds: dict[str, list[Threshold]] = {}
         self._num_images: Counter[str] = Counter()
         self._num_over: Counter[tuple[str, Threshold]] = Counter()
@@ -209,14 +221,20 @@ class _Night:
         fired = {key: count for key, count in self._num_over.items() if count >= least}
         categories = {category for category, _ in fired}
         images = [row for category in categories for row in self._over[category].rows()]
-        few = {c: self._past[c].num_images if c in self._past else 0 for c in self._thresholds}
+        known = self._calibration.limits if self._calibration else {}
+        few = {
+            c: self._past[c].num_images if c in self._past else 0
+            for c in self._thresholds
+            if c not in known
+        }
         return {
             "fired": bool(fired),
             "reasons": [self._reason(*key, count) for key, count in sorted(fired.items(), key=str)],
             "images": sorted(images, key=lambda row: (-row["score"], row["uri"]))[: self._top],
             "rule": self._rule.as_dict() if self._rule else None,
             "thresholds": {c: [asdict(t) for t in each] for c, each in self._thresholds.items()},
-            # Categories that are too new for a quantile, with their number of past images.
+            # Categories without a calibrated threshold that are too new for a quantile, with their
+            # number of past images.
             "uncalibrated": {
                 c: count for c, count in few.items() if self._rule and count < self._rule.min_images
             },
@@ -227,7 +245,7 @@ class _Night:
             return []
         if category not in self._thresholds:
             past = self._past.get(category, Sample())
-            self._thresholds[category] = self._rule.thresholds(category, past)
+            self._thresholds[category] = self._rule.limits(category, past, self._calibration)
         return self._thresholds[category]
 
     def _count_errors(self, rows: pa.RecordBatch) -> None:

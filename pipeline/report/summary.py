@@ -15,11 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.calibration import Calibration, above
 from pipeline.redaction import redact
 from pipeline.schema import TIMINGS
 
 PACKAGES = ("adaclip-pipeline", "torch", "open_clip_torch", "ray", "pyarrow", "pandas", "pillow")
 EXAMPLES_PER_ERROR = 3
+MAX_CATEGORIES = 10  # of the closing table
 
 
 @dataclass
@@ -42,6 +44,12 @@ class RunReport:
     """Rows this run had to do: listed − skipped."""
     scored: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    calibration: Calibration | None = None
+    """Thresholds of this model that scored images are counted above."""
+    above: Counter[str] = field(default_factory=Counter)
+    """Images above their category's threshold of the score."""
+    uncalibrated: Counter[str] = field(default_factory=Counter)
+    """Scored images of categories without a threshold."""
     examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     """Some objects of each error code, with their messages."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -77,6 +85,12 @@ class RunReport:
             kept = self.examples.setdefault(row["error"], [])
             if len(kept) < EXAMPLES_PER_ERROR:
                 kept.append({"uri": row["uri"], "message": row["error_message"]})
+        if self.calibration is not None:
+            scored = rows.filter(pc.is_valid(rows["score"])).select(["category", "score"])
+            frame = scored.to_pandas()
+            is_above = above(frame, self.calibration.values("score"))
+            self.above.update(frame.category[is_above.fillna(False)])
+            self.uncalibrated.update(frame.category[is_above.isna()])
         for name in TIMINGS:
             stage = name.removesuffix("_s")
             spent = pc.sum(rows[name]).as_py() or 0.0
@@ -114,6 +128,7 @@ class RunReport:
             },
             "errors": dict(self.errors),
             "error_examples": self.examples,
+            "thresholds": self._thresholds(),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
             "images_per_s": {
                 "list": _rate(self.listed, self.seconds.get("list", 0.0)),
@@ -131,6 +146,17 @@ class RunReport:
             "platform": platform.platform(),
         }
 
+    def _thresholds(self) -> dict[str, Any] | None:
+        if self.calibration is None:
+            return None
+        return {
+            "false_alarm_rate": self.calibration.false_alarm_rate,
+            "confidence": self.calibration.confidence,
+            "score": self.calibration.values("score"),
+            "above": dict(self.above),
+            "uncalibrated": dict(self.uncalibrated),
+        }
+
     def to_json(self) -> bytes:
         """report.json as bytes, without secrets."""
         text = redact(json.dumps(self.as_dict(), indent=2, ensure_ascii=False))
@@ -142,6 +168,12 @@ class RunReport:
         counts, rates, memory = data["counts"], data["images_per_s"], data["peak_memory_bytes"]
         lines = [f"run {self.run_id}: {self.status}", f"model {self.model}", ""]
         lines += [f"  {name:<12}{counts[name]:>14,}" for name in counts]
+        if self.calibration is not None:
+            lines += ["", f"  {self.above.total():,} above the threshold of their category"]
+            for category, count in self.above.most_common(MAX_CATEGORIES):
+                lines.append(f"    {clean(category, 40):<40}{count:>8,}")
+            if self.uncalibrated:
+                lines.append(f"    no threshold: {self.uncalibrated.total():,}")
         if self.errors:
             lines += ["", "  errors"]
             for code, count in self.errors.most_common():

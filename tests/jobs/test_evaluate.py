@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from jobs.evaluate import exit_code, main, parse, show, write_tables
+from jobs.evaluate import exit_code, main, parse, show, write_plots, write_tables
 from pipeline.config import EvaluateConfig
 from pipeline.distributed.evaluating import Evaluation
 from pipeline.evaluation import METRICS, metrics_table
@@ -82,11 +82,19 @@ def evaluation() -> Evaluation:
         table=metrics_table([row | dict.fromkeys(ERRORS, 1e-6)]),
         errors=pd.DataFrame([error | {"error_message": "cut short"}]),
         missing=["MPDD"],
+        scores=pd.DataFrame(
+            {
+                "dataset": "visa",
+                "category": "pcb\x1b[2J",
+                "label": [0, 0, 1],
+                "score": [0.1, 0.2, 0.3],
+            }
+        ),
     )
 
 
 def test_tables_are_written_in_three_forms(evaluation: Evaluation, tmp_path: Path) -> None:
-    write_tables(evaluation, str(tmp_path / "out"))
+    write_tables(evaluation, str(tmp_path / "out"), ["plots/01-visa-bars.png"])
     for form, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
         table = read(tmp_path / "out" / f"metrics.{form}")
         pd.testing.assert_frame_equal(table, evaluation.table, check_dtype=False)
@@ -94,8 +102,16 @@ def test_tables_are_written_in_three_forms(evaluation: Evaluation, tmp_path: Pat
     assert "| average | 4 | 2 | 1 | 87.5 |" in text
     assert "Beside the paper: industrial data sets, image level, 1 of 7" in text
     assert "Not measured, because not there: MPDD." in text
+    assert text.endswith("\n![plots/01-visa-bars.png](plots/01-visa-bars.png)\n")
     errors = pd.read_csv(tmp_path / "out" / "errors.csv")
     assert errors.uri.tolist() == ["s3://b/x.jpg"]
+
+
+def test_pictures_are_written_beside_the_tables(evaluation: Evaluation, tmp_path: Path) -> None:
+    shown = write_plots(evaluation, str(tmp_path))
+    assert shown == [f"plots/01-visa-{kind}.png" for kind in ("curves", "histograms", "bars")]
+    written = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert written == {Path(name).with_suffix(s).name for name in shown for s in (".png", ".svg")}
 
 
 def test_the_terminal_shows_tables_the_paper_and_what_was_left_out(
@@ -132,3 +148,4 @@ def test_the_job_measures_a_folder_without_its_broken_image(
     assert "error: 20.0% of the images could not be used" in done.stderr
     assert "I-AUROC" in done.stdout
     assert pd.read_csv(tmp_path / "out" / "metrics.csv").unusable.tolist() == [1, 1]
+    assert (tmp_path / "out" / "plots" / "01-parts-curves.svg").exists()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.calibration import Calibration, CalibrationError, Limit, write_calibration
 from pipeline.report.alerts import AlertRule
 from pipeline.report.morning import mark_told, review, table
 from pipeline.storage import write_object
@@ -228,3 +229,36 @@ def test_hostile_names_reach_json_whole_and_terminals_escaped(output: str) -> No
     shown = table(found)
     assert all(line.isprintable() and len(line) < 250 for line in shown.splitlines())
     assert "FIRED" in shown
+
+
+def thresholds(folder: Path, model: str = "m") -> str:
+    """Calibrated thresholds of bolts."""
+    limit = Limit(value=0.5, num_images=500, num_above=0, bound=0.006)
+    limits = {"bolt": {"map_max": limit}}
+    made: dict[str, Any] = {"model": model, "false_alarm_rate": 0.01, "confidence": 0.95}
+    write_calibration(f"{folder}/thresholds.json", Calibration(**made, limits=limits))
+    return f"{folder}/thresholds.json"
+
+
+def test_calibrated_thresholds_fire_the_alert(output: str, tmp_path: Path) -> None:
+    """Bolts have a threshold that needs no past; nuts, which are new, have none."""
+    rule = AlertRule(thresholds=thresholds(tmp_path), measure="map_max")
+    rows = [row(9_000, 0.4, map_max=0.6), row(9_001, 0.9, map_max=0.5), row(9_002, 0.9, "nut")]
+    tonight(output, rows)
+    alert = reviewed(output, rule)["alert"]
+    assert alert["fired"]
+    assert [image["uri"] for image in alert["images"]] == ["s3://b/in/9000.jpg"]
+    assert alert["reasons"] == [
+        "bolt: 1 of 2 images with map_max over 0.5, 500 good images: with 0.95 confidence at most "
+        "0.60% of good images are above; 0.004 expected"
+    ]
+    assert alert["uncalibrated"] == {"nut": 0}
+
+
+def test_thresholds_of_another_model_are_refused_with_both_names(
+    output: str, tmp_path: Path
+) -> None:
+    tonight(output, good(50, 3))
+    rule = AlertRule(thresholds=thresholds(tmp_path, "other"))
+    with pytest.raises(CalibrationError, match="of the model other, the scores of m"):
+        reviewed(output, rule)

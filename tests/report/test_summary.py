@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipeline.calibration import Calibration, Limit
 from pipeline.report.summary import (
     EXAMPLES_PER_ERROR,
     RunReport,
@@ -198,3 +199,22 @@ def test_clean_bounds_the_length(text: str) -> None:
 )
 def test_duration_is_short(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
+
+
+def test_images_above_their_threshold_are_counted() -> None:
+    limits = {"bolt": {"score": Limit(value=0.5, num_images=9, num_above=0, bound=0.3)}}
+    settings: dict[str, Any] = {"model": "m", "false_alarm_rate": 0.3, "confidence": 0.9}
+    made = report(calibration=Calibration(**settings, limits=limits))
+    found = [("bolt", 0.5), ("bolt", 0.6), ("nut", 0.9), ("bolt", None)]
+    table = [{"uri": "s3://b/x", "category": c, "score": s, "error": None if s else "empty",
+              "error_message": None if s else "no bytes"} for c, s in found]  # fmt: skip
+    made.add(pa.Table.from_pylist(table, schema=scored_schema()))
+    assert json.loads(made.to_json())["thresholds"] == {
+        "false_alarm_rate": 0.3,
+        "confidence": 0.9,
+        "score": {"bolt": 0.5},
+        "above": {"bolt": 1},
+        "uncalibrated": {"nut": 1},
+    }
+    assert "1 above the threshold of their category" in made.table()
+    assert json.loads(report().to_json())["thresholds"] is None
