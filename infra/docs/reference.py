@@ -169,7 +169,9 @@ def _fields(kind: type) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def _flags(each: dataclasses.Field[Any]) -> str:
-    name = each.name.replace("_", "-")
+    name = each.name.rstrip("_").replace("_", "-")
+    if "Positional" in str(each.type):
+        return f"`{name.upper()}`"
     if each.type == "bool":
         return f"`--{name}`, `--no-{name}`"
     return f"`--{name}`"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import Annotated
 
 import pyarrow as pa
 import pytest
+import tyro
 
+from infra.docs import reference
 from infra.docs.reference import (
     TABLES,
     UndocumentedError,
@@ -138,3 +141,23 @@ def test_report_json_is_described_key_by_key() -> None:
     assert first_cells(table) == list(report)
     (counts,) = re.findall(r"^\| `counts` \| (.*) \|$", table, re.MULTILINE)
     assert re.findall(r"`(\w+)`", counts) == list(report["counts"])
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """Settings as tyro's annotations name them."""
+
+    target: tyro.conf.Positional[str]
+    """What to rename."""
+    from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Its name."""
+
+
+def test_positional_and_renamed_settings_are_called_as_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    docs = {"target": "What to rename.", "from_": "Its name."}
+    monkeypatch.setattr(reference, "attribute_docs", lambda kind: docs)
+    shown = reference.settings(Renaming)
+    assert "`TARGET` <small>text; required</small>\n:   What to rename." in shown
+    assert "`--from` <small>text; optional</small>\n:   Its name." in shown
