@@ -99,10 +99,10 @@ def settings(kind: type, *, beside: type | None = None, flags: bool = True) -> s
     """Every setting of a dataclass with its type, default and docstring.
 
     Args:
-        beside: a base class whose own settings are left out.
+        beside: a base class whose settings are left out, unless they mean something else here.
         flags: as command-line flags, else as keys of a YAML file.
     """
-    inherited = {each.name for each in _fields(beside)} if beside else set()
+    inherited = {each.name for each in _fields(beside)} - {*kind.__annotations__} if beside else ()
     docs, types = attribute_docs(kind), typing.get_type_hints(kind)
     entries = []
     for each in _fields(kind):

@@ -89,13 +89,12 @@ def test_flags_are_those_of_the_help(
     with pytest.raises(SystemExit):
         parse([*arguments, "--help"])
     helped = set(re.findall(r"^[│ ]+(--[a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE))
-    shown = [
-        flag
-        for name in tables
-        for flag in re.findall(r"^<span id=.*?</span>`(--[a-z-]+)`", TABLES[name](), re.MULTILINE)
-    ]
-    assert len(shown) == len(set(shown))
-    assert set(shown) == helped - {"--help"}
+    shown = set()
+    for name in tables:
+        flags = re.findall(r"^<span id=.*?</span>`(--[a-z-]+)`", TABLES[name](), re.MULTILINE)
+        assert len(flags) == len(set(flags))
+        shown |= set(flags)
+    assert shown == helped - {"--help"}
 
 
 def test_settings_tell_kind_default_and_meaning() -> None:
