@@ -18,6 +18,7 @@ from jobs.maintain import Compact, Vacuum
 from jobs.nightly_scan import NightlyConfig
 from pipeline.config import EvaluateConfig, ModelConfig, ScoreConfig, TrainConfig
 from pipeline.lock import Owner
+from pipeline.report.__main__ import PageConfig
 from pipeline.report.alerts import AlertRule
 from pipeline.scans import FLAGS
 from pipeline.schema import (
@@ -221,6 +222,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "train-settings": lambda: settings(TrainConfig, beside=ModelConfig),
     "evaluate-settings": lambda: settings(EvaluateConfig, beside=ModelConfig),
     "nightly-settings": lambda: settings(NightlyConfig),
+    "page-settings": lambda: settings(PageConfig),
     "compact-settings": lambda: settings(Compact),
     "vacuum-settings": lambda: settings(Vacuum),
     "scan-keys": scan_keys,
