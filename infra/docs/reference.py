@@ -16,7 +16,13 @@ import pyarrow as pa
 
 from jobs.maintain import Compact, Vacuum
 from jobs.nightly_scan import NightlyConfig
-from pipeline.config import EvaluateConfig, ModelConfig, ScoreConfig, TrainConfig
+from pipeline.config import (
+    BenchmarkConfig,
+    EvaluateConfig,
+    ModelConfig,
+    ScoreConfig,
+    TrainConfig,
+)
 from pipeline.lock import Owner
 from pipeline.report.__main__ import PageConfig
 from pipeline.report.alerts import AlertRule
@@ -221,6 +227,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "score-settings": lambda: settings(ScoreConfig, beside=ModelConfig),
     "train-settings": lambda: settings(TrainConfig, beside=ModelConfig),
     "evaluate-settings": lambda: settings(EvaluateConfig, beside=ModelConfig),
+    "benchmark-settings": lambda: settings(BenchmarkConfig, beside=ModelConfig),
     "nightly-settings": lambda: settings(NightlyConfig),
     "page-settings": lambda: settings(PageConfig),
     "compact-settings": lambda: settings(Compact),

@@ -20,7 +20,7 @@ from infra.docs.reference import (
     columns,
     prose,
 )
-from jobs import evaluate, maintain, nightly_scan, score_bucket, train_auxiliary
+from jobs import benchmark, evaluate, maintain, nightly_scan, score_bucket, train_auxiliary
 from pipeline.config import ScoreConfig
 from pipeline.distributed.training_state import StepRecord
 from pipeline.report import RunReport
@@ -75,6 +75,7 @@ def test_every_error_code_says_whether_it_is_final() -> None:
         (("model-settings", "score-settings"), score_bucket.parse, []),
         (("model-settings", "train-settings"), train_auxiliary.parse, []),
         (("model-settings", "evaluate-settings"), evaluate.parse, []),
+        (("model-settings", "benchmark-settings"), benchmark.parse, []),
         (("nightly-settings",), nightly_scan.parse, []),
         (("compact-settings",), maintain.parse, ["compact"]),
         (("vacuum-settings",), maintain.parse, ["vacuum"]),
