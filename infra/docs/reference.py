@@ -16,8 +16,16 @@ import pyarrow as pa
 
 from jobs.maintain import Compact, Vacuum
 from jobs.nightly_scan import NightlyConfig
-from pipeline.config import EvaluateConfig, ModelConfig, ScoreConfig, TrainConfig
+from pipeline.config import (
+    BenchmarkConfig,
+    CalibrateConfig,
+    EvaluateConfig,
+    ModelConfig,
+    ScoreConfig,
+    TrainConfig,
+)
 from pipeline.lock import Owner
+from pipeline.report.__main__ import PageConfig
 from pipeline.report.alerts import AlertRule
 from pipeline.scans import FLAGS
 from pipeline.schema import (
@@ -99,10 +107,10 @@ def settings(kind: type, *, beside: type | None = None, flags: bool = True) -> s
     """Every setting of a dataclass with its type, default and docstring.
 
     Args:
-        beside: a base class whose own settings are left out.
+        beside: a base class whose settings are left out, unless they mean something else here.
         flags: as command-line flags, else as keys of a YAML file.
     """
-    inherited = {each.name for each in _fields(beside)} if beside else set()
+    inherited = {each.name for each in _fields(beside)} - {*kind.__annotations__} if beside else ()
     docs, types = attribute_docs(kind), typing.get_type_hints(kind)
     entries = []
     for each in _fields(kind):
@@ -169,7 +177,9 @@ def _fields(kind: type) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def _flags(each: dataclasses.Field[Any]) -> str:
-    name = each.name.replace("_", "-")
+    name = each.name.rstrip("_").replace("_", "-")
+    if "Positional" in str(each.type):
+        return f"`{name.upper()}`"
     if each.type == "bool":
         return f"`--{name}`, `--no-{name}`"
     return f"`--{name}`"
@@ -218,7 +228,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "score-settings": lambda: settings(ScoreConfig, beside=ModelConfig),
     "train-settings": lambda: settings(TrainConfig, beside=ModelConfig),
     "evaluate-settings": lambda: settings(EvaluateConfig, beside=ModelConfig),
+    "calibrate-settings": lambda: settings(CalibrateConfig, beside=ScoreConfig),
+    "benchmark-settings": lambda: settings(BenchmarkConfig, beside=ModelConfig),
     "nightly-settings": lambda: settings(NightlyConfig),
+    "page-settings": lambda: settings(PageConfig),
     "compact-settings": lambda: settings(Compact),
     "vacuum-settings": lambda: settings(Vacuum),
     "scan-keys": scan_keys,

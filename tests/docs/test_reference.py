@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import Annotated
 
 import pyarrow as pa
 import pytest
+import tyro
 
+from infra.docs import reference
 from infra.docs.reference import (
     TABLES,
     UndocumentedError,
@@ -17,7 +20,15 @@ from infra.docs.reference import (
     columns,
     prose,
 )
-from jobs import evaluate, maintain, nightly_scan, score_bucket, train_auxiliary
+from jobs import (
+    benchmark,
+    calibrate,
+    evaluate,
+    maintain,
+    nightly_scan,
+    score_bucket,
+    train_auxiliary,
+)
 from pipeline.config import ScoreConfig
 from pipeline.distributed.training_state import StepRecord
 from pipeline.report import RunReport
@@ -72,6 +83,8 @@ def test_every_error_code_says_whether_it_is_final() -> None:
         (("model-settings", "score-settings"), score_bucket.parse, []),
         (("model-settings", "train-settings"), train_auxiliary.parse, []),
         (("model-settings", "evaluate-settings"), evaluate.parse, []),
+        (("model-settings", "benchmark-settings"), benchmark.parse, []),
+        (("model-settings", "score-settings", "calibrate-settings"), calibrate.parse, []),
         (("nightly-settings",), nightly_scan.parse, []),
         (("compact-settings",), maintain.parse, ["compact"]),
         (("vacuum-settings",), maintain.parse, ["vacuum"]),
@@ -86,13 +99,12 @@ def test_flags_are_those_of_the_help(
     with pytest.raises(SystemExit):
         parse([*arguments, "--help"])
     helped = set(re.findall(r"^[│ ]+(--[a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE))
-    shown = [
-        flag
-        for name in tables
-        for flag in re.findall(r"^<span id=.*?</span>`(--[a-z-]+)`", TABLES[name](), re.MULTILINE)
-    ]
-    assert len(shown) == len(set(shown))
-    assert set(shown) == helped - {"--help"}
+    shown = set()
+    for name in tables:
+        flags = re.findall(r"^<span id=.*?</span>`(--[a-z-]+)`", TABLES[name](), re.MULTILINE)
+        assert len(flags) == len(set(flags))
+        shown |= set(flags)
+    assert shown == helped - {"--help"}
 
 
 def test_settings_tell_kind_default_and_meaning() -> None:
@@ -138,3 +150,23 @@ def test_report_json_is_described_key_by_key() -> None:
     assert first_cells(table) == list(report)
     (counts,) = re.findall(r"^\| `counts` \| (.*) \|$", table, re.MULTILINE)
     assert re.findall(r"`(\w+)`", counts) == list(report["counts"])
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """Settings as tyro's annotations name them."""
+
+    target: tyro.conf.Positional[str]
+    """What to rename."""
+    from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Its name."""
+
+
+def test_positional_and_renamed_settings_are_called_as_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    docs = {"target": "What to rename.", "from_": "Its name."}
+    monkeypatch.setattr(reference, "attribute_docs", lambda kind: docs)
+    shown = reference.settings(Renaming)
+    assert "`TARGET` <small>text; required</small>\n:   What to rename." in shown
+    assert "`--from` <small>text; optional</small>\n:   Its name." in shown

@@ -61,7 +61,7 @@ def test_every_page_is_built(documents: dict[Path, Document], site: Path) -> Non
     assert {page for page in built if not page.startswith("repository/")} == pages
 
 
-@pytest.mark.parametrize("package", ["models", "results", "datasets", "evaluation"])
+@pytest.mark.parametrize("package", ["models", "results", "datasets", "evaluation", "calibration"])
 def test_every_public_name_is_in_the_api_reference(package: str, site: Path) -> None:
     module = import_module(f"pipeline.{package}")
     names = getattr(module, "__all__", ["open_results", "Results"])
