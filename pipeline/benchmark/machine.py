@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
+import signal
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,6 +15,8 @@ import torch
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+STOP_TIMEOUT_S = 30.0  # for a measuring process to stop the Ray that it started
 
 
 def hardware() -> dict[str, Any]:
@@ -38,11 +41,39 @@ def in_own_process(
 ) -> Result:
     """Call a function in a fresh interpreter: peak memory is a process's.
 
-    The function must be importable, its arguments and result picklable.
+    The function must be importable, its arguments and result picklable. What it raises is raised
+    here; when this process is interrupted, the other one is as well.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(function, *args, **kwargs).result()
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(there, function, args, kwargs))
+    process.start()
+    there.close()
+    try:
+        done, result = here.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"the measuring process ended with code {process.exitcode}") from None
+    except BaseException:
+        os.kill(process.pid or 0, signal.SIGINT)
+        process.join(STOP_TIMEOUT_S)
+        process.kill()
+        raise
+    finally:
+        process.join()
+    if not done:
+        raise result
+    answer: Result = result
+    return answer
+
+
+def _answer(
+    there: Connection, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    try:
+        there.send((True, function(*args, **kwargs)))
+    except Exception as error:
+        there.send((False, error))
 
 
 def resident_bytes() -> int:

@@ -91,30 +91,30 @@ def measure_feeding(config: BenchmarkConfig, say: Say) -> list[dict[str, Any]]:
                     gpus = replace(case.job, gpus_per_actor=1.0)
                     case = replace(case, simulated_gpus=num_actors, job=gpus)
                 result = _measured(_with_stand_in(case, rate), say)
-                results.append(result | kept(result, rate * num_actors))
+                results.append(result | kept(result, rate))
     return results
 
 
-def kept(result: dict[str, Any], bare_rate: float) -> dict[str, Any]:
-    """What a run kept of its scorers' rate, and what held it back.
+def kept(result: dict[str, Any], scorer_rate: float) -> dict[str, Any]:
+    """What a run kept of its scorers' own rate, and what held it back.
 
     Args:
         result: of one run.
-        bare_rate: images/s of all scorers together.
+        scorer_rate: images/s of each scorer, if it never waits.
     """
-    steady = result["steady_images_per_s"]
-    share = None if steady is None else steady / bare_rate
-    busy = result["busy_cpus"]
-    if share is not None and share >= ENOUGH:
+    bare_rate = scorer_rate * result["num_actors"]
+    # The stand-ins' seconds run from their first batch to their last.
+    share = result["images"] / scorer_rate / result["seconds"]["score"]
+    if share >= ENOUGH:
         limit = "scorer"
-    elif busy is not None and busy >= CPUS_EXHAUSTED:
+    elif result["busy_cpus"] is not None and result["busy_cpus"] >= CPUS_EXHAUSTED:
         limit = "CPUs"
     else:
         limit = "neither scorer nor CPUs"
     return {
         "bare_images_per_s": bare_rate,
         "share_of_bare": round(result["images_per_s"] / bare_rate, 3),
-        "steady_share_of_bare": None if share is None else round(share, 3),
+        "steady_share_of_bare": round(share, 3),
         "limited_by": limit,
     }
 
