@@ -69,6 +69,11 @@ class Features:
         """[B, T, N, 2] normal and abnormal logits of every tapped layer."""
         return LOGIT_SCALE * self.patch_embeddings @ self.text_features[:, None].mT
 
+    def logit_grid(self) -> Tensor:
+        """[B, N] abnormal minus normal logit, mean over the tapped layers."""
+        logits = self.layer_logits().mean(dim=1)
+        return logits[..., 1] - logits[..., 0]
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -155,14 +160,13 @@ class AdaCLIP(nn.Module):
         with torch.no_grad():
             frozen = self.frozen_embedding(tokens)
         visual, text = self.prompts(frozen)
-        class_embedding, patch_embeddings = self.encode_image(tokens, visual)
+        class_embedding, tapped = self.encode_image(tokens, visual)
         text_features = encode_text(self.clip, categories, text)
-        return Features(class_embedding, patch_embeddings, text_features)
+        return Features(*self.project(class_embedding, tapped), text_features)
 
     def score(self, features: Features) -> Prediction:
         """Anomaly maps (section 3.2) and image scores (section 3.3) from the towers' features."""
-        logits = features.layer_logits().mean(dim=1)
-        grid = logits[..., 1] - logits[..., 0]
+        grid = features.logit_grid()
         image = features.class_embedding
         if self.settings.use_fusion:
             image = fuse(image, features.patch_embeddings, grid, self.settings.num_clusters)
@@ -194,7 +198,7 @@ class AdaCLIP(nn.Module):
             hybrid(self.text_prompter, self.dynamic_text_prompt_generator, "text"),
         )
 
-    def encode_image(self, tokens: Tensor, prompts: Tensor | None) -> tuple[Tensor, Tensor]:
+    def encode_image(self, tokens: Tensor, prompts: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The prompted image pass.
 
         Args:
@@ -202,7 +206,7 @@ class AdaCLIP(nn.Module):
             prompts: [B, J, M, D]; those of block j replace the M last tokens before that block.
 
         Returns:
-            Class embedding [B, E] and patch embeddings [B, T, N, E], unit length, float32.
+            Class embedding [B, E], not normalised, and T tapped patch tokens [B, N, D].
         """
         visual, length = self.clip.visual, tokens.shape[1]
         run = run_block
@@ -215,7 +219,11 @@ class AdaCLIP(nn.Module):
             tokens = run(block, tokens)
             if j + 1 in self.taps:
                 tapped.append(tokens[:, 1:length])
-        class_embedding = project_class_token(visual, tokens)
+        return project_class_token(visual, tokens), tapped
+
+    def project(self, class_embedding: Tensor, tapped: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What ``encode_image`` returns → class embedding [B, E] and patch embeddings
+        [B, T, N, E] of AdaCLIP's own projections, unit length, float32."""
         class_embedding = self.cls_token_layer.fan_out(class_embedding).squeeze(1)
         patch_embeddings = self.patch_token_layer.each(tapped)
         return (
