@@ -1,9 +1,9 @@
 """Image bytes → square pixels in less time, not bit for bit: ``--decoder fast``.
 
 Two shortcuts. A JPEG of at least four times the wanted side is decoded at 1/2, 1/4 or 1/8 by the
-JPEG decoder itself, to no less than twice that side. And PyTorch's resize of 8-bit pixels takes the place of Pillow's: the same filter
-(antialiased bicubic), which differs by rounding, at most 1 of 255 grey levels where it was measured
-(docs/performance.md).
+JPEG decoder itself, to no less than twice that side. And PyTorch's resize of 8-bit pixels takes the
+place of Pillow's: the same filter (antialiased bicubic), which differs by rounding, at most 1 of
+255 grey levels where it was measured (docs/performance.md).
 """
 
 from __future__ import annotations

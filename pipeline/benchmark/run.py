@@ -14,6 +14,8 @@ from pipeline.storage import absolute, write_object
 from . import projection
 from .cold_start import measure_start
 from .decoding import measure_decoding
+from .forward import measure_forward
+from .forward import rows as stage_rows
 from .machine import hardware, in_own_process
 from .map_files import measure_maps
 from .tables import table
@@ -26,6 +28,7 @@ Say = Callable[[str], None]
 JOB = {"images": ",d", "photo_size": "d", "num_actors": "d", "images_per_s": ".3g"}
 JOB |= {"steady_images_per_s": ".3g", "ms_per_image": ".2f", "read_ms_per_image": ".2f"}
 COLUMNS: dict[str, dict[str, str]] = {
+    "model": {"stage": "s", "ms": ".1f", "gflops": ",.1f"},
     "job": JOB | {"bytes_per_image": ",.0f", "busy_cpus": ".0%"},
     "feeding": {
         "photo_size": "d",
@@ -109,7 +112,7 @@ def run_benchmark(config: BenchmarkConfig, say: Say = print) -> dict[str, Any]:
 def _measure(part: str, config: BenchmarkConfig, say: Say) -> Any:
     match part:
         case "model":
-            raise NotImplementedError("MODEL")
+            return in_own_process(measure_forward, config)
         case "job":
             return measure_job(config, say)
         case "feeding":
@@ -131,13 +134,26 @@ def shown(document: dict[str, Any]) -> str:
     """The document's results as tables for a terminal."""
     texts = [_hardware(document["hardware"])]
     for part, found in document["results"].items():
-        if part == "decode":
+        if part == "model":
+            texts += [_forward(result) for result in found]
+        elif part == "decode":
             texts += [f"{part}: {n}\n{table(found[n], COLUMNS[n])}" for n in ("speed", "scores")]
         else:
             texts.append(f"{part}\n{table(found, COLUMNS[part])}")
     if "projection" in document:
         texts.append(projection.table(document["projection"]))
     return "\n\n".join(texts)
+
+
+def _forward(result: dict[str, Any]) -> str:
+    settings = result["settings"]
+    return (
+        f"model: {settings['backbone']}, {settings['image_size']} px, {settings['precision']}, "
+        f"batch {settings['batch_size']}, {settings['device']}; for each image\n"
+        f"{table(stage_rows(result), COLUMNS['model'])}\n"
+        f"  {result['images_per_s']:.3g} images/s, {result['ratio_to_floor']:.2f} times the floor, "
+        f"{result['share_of_matrix_peak']:.0%} of the matrix peak, text {result['text_share']:.1%}"
+    )
 
 
 def _hardware(found: dict[str, Any]) -> str:
