@@ -1,5 +1,6 @@
 """The jobs' settings. Every field is a command-line flag; its docstring is the flag's help."""
 
+from .benchmark import BenchmarkConfig
 from .evaluate import EvaluateConfig
 from .model import NONE, ModelConfig
 from .score import DEFAULT_CATEGORY_COLUMN, ScoreConfig
@@ -8,6 +9,7 @@ from .train import TrainConfig
 __all__ = [
     "DEFAULT_CATEGORY_COLUMN",
     "NONE",
+    "BenchmarkConfig",
     "EvaluateConfig",
     "ModelConfig",
     "ScoreConfig",

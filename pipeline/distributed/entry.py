@@ -88,12 +88,13 @@ def run(
     *,
     goes_on: str,
     failures: tuple[type[Exception], ...] = (),
+    connect: bool = True,
 ) -> int:
     """Do a job; returns its exit code.
 
     Args:
         prepare: parses the command line; ValueError = it can't be carried out as given.
-        work: runs with Ray started; returns the exit code.
+        work: runs with Ray started, unless ``connect`` is false; returns the exit code.
         goes_on: what the same command does after a job that was stopped.
         failures: exceptions of ``work`` whose text tells a user enough, beside those of storage.
     """
@@ -105,7 +106,8 @@ def run(
     logs.configure(job.log_format)
     console = Console(job.log_format)
     try:
-        ray.init(address=job.address, log_to_driver=False)
+        if connect:
+            ray.init(address=job.address, log_to_driver=False)
         # `ray job stop` ends the job like Ctrl-C does; Ray's own handler would exit at once.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         return work(job, console)

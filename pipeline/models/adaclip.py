@@ -11,11 +11,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .clip import embed_patches, project_class_token, resize_position_embedding, run_block
 from .fusion import fuse
@@ -98,6 +100,9 @@ class AdaCLIP(nn.Module):
         self.clip = clip
         self.settings = settings
         self.name = name
+        self.recompute_activations = False
+        """Training keeps only the tokens between the image tower's blocks, and computes the rest
+        again on the way back: the same gradients, less memory, more time."""
         visual = clip.visual
         patch_size, depth = visual.conv1.kernel_size[0], len(visual.transformer.resblocks)
         _check(settings, patch_size, depth)
@@ -227,11 +232,14 @@ class AdaCLIP(nn.Module):
             Class embedding [B, E], not normalised, and T tapped patch tokens [B, N, D].
         """
         visual, length = self.clip.visual, tokens.shape[1]
+        run = run_block
+        if self.recompute_activations and torch.is_grad_enabled():
+            run = partial(checkpoint, run_block, use_reentrant=False)
         tapped = []
         for j, block in enumerate(visual.transformer.resblocks):
             if prompts is not None and j < prompts.shape[1]:
                 tokens = torch.cat([tokens[:, :length], prompts[:, j]], dim=1)
-            tokens = run_block(block, tokens)
+            tokens = run(block, tokens)
             if j + 1 in self.taps:
                 tapped.append(tokens[:, 1:length])
         return project_class_token(visual, tokens), tapped
