@@ -49,7 +49,9 @@ def run_stages(
     tokens = watch(
         "patch embedding", lambda: embed_patches(clip.visual, images, model.position_embedding)
     )
-    frozen = watch("frozen pass", lambda: model.frozen_embedding(tokens))
+    frozen = watch(
+        "frozen pass", lambda: model.frozen_embedding(model.frozen_tokens(images, tokens))
+    )
     visual, text = watch("prompts", lambda: model.prompts(frozen))
     embedding, tapped = watch("prompted pass", lambda: model.encode_image(tokens, visual))
     text_features = watch("text", lambda: encode_text(clip, categories, text))

@@ -52,6 +52,9 @@ class AdaCLIPSettings:
     """Static prompts, dynamic prompts, their sum, or none (table 3 of the paper)."""
     prompted_towers: PromptedTowers = "both"
     """Towers that receive prompts (table 4 of the paper)."""
+    frozen_image_size: int | None = None
+    """Changes results: the frozen pass sees the image at this side in pixels, a multiple of the
+    patch size, such as the backbone's own 336. None, the method's way: at ``image_size``."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class AdaCLIP(nn.Module):
     """The model. Parameters outside ``clip`` carry the released checkpoints' names."""
 
     position_embedding: Tensor
+    frozen_position_embedding: Tensor
 
     def __init__(self, clip: Any, settings: AdaCLIPSettings, *, name: str = "custom") -> None:
         super().__init__()
@@ -109,6 +113,14 @@ class AdaCLIP(nn.Module):
             resize_position_embedding(visual.positional_embedding.detach(), self.grid),
             persistent=False,
         )
+        if settings.frozen_image_size is not None:
+            self.register_buffer(
+                "frozen_position_embedding",
+                resize_position_embedding(
+                    visual.positional_embedding.detach(), settings.frozen_image_size // patch_size
+                ),
+                persistent=False,
+            )
         image_width, text_width = visual.conv1.out_channels, clip.token_embedding.embedding_dim
         embed_dim = clip.text_projection.shape[1]
         length, prompted = settings.prompt_length, settings.prompt_depth
@@ -132,7 +144,9 @@ class AdaCLIP(nn.Module):
         """A readable name with a hash of all weights and of every setting that changes a score."""
         digest = hashlib.blake2b(digest_size=8)
         precision = str(self.position_embedding.dtype).removeprefix("torch.")
-        digest.update(json.dumps([METHOD_VERSION, precision, asdict(self.settings)]).encode())
+        # Options that came later count where they are used: without them, results are the old.
+        used = {k: v for k, v in asdict(self.settings).items() if v is not None}
+        digest.update(json.dumps([METHOD_VERSION, precision, used]).encode())
         for key, weight in sorted(self.state_dict().items()):
             digest.update(f"{key}{tuple(weight.shape)}".encode())
             digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -158,7 +172,7 @@ class AdaCLIP(nn.Module):
         images = images.to(self.device, self.position_embedding.dtype)
         tokens = embed_patches(self.clip.visual, images, self.position_embedding)
         with torch.no_grad():
-            frozen = self.frozen_embedding(tokens)
+            frozen = self.frozen_embedding(self.frozen_tokens(images, tokens))
         visual, text = self.prompts(frozen)
         class_embedding, tapped = self.encode_image(tokens, visual)
         text_features = encode_text(self.clip, categories, text)
@@ -173,6 +187,15 @@ class AdaCLIP(nn.Module):
         normal, abnormal = features.text_features.unbind(dim=1)
         score = torch.sigmoid(LOGIT_SCALE * (image * (abnormal - normal)).sum(dim=-1))
         return Prediction(grid.unflatten(1, (self.grid, self.grid)), score)
+
+    def frozen_tokens(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """What enters the frozen pass: ``tokens``, or those of the images made smaller."""
+        size = self.settings.frozen_image_size
+        if size is None:
+            return tokens
+        images = F.interpolate(images.float(), (size, size), mode="bicubic", antialias=True)
+        images = images.to(tokens.dtype)
+        return embed_patches(self.clip.visual, images, self.frozen_position_embedding)
 
     def frozen_embedding(self, tokens: Tensor) -> Tensor:
         """Plain CLIP: input tokens [B, 1 + N, D] → class embedding [B, E], not normalised."""
@@ -242,13 +265,14 @@ class AdaCLIP(nn.Module):
 
 
 def _check(settings: AdaCLIPSettings, patch_size: int, depth: int) -> None:
-    size = settings.image_size
-    if size <= 0 or size % patch_size:
-        lower = max(size // patch_size, 1) * patch_size
-        raise ValueError(
-            f"image_size={size} is not a multiple of the backbone's patch size {patch_size}; "
-            f"use {lower} or {lower + patch_size}"
-        )
+    for name in ("image_size", "frozen_image_size"):
+        size = getattr(settings, name)
+        if size is not None and (size <= 0 or size % patch_size):
+            lower = max(size // patch_size, 1) * patch_size
+            raise ValueError(
+                f"{name}={size} is not a multiple of the backbone's patch size {patch_size}; "
+                f"use {lower} or {lower + patch_size}"
+            )
     if depth % NUM_TAPS:
         raise ValueError(f"the backbone has {depth} blocks; AdaCLIP taps every quarter of them")
     if not 1 <= settings.prompt_depth <= depth:

@@ -63,7 +63,7 @@ def load_adaclip(
         precision: "fp32" or "bf16"; unit-length features, logits and the fusion stay fp32.
         seed: of the random weights, which are the same in every process.
         **settings: fields of ``AdaCLIPSettings``: image_size, prompt_length, prompt_depth,
-            num_clusters, use_fusion, prompt_kind, prompted_towers.
+            num_clusters, use_fusion, prompt_kind, prompted_towers, frozen_image_size.
 
     Raises:
         ValueError: something does not exist or does not fit; the message names it.
