@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
-from jobs.benchmark import hardware
+from pipeline.benchmark.machine import hardware
 from pipeline.config import ScoreConfig
 from pipeline.ledger import image_ids, read_final_ids
 from pipeline.manifest import build_manifest

@@ -7,6 +7,7 @@ Resizing is linear and there are two classes, so a small grid of logit differenc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,7 @@ def _resize(grid: NDArray[np.float32], height: int, width: int) -> NDArray[np.fl
     return resized.astype(np.float32, copy=False)
 
 
+@lru_cache(maxsize=8)
 def _interpolation(size: int, nodes: int) -> NDArray[np.float32]:
     """[size, nodes] weights that interpolate ``nodes`` values at ``size`` even positions."""
     positions = np.linspace(0, nodes - 1, size) if size > 1 else np.zeros(1)

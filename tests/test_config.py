@@ -132,3 +132,8 @@ def test_since_is_a_time_in_utc_unless_it_says_otherwise(since: str, expected: d
 def test_since_may_be_a_duration(since: str, hours: int) -> None:
     age = datetime.now(UTC) - (config(since=since).modified_since() or datetime.now(UTC))
     assert abs(age - timedelta(hours=hours)) < timedelta(minutes=1)
+
+
+def test_only_a_decoder_that_changes_results_adds_to_the_models_name() -> None:
+    assert config().decoder_suffix == ""
+    assert config(decoder="fast").decoder_suffix == "-fast-decoder"

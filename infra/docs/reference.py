@@ -13,6 +13,7 @@ from typing import Any
 
 import griffe
 import pyarrow as pa
+from pipeline.report.__main__ import PageConfig
 
 from jobs.maintain import Compact, Vacuum
 from jobs.nightly_scan import NightlyConfig
@@ -25,7 +26,6 @@ from pipeline.config import (
     TrainConfig,
 )
 from pipeline.lock import Owner
-from pipeline.report.__main__ import PageConfig
 from pipeline.report.alerts import AlertRule
 from pipeline.scans import FLAGS
 from pipeline.schema import (

@@ -1,5 +1,6 @@
 """The jobs' settings. Every field is a command-line flag; its docstring is the flag's help."""
 
+from .benchmark import BenchmarkConfig
 from .calibrate import CalibrateConfig
 from .evaluate import EvaluateConfig
 from .model import NONE, ModelConfig
@@ -9,6 +10,7 @@ from .train import TrainConfig
 __all__ = [
     "DEFAULT_CATEGORY_COLUMN",
     "NONE",
+    "BenchmarkConfig",
     "CalibrateConfig",
     "EvaluateConfig",
     "ModelConfig",

@@ -48,6 +48,8 @@ class EvaluateConfig(ModelConfig):
     sets MVTec and ColonDB, mvtec_colondb for all others, so that none was trained on."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""
+    decoder: Literal["exact", "fast"] = "exact"
+    """How images become square pixels, as of the scoring job; "fast" changes results a little."""
     plots: bool = True
     """Draw ROC and precision-recall curves, score histograms and bars of the metrics: plots/*.png
     and *.svg beside metrics.md, which shows them."""

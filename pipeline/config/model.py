@@ -33,6 +33,9 @@ class ModelConfig:
     """Static prompts, dynamic prompts, their sum, or none."""
     prompted_towers: Literal["both", "visual", "text"] = "both"
     """Towers that receive prompts."""
+    frozen_image_size: int | None = None
+    """Faster, changes results, and so off: side in pixels at which the pass that only makes the
+    dynamic prompts sees the image, such as 336 for ViT-L-14-336 (docs/performance-model.md)."""
 
     def _refuse_credentials(self) -> None:
         """Settings are kept with the results, and URIs stand in every row.

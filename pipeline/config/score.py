@@ -64,6 +64,11 @@ class ScoreConfig(ModelConfig):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""
 
+    decoder: Literal["exact", "fast"] = "exact"
+    """How images become square pixels. "exact" is Pillow, as the released code; "fast" changes
+    results (and so the fingerprint: everything is scored again): it decodes
+    large JPEGs at a half, a quarter or an eighth, and resizes with PyTorch."""
+
     batch_size: int | None = None
     """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes results by rounding only."""
     num_actors: int | None = None
@@ -150,6 +155,11 @@ class ScoreConfig(ModelConfig):
                 "(2026-11-23T18:00Z) nor a duration (36h, 2d, 1w)"
             ) from None
         return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+    @property
+    def decoder_suffix(self) -> str:
+        """What a decoder that changes results adds to the model's fingerprint."""
+        return "" if self.decoder == "exact" else f"-{self.decoder}-decoder"
 
     @property
     def model_arguments(self) -> dict[str, Any]:

@@ -54,6 +54,9 @@ class TrainConfig(ModelConfig):
     """Which epoch's weights to keep: lowest loss on the held-out images, or the last."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 runs the towers under autocast, with fp32 weights and losses; meant for GPUs."""
+    recompute_activations: bool = False
+    """Keep less for the backward pass and compute it again: the same weights, in less memory, for
+    larger batches; RECOMPUTE"""
     seed: int = 0
     """Of random weights, order, mosaics and the held-out part."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.images import ImageError, decode, to_square
+from pipeline.images import Decoder, ImageError, SquareImage, decode, to_square
 from pipeline.ledger import max_object_bytes
 from pipeline.schema import ErrorCode, pixel_schema
 from pipeline.storage import StorageError, read_object
@@ -22,7 +23,9 @@ ROWS_PER_YIELD = 16  # bounds a task's memory: 13 MB of pixels at 518 px
 Row = dict[str, Any]
 
 
-def read_images(rows: pa.Table, *, image_size: int, max_megapixels: float) -> Iterator[pa.Table]:
+def read_images(
+    rows: pa.Table, *, image_size: int, max_megapixels: float, decoder: Decoder = "exact"
+) -> Iterator[pa.Table]:
     """Fetch and decode a block of the manifest.
 
     Objects are fetched some ahead in threads while this thread decodes in order. A row that fails
@@ -32,14 +35,16 @@ def read_images(rows: pa.Table, *, image_size: int, max_megapixels: float) -> It
         rows: ``schema.MANIFEST_SCHEMA``.
         image_size: side of the square in pixels.
         max_megapixels: larger images are refused before they are decoded.
+        decoder: "fast" takes ``pipeline.fast_images``, whose pixels differ a little.
 
     Yields:
         Tables of ``schema.pixel_schema(image_size)``.
     """
     schema = pixel_schema(image_size)
+    square = partial(_decoder(decoder), size=image_size, max_megapixels=max_megapixels)
     done: list[Row] = []
     for row, fetched in _fetch_ahead(rows.to_pylist(), max_object_bytes(max_megapixels)):
-        done.append(_read(row, fetched, image_size, max_megapixels))
+        done.append(_read(row, fetched, square))
         if len(done) == ROWS_PER_YIELD:
             yield pa.Table.from_pylist(done, schema=schema)
             done = []
@@ -68,6 +73,21 @@ def _fetch_ahead(
         yield from waiting
 
 
+def _decoder(decoder: Decoder) -> Callable[..., SquareImage]:
+    if decoder == "exact":
+        return _exact
+    import torch  # only this decoder's readers need it, 0.3 GB a process
+
+    from pipeline.fast_images import decode_square
+
+    torch.set_num_threads(1)  # one reader decodes on one core
+    return decode_square
+
+
+def _exact(data: bytes, *, size: int, max_megapixels: float) -> SquareImage:
+    return to_square(decode(data, max_megapixels=max_megapixels), size)
+
+
 def _refuse_by_size(row: Row, max_bytes: int) -> None:
     """What the listing's size tells already needs no fetch."""
     if row["error"]:
@@ -91,7 +111,7 @@ def _fetch(uri: str, etag: str) -> tuple[bytes, float]:
 
 
 def _read(
-    row: Row, fetch: Future[tuple[bytes, float]] | None, image_size: int, max_megapixels: float
+    row: Row, fetch: Future[tuple[bytes, float]] | None, square: Callable[[bytes], SquareImage]
 ) -> Row:
     if fetch is None:
         return row
@@ -99,7 +119,7 @@ def _read(
         data, fetch_s = fetch.result()
         row["fetch_s"] = fetch_s
         started = time.monotonic()
-        image = to_square(decode(data, max_megapixels=max_megapixels), image_size)
+        image = square(data)
         row |= {"width": image.width, "height": image.height, "pixels": image.pixels.tobytes()}
         row["decode_s"] = time.monotonic() - started
     except StorageError as error:

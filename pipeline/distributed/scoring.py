@@ -20,6 +20,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.calibration import Calibration, read_calibration
 from pipeline.config import ScoreConfig
+from pipeline.images import Decoder
 from pipeline.ledger import IdSet, read_final_ids
 from pipeline.lock import LockedError, OutputLock
 from pipeline.logs import bind
@@ -186,6 +187,7 @@ def scoring_graph(
     *,
     image_size: int,
     max_megapixels: float,
+    decoder: Decoder = "exact",
     scorer: type,
     scorer_arguments: dict[str, Any],
 ) -> ray.data.Dataset:
@@ -199,7 +201,11 @@ def scoring_graph(
         .repartition(target_num_rows_per_block=rows)
         .map_batches(
             read,
-            fn_kwargs={"image_size": image_size, "max_megapixels": max_megapixels},
+            fn_kwargs={
+                "image_size": image_size,
+                "max_megapixels": max_megapixels,
+                "decoder": decoder,
+            },
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=CPUS_PER_READER,
@@ -229,14 +235,16 @@ def _node_cpus() -> list[int]:
 
 
 def fingerprint(config: ScoreConfig) -> str:
-    """Load the model once in a CPU task: this validates it, and its memory leaves with the task.
+    """What the rows carry as their model: its own fingerprint, and the decoder if it is not exact.
+
+    Loads the model once in a CPU task: this validates it, and its memory leaves with the task.
 
     Raises:
         CannotRunError: there is no such model.
     """
     load = ray.remote(num_cpus=1, max_retries=0)(_load_and_fingerprint)
     try:
-        return ray.get(load.remote(config.model_arguments))
+        return f"{ray.get(load.remote(config.model_arguments))}{config.decoder_suffix}"
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ValueError):
             raise CannotRunError(redact(str(error.cause))) from None
@@ -322,10 +330,11 @@ def _run(
         resources,
         image_size=config.image_size,
         max_megapixels=config.max_megapixels,
+        decoder=config.decoder,
         scorer=scorer,
         scorer_arguments={
             "model_arguments": config.model_arguments,
-            "fingerprint": report.model,
+            "fingerprint": report.model.removesuffix(config.decoder_suffix),
             "gpus": resources.gpus_per_actor,
             "num_threads": resources.cpus_per_actor + 1,  # the readers' CPU is mostly idle
         },

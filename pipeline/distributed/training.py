@@ -45,7 +45,7 @@ MAX_MESSAGE = 1000  # characters of an error on the terminal
 CHANGEABLE = (
     *("data", "layout", "split", "output", "address", "log_format"),
     *("epochs", "select", "max_failures", "max_megapixels", "checkpoint_every_steps"),
-    *("batch_size", "num_workers", "gpus_per_worker", "cpus_per_worker"),
+    *("recompute_activations", "batch_size", "num_workers", "gpus_per_worker", "cpus_per_worker"),
 )
 
 

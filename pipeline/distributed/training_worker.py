@@ -100,7 +100,11 @@ class TrainingWorker:
             torch.set_num_threads(max(1, min(task.num_threads, len(os.sched_getaffinity(0)))))
         # As when scoring: PyTorch's default lets convolutions round fp32 to TF32.
         torch.backends.cudnn.allow_tf32 = False
+        # Saturated maps have probabilities and gradients too small for normal floats, with which
+        # CPUs calculate up to a hundred times as slowly.
+        torch.set_flush_denormal(True)
         self._model = load_adaclip(**self._config.model_arguments, device=self._device)
+        self._model.recompute_activations = self._config.recompute_activations
         self._optimizer = make_optimizer(
             self._model, lr=self._config.lr, weight_decay=self._config.weight_decay
         )

@@ -11,11 +11,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .clip import embed_patches, project_class_token, resize_position_embedding, run_block
 from .fusion import fuse
@@ -50,6 +52,9 @@ class AdaCLIPSettings:
     """Static prompts, dynamic prompts, their sum, or none (table 3 of the paper)."""
     prompted_towers: PromptedTowers = "both"
     """Towers that receive prompts (table 4 of the paper)."""
+    frozen_image_size: int | None = None
+    """Changes results: the frozen pass sees the image at this side in pixels, a multiple of the
+    patch size, such as the backbone's own 336. None, the method's way: at ``image_size``."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,11 @@ class Features:
         """[B, T, N, 2] normal and abnormal logits of every tapped layer."""
         return LOGIT_SCALE * self.patch_embeddings @ self.text_features[:, None].mT
 
+    def logit_grid(self) -> Tensor:
+        """[B, N] abnormal minus normal logit, mean over the tapped layers."""
+        logits = self.layer_logits().mean(dim=1)
+        return logits[..., 1] - logits[..., 0]
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -83,12 +93,16 @@ class AdaCLIP(nn.Module):
     """The model. Parameters outside ``clip`` carry the released checkpoints' names."""
 
     position_embedding: Tensor
+    frozen_position_embedding: Tensor
 
     def __init__(self, clip: Any, settings: AdaCLIPSettings, *, name: str = "custom") -> None:
         super().__init__()
         self.clip = clip
         self.settings = settings
         self.name = name
+        self.recompute_activations = False
+        """Training keeps only the tokens between the image tower's blocks, and computes the rest
+        again on the way back: the same gradients, less memory, more time."""
         visual = clip.visual
         patch_size, depth = visual.conv1.kernel_size[0], len(visual.transformer.resblocks)
         _check(settings, patch_size, depth)
@@ -99,6 +113,14 @@ class AdaCLIP(nn.Module):
             resize_position_embedding(visual.positional_embedding.detach(), self.grid),
             persistent=False,
         )
+        if settings.frozen_image_size is not None:
+            self.register_buffer(
+                "frozen_position_embedding",
+                resize_position_embedding(
+                    visual.positional_embedding.detach(), settings.frozen_image_size // patch_size
+                ),
+                persistent=False,
+            )
         image_width, text_width = visual.conv1.out_channels, clip.token_embedding.embedding_dim
         embed_dim = clip.text_projection.shape[1]
         length, prompted = settings.prompt_length, settings.prompt_depth
@@ -122,7 +144,9 @@ class AdaCLIP(nn.Module):
         """A readable name with a hash of all weights and of every setting that changes a score."""
         digest = hashlib.blake2b(digest_size=8)
         precision = str(self.position_embedding.dtype).removeprefix("torch.")
-        digest.update(json.dumps([METHOD_VERSION, precision, asdict(self.settings)]).encode())
+        # Options that came later count where they are used: without them, results are the old.
+        used = {k: v for k, v in asdict(self.settings).items() if v is not None}
+        digest.update(json.dumps([METHOD_VERSION, precision, used]).encode())
         for key, weight in sorted(self.state_dict().items()):
             digest.update(f"{key}{tuple(weight.shape)}".encode())
             digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -148,22 +172,30 @@ class AdaCLIP(nn.Module):
         images = images.to(self.device, self.position_embedding.dtype)
         tokens = embed_patches(self.clip.visual, images, self.position_embedding)
         with torch.no_grad():
-            frozen = self.frozen_embedding(tokens)
+            frozen = self.frozen_embedding(self.frozen_tokens(images, tokens))
         visual, text = self.prompts(frozen)
-        class_embedding, patch_embeddings = self.encode_image(tokens, visual)
+        class_embedding, tapped = self.encode_image(tokens, visual)
         text_features = encode_text(self.clip, categories, text)
-        return Features(class_embedding, patch_embeddings, text_features)
+        return Features(*self.project(class_embedding, tapped), text_features)
 
     def score(self, features: Features) -> Prediction:
         """Anomaly maps (section 3.2) and image scores (section 3.3) from the towers' features."""
-        logits = features.layer_logits().mean(dim=1)
-        grid = logits[..., 1] - logits[..., 0]
+        grid = features.logit_grid()
         image = features.class_embedding
         if self.settings.use_fusion:
             image = fuse(image, features.patch_embeddings, grid, self.settings.num_clusters)
         normal, abnormal = features.text_features.unbind(dim=1)
         score = torch.sigmoid(LOGIT_SCALE * (image * (abnormal - normal)).sum(dim=-1))
         return Prediction(grid.unflatten(1, (self.grid, self.grid)), score)
+
+    def frozen_tokens(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """What enters the frozen pass: ``tokens``, or those of the images made smaller."""
+        size = self.settings.frozen_image_size
+        if size is None:
+            return tokens
+        images = F.interpolate(images.float(), (size, size), mode="bicubic", antialias=True)
+        images = images.to(tokens.dtype)
+        return embed_patches(self.clip.visual, images, self.frozen_position_embedding)
 
     def frozen_embedding(self, tokens: Tensor) -> Tensor:
         """Plain CLIP: input tokens [B, 1 + N, D] → class embedding [B, E], not normalised."""
@@ -189,7 +221,7 @@ class AdaCLIP(nn.Module):
             hybrid(self.text_prompter, self.dynamic_text_prompt_generator, "text"),
         )
 
-    def encode_image(self, tokens: Tensor, prompts: Tensor | None) -> tuple[Tensor, Tensor]:
+    def encode_image(self, tokens: Tensor, prompts: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The prompted image pass.
 
         Args:
@@ -197,17 +229,24 @@ class AdaCLIP(nn.Module):
             prompts: [B, J, M, D]; those of block j replace the M last tokens before that block.
 
         Returns:
-            Class embedding [B, E] and patch embeddings [B, T, N, E], unit length, float32.
+            Class embedding [B, E], not normalised, and T tapped patch tokens [B, N, D].
         """
         visual, length = self.clip.visual, tokens.shape[1]
+        run = run_block
+        if self.recompute_activations and torch.is_grad_enabled():
+            run = partial(checkpoint, run_block, use_reentrant=False)
         tapped = []
         for j, block in enumerate(visual.transformer.resblocks):
             if prompts is not None and j < prompts.shape[1]:
                 tokens = torch.cat([tokens[:, :length], prompts[:, j]], dim=1)
-            tokens = run_block(block, tokens)
+            tokens = run(block, tokens)
             if j + 1 in self.taps:
                 tapped.append(tokens[:, 1:length])
-        class_embedding = project_class_token(visual, tokens)
+        return project_class_token(visual, tokens), tapped
+
+    def project(self, class_embedding: Tensor, tapped: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What ``encode_image`` returns → class embedding [B, E] and patch embeddings
+        [B, T, N, E] of AdaCLIP's own projections, unit length, float32."""
         class_embedding = self.cls_token_layer.fan_out(class_embedding).squeeze(1)
         patch_embeddings = self.patch_token_layer.each(tapped)
         return (
@@ -226,13 +265,14 @@ class AdaCLIP(nn.Module):
 
 
 def _check(settings: AdaCLIPSettings, patch_size: int, depth: int) -> None:
-    size = settings.image_size
-    if size <= 0 or size % patch_size:
-        lower = max(size // patch_size, 1) * patch_size
-        raise ValueError(
-            f"image_size={size} is not a multiple of the backbone's patch size {patch_size}; "
-            f"use {lower} or {lower + patch_size}"
-        )
+    for name in ("image_size", "frozen_image_size"):
+        size = getattr(settings, name)
+        if size is not None and (size <= 0 or size % patch_size):
+            lower = max(size // patch_size, 1) * patch_size
+            raise ValueError(
+                f"{name}={size} is not a multiple of the backbone's patch size {patch_size}; "
+                f"use {lower} or {lower + patch_size}"
+            )
     if depth % NUM_TAPS:
         raise ValueError(f"the backbone has {depth} blocks; AdaCLIP taps every quarter of them")
     if not 1 <= settings.prompt_depth <= depth:

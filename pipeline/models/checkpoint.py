@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-import fsspec
 import open_clip
 import torch
 from huggingface_hub import hf_hub_download
@@ -25,6 +23,7 @@ from torch import Tensor
 
 from .adaclip import AdaCLIP, AdaCLIPSettings
 from .clip import build_clip, clip_config
+from .weight_cache import fetch
 
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -64,7 +63,7 @@ def load_adaclip(
         precision: "fp32" or "bf16"; unit-length features, logits and the fusion stay fp32.
         seed: of the random weights, which are the same in every process.
         **settings: fields of ``AdaCLIPSettings``: image_size, prompt_length, prompt_depth,
-            num_clusters, use_fusion, prompt_kind, prompted_towers.
+            num_clusters, use_fusion, prompt_kind, prompted_towers, frozen_image_size.
 
     Raises:
         ValueError: something does not exist or does not fit; the message names it.
@@ -157,32 +156,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def fetch(uri: str) -> Path:
-    """A local copy of a weight file, downloaded at most once for each version of it.
-
-    Copies are kept under ``$XDG_CACHE_HOME/adaclip-pipeline`` (Hub files in the Hub's own cache)
-    and appear under their final name only when complete, so processes may fetch side by side.
-
-    Raises:
-        ValueError: it does not exist or can't be read.
-    """
-    if "://" not in uri:
-        if not Path(uri).is_file():
-            raise ValueError(f"weights {uri!r}: no such file")
-        return Path(uri)
-    try:
-        if uri.startswith("hf://"):
-            return _hub_file(uri)
-        filesystem, path = fsspec.core.url_to_fs(uri)
-        version = hashlib.sha256(f"{uri}|{filesystem.ukey(path)}".encode()).hexdigest()[:16]
-        local = _cache() / version / PurePosixPath(path).name
-        if not local.exists():
-            _write(local, filesystem.cat_file(path))
-        return local
-    except Exception as error:  # botocore's, for one, are not OSErrors
-        raise ValueError(f"weights {uri!r} can't be fetched: {error}") from error
-
-
 def _released_file(name: str) -> Path:
     file = f"pretrained_{name}.pth"
     try:
@@ -199,15 +172,6 @@ def _released_file(name: str) -> Path:
             "delete the file to fetch it again"
         )
     return path
-
-
-def _hub_file(uri: str) -> Path:
-    """``hf://owner/name[@revision]/path`` through the Hub's client and cache."""
-    parts = uri.removeprefix("hf://").split("/", 2)
-    if len(parts) < 3:
-        raise ValueError("write hf://owner/name/file or hf://owner/name@revision/file")
-    name, _, revision = parts[1].partition("@")
-    return Path(hf_hub_download(f"{parts[0]}/{name}", parts[2], revision=revision or None))
 
 
 def _backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
@@ -247,11 +211,6 @@ def _refuse_code_at_load(path: Path) -> None:
     for name in archive.get_all_records():
         if name.startswith("code/") and b"__setstate__" in archive.get_record(name):
             raise ValueError("the TorchScript archive runs code when it is loaded (__setstate__)")
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "adaclip-pipeline"
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 # What an open_clip configuration may set and still be an OpenAI-style CLIP.
 _TOWER_KEYS = {"layers", "width", "mlp_ratio", "ls_init_value", "norm_kwargs", "act_kwargs"}
@@ -135,7 +135,6 @@ def run_block(
     block: Any,
     tokens: Tensor,
     *,
-    prefix: Tensor | None = None,
     mask: Tensor | None = None,
     queries: slice = slice(None),
 ) -> Tensor:
@@ -144,8 +143,7 @@ def run_block(
     Args:
         block: an open_clip ``ResidualAttentionBlock``.
         tokens: [B, L, D].
-        prefix: [B or 1, P, D] tokens that the others attend to and that are updated elsewhere.
-        mask: additive attention mask, broadcastable to [B, heads, len(queries), P + L].
+        mask: additive attention mask, broadcastable to [B, heads, len(queries), L].
         queries: which tokens to update; the rest serve as keys and values.
 
     Returns:
@@ -153,12 +151,24 @@ def run_block(
     """
     context = block.ln_1(tokens)
     normed = context if queries == slice(None) else context[:, queries]
-    if prefix is not None:
-        context = torch.cat([block.ln_1(prefix).expand(len(tokens), -1, -1), context], dim=1)
-    tokens = tokens[:, queries]
-    tokens = tokens + block.ls_1(_attend(block.attn, normed, context, mask))
-    updated: Tensor = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
-    return updated
+    tokens = _add(block.ls_1(_attend(block.attn, normed, context, mask)), tokens[:, queries])
+    hidden = block.mlp.c_fc(block.ln_2(tokens))
+    return _add(block.ls_2(block.mlp.c_proj(_activate(block.mlp.gelu, hidden))), tokens)
+
+
+# In place where nothing else holds the tensor: on CPUs the first touch of new memory is felt.
+def _add(branch: Tensor, tokens: Tensor) -> Tensor:
+    """The residual sum, overwriting the branch; autocast keeps the wider type of the two."""
+    return branch.add_(tokens) if branch.dtype == tokens.dtype else branch + tokens
+
+
+def _activate(activation: Any, hidden: Tensor) -> Tensor:
+    """The exact GELU, overwriting its input where no gradient will ask for it."""
+    if hidden.requires_grad or not isinstance(activation, nn.GELU):
+        activated: Tensor = activation(hidden)
+        return activated
+    overwritten: Tensor = torch.ops.aten.gelu_(hidden)
+    return overwritten
 
 
 def _attend(attention: Any, queries: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:

@@ -60,6 +60,10 @@ class RunReport:
     scorer_memory: int = 0
     """Peak resident bytes of the largest scorer process."""
     started: float = field(default_factory=time.monotonic)
+    first_rows: tuple[float, int] | None = None
+    """When the first rows came out (``time.monotonic``), and how many."""
+    last_rows: float = 0.0
+    """When the newest rows came out."""
 
     @property
     def num_errors(self) -> int:
@@ -78,6 +82,9 @@ class RunReport:
 
     def add(self, rows: pa.Table) -> None:
         """Count scored rows (``schema.scored_schema``)."""
+        self.last_rows = time.monotonic()
+        if self.first_rows is None and len(rows):
+            self.first_rows = self.last_rows, len(rows)
         failed = rows.filter(pc.is_valid(rows["error"]))
         self.scored += len(rows) - len(failed)
         for row in failed.select(["error", "error_message", "uri"]).to_pylist():
@@ -96,6 +103,14 @@ class RunReport:
             spent = pc.sum(rows[name]).as_py() or 0.0
             self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
         self.scorer_memory = max(self.scorer_memory, pc.max(rows["scorer_memory"]).as_py() or 0)
+
+    @property
+    def steady_rate(self) -> float | None:
+        """Images/s after the first rows came out, so without the start of tasks and model."""
+        if self.first_rows is None:
+            return None
+        first, count = self.first_rows
+        return _rate(self.num_done - count, self.last_rows - first)
 
     def progress_line(self, elapsed_s: float) -> str:
         """Images done / total, images/s, errors, time left."""
@@ -133,12 +148,14 @@ class RunReport:
             "images_per_s": {
                 "list": _rate(self.listed, self.seconds.get("list", 0.0)),
                 "run": _rate(self.num_done, run_s),
+                "steady": self.steady_rate,
                 **{stage: _rate(self.num_done, spent) for stage, spent in busy.items()},
             },
             "bytes": {
                 "maps": self.map_bytes,
                 "scores": self.score_bytes,
                 "per_map": round(self.map_bytes / self.scored, 1) if self.scored else None,
+                "per_image": self._bytes_per_image(),
             },
             "peak_memory_bytes": {"driver": peak_memory_bytes(), "scorer": self.scorer_memory},
             "settings": self.settings,
@@ -189,9 +206,15 @@ class RunReport:
             f"  peak memory: driver {memory['driver'] / 1e6:,.0f} MB, "
             f"scorer {memory['scorer'] / 1e6:,.0f} MB",
         ]
-        if data["bytes"]["per_map"]:
-            lines.append(f"  bytes per map: {data['bytes']['per_map']:,.0f}")
+        if self._bytes_per_image():
+            whole, per_map = data["bytes"]["per_image"], data["bytes"]["per_map"] or 0.0
+            lines.append(f"  bytes per image: {whole:,.0f}; per map: {per_map:,.0f}")
         return "\n".join(lines)
+
+    def _bytes_per_image(self) -> float | None:
+        """Scores and maps on storage, for each image that ended in a row."""
+        written = self.map_bytes + self.score_bytes
+        return round(written / self.num_done, 1) if self.num_done else None
 
 
 def peak_memory_bytes() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ import boto3
 import numpy as np
 import pyarrow as pa
 import pytest
+from aiohttp import ClientSession, web
 from PIL import Image
 
 from pipeline.distributed import reader as reader_module
 from pipeline.distributed.reader import FETCH_THREADS, ROWS_PER_YIELD, read_images
+from pipeline.fast_images import decode_square
 from pipeline.images import decode, to_square
 from pipeline.ledger import max_object_bytes
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, pixel_schema
-from pipeline.storage import StorageError, list_objects, read_object, write_object
+from pipeline.storage import StorageError, access, list_objects, read_object, write_object
 from tests.bucket import BROKEN, jpeg, put
+from tests.faults.proxy import Change, Proxy, running
 
 SIZE = 12  # side of the square; nothing here depends on it
 Row = dict[str, Any]
@@ -83,6 +87,47 @@ def test_pixels_and_size_are_those_of_the_decoded_image(tmp_path: Path) -> None:
     assert (row["width"], row["height"]) == (96, 64)
     assert row["fetch_s"] > 0
     assert row["decode_s"] > 0
+
+
+def test_the_fast_decoder_gives_its_own_pixels_and_the_same_sizes(tmp_path: Path) -> None:
+    data = jpeg(1, size=(96, 64))
+    rows = one(tmp_path / "a.jpg", data)
+    (table,) = read_images(rows, image_size=SIZE, max_megapixels=100.0, decoder="fast")
+    (row,) = table.to_pylist()
+    assert row["pixels"] == decode_square(data, SIZE).pixels.tobytes()
+    assert row["pixels"] != to_square(decode(data), SIZE).pixels.tobytes()
+    assert (row["width"], row["height"]) == (96, 64)
+
+
+def test_connections_are_used_again(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(bucket, {f"{i:03}.jpg": jpeg(i, size=(20, 20)) for i in range(6 * FETCH_THREADS)})
+    proxy = CountingProxy(os.environ["AWS_ENDPOINT_URL"], lambda *_: None)
+    with running(proxy) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        access.s3_client.cache_clear()
+        try:
+            rows = manifest(f"s3://{bucket}")
+            proxy.connections.clear()
+            for _ in range(2):  # two blocks of one process
+                assert not any(row["error"] for row in read(rows))
+        finally:
+            access.s3_client.cache_clear()
+    assert proxy.served >= 2 * 6 * FETCH_THREADS
+    assert len(proxy.connections) <= FETCH_THREADS + 1  # and one of the listing
+
+
+class CountingProxy(Proxy):
+    """Remembers the connections over which requests came."""
+
+    def __init__(self, upstream: str, change: Change) -> None:
+        super().__init__(upstream, change)
+        self.connections: set[int] = set()
+
+    async def handle(self, request: web.Request, session: ClientSession) -> web.StreamResponse:
+        """Remember and pass on."""
+        assert request.transport is not None
+        self.connections.add(request.transport.get_extra_info("peername")[1])
+        return await super().handle(request, session)
 
 
 def test_rows_keep_their_order_over_many_yields(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from pipeline.distributed.scoring import CannotRunError, Resources, score_bucket
 from pipeline.ledger import IdSet
 from pipeline.manifest import build_manifest
 from pipeline.models import load_adaclip, save_checkpoint
+from pipeline.models.weight_cache import fetch
 from tests import golden
 from tests.bucket import BROKEN, jpeg, put
+from tests.faults.proxy import Proxy, running
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -249,3 +252,30 @@ def test_weights_that_change_under_a_run_stop_it(config: ScoreConfig, tmp_path: 
     with pytest.raises(ray.exceptions.RayError, match="the weights changed since the run began"):
         score_bucket(replace(config, checkpoint=str(checkpoint)), say=replace_weights)
     assert not (Path(config.output) / "scores").exists()
+
+
+def test_the_fast_decoder_is_another_model_to_the_ledger(config: ScoreConfig) -> None:
+    write(Path(config.input[0]), {"a/0.jpg": jpeg(0)})
+    exact, fast = score_bucket(config), score_bucket(replace(config, decoder="fast"))
+    assert (exact.scored, fast.scored) == (1, 1)
+    assert fast.model == f"{exact.model}-fast-decoder"
+    rows = table(config)
+    assert set(rows.model) == {exact.model, fast.model}
+    assert rows.image_id.nunique() == 2
+    assert score_bucket(replace(config, decoder="fast")).skipped == 1
+
+
+def test_scorers_of_a_node_share_one_download(bucket: str, tmp_path: Path) -> None:
+    put(bucket, {"weights.pth": b"weights" * 100_000})
+    proxy = Proxy(os.environ["AWS_ENDPOINT_URL"], lambda *_: None)
+    with running(proxy) as endpoint:
+        variables = {"AWS_ENDPOINT_URL": endpoint, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+        @ray.remote(num_cpus=1)
+        def actor() -> int:
+            os.environ |= variables
+            return fetch(f"s3://{bucket}/weights.pth").stat().st_size
+
+        sizes = ray.get([actor.remote() for _ in range(3)])
+    assert sizes == [700_000] * 3
+    assert proxy.requests["GET", "/weights.pth"] == 1

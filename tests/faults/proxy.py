@@ -43,7 +43,8 @@ class Proxy:
         """Follow a plan from its beginning."""
         with self._lock:
             self._plan = plan
-            self._attempts: Counter[tuple[str, str]] = Counter()
+            self.requests: Counter[tuple[str, str]] = Counter()
+            """Requests since, by method and by path without the bucket."""
             self._changed: set[str] = set()
             self.served = 0
             """Requests since: the clock by which other faults happen."""
@@ -96,8 +97,8 @@ class Proxy:
                 fault: Fault | None = Fault.EXPIRED
             else:
                 target = re.sub("^/[^/?]*", "", request.raw_path)  # buckets have random names
-                self._attempts[request.method, target] += 1
-                attempt = self._attempts[request.method, target]
+                self.requests[request.method, target] += 1
+                attempt = self.requests[request.method, target]
                 fault = self._plan.fault(request.method, target, attempt)
             if fault == Fault.CUT and request.method == "HEAD":
                 fault = None  # an answer without a body

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.images import preprocess
 from pipeline.models import AdaCLIP, AdaCLIPSettings, Features, Prediction, load_adaclip
@@ -131,6 +132,38 @@ def test_the_same_image_twice_in_a_batch_gives_the_same(model: AdaCLIP) -> None:
     images, categories = golden.batch([1, 0, 1])
     prediction = model.predict(images, categories)
     assert_close(rows(prediction, [0]), rows(prediction, [2]), EXACT)
+
+
+class Copies(TorchDispatchMode):
+    """Notes what is copied from another device to that of the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = len(args) > 0 and isinstance(args[0], Tensor) and isinstance(out, Tensor)
+        if tensors and out.device != args[0].device:
+            self.shapes.append(tuple(out.shape))
+        return out
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"prompt_kind": "none"}, {"frozen_image_size": 112}], ids=str
+)
+def test_a_forward_pass_waits_for_no_value_and_copies_only_the_images(
+    golden_files: Files, settings: dict[str, Any]
+) -> None:
+    """On the meta device no tensor has a value: whatever asks for one raises."""
+    model = golden.load(golden_files, **settings).to("meta")
+    images, names = golden.batch([0, 2])[0], ["nut", "nut"]
+    model.predict(images, names)
+    with Copies() as copies:
+        prediction = model.predict(images, names)
+    assert copies.shapes == [tuple(images.shape)]
+    assert prediction.score.device.type == "meta"
+    model.predict(images, ["nut", "metal nut"])  # may copy which image has which name
 
 
 def test_predicting_twice_is_identical(
@@ -288,6 +321,32 @@ def test_shared_prefix_equals_the_text_tower_run_in_full(model: AdaCLIP) -> None
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
+# --- options that change results -----------------------------------------------------------
+
+
+def test_a_smaller_frozen_pass_is_plain_clip_at_that_size(golden_files: Files) -> None:
+    model = golden.load(golden_files, frozen_image_size=112)
+    images, names = golden.batch([0, 1])
+    small = F.interpolate(images, (112, 112), mode="bicubic", antialias=True)
+    with torch.no_grad():
+        frozen = model.frozen_embedding(model.frozen_tokens(images, torch.empty(0)))
+        expected = plain_clip(golden_files).encode_image(small)
+    torch.testing.assert_close(frozen, expected, rtol=0, atol=2e-5)
+    assert not torch.equal(
+        model.predict(images, names).score, golden.load(golden_files).predict(images, names).score
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_frozen_pass_at_the_images_own_size_is_the_default(
+    golden_files: Files, precision: str
+) -> None:
+    batch = golden.batch([2, 3])
+    same = golden.load(golden_files, precision=precision, frozen_image_size=golden.IMAGE_SIZE)
+    default = golden.load(golden_files, precision=precision)
+    assert_close(same.predict(*batch), default.predict(*batch), EXACT)
+
+
 # --- errors ---------------------------------------------------------------------------------
 
 
@@ -329,6 +388,7 @@ def test_prompts_may_not_overwrite_the_end_of_a_sentence(golden_files: Files) ->
         ({"image_size": 170}, "use 168 or 182"),
         ({"image_size": 13}, "use 14 or 28"),
         ({"image_size": 0}, "image_size=0"),
+        ({"frozen_image_size": 100}, "frozen_image_size=100 .* use 98 or 112"),
         ({"prompt_depth": 0}, "prompt_depth=0"),
         ({"prompt_depth": 9}, r"within 1\.\.8"),
         ({"prompt_length": 0}, "prompt_length"),
@@ -352,6 +412,13 @@ def test_fingerprint_is_stable_and_readable(model: AdaCLIP, golden_files: Files)
     assert model.fingerprint().startswith(f"{Path(golden.BACKBONE).stem}-168-float32-")
 
 
+def test_fingerprints_of_existing_outputs_stay(model: AdaCLIP, golden_files: Files) -> None:
+    """Options that came later must not make a night's scan score everything again."""
+    assert model.fingerprint() == "tiny_clip-168-float32-090fe78899f9d132"
+    half = golden.load(golden_files, precision="bf16")
+    assert half.fingerprint() == "tiny_clip-168-bfloat16-b2e29472d1c78273"
+
+
 def test_predicting_does_not_change_the_fingerprint(golden_files: Files) -> None:
     model = golden.load(golden_files)
     before = model.fingerprint()
@@ -367,6 +434,7 @@ def test_fingerprint_changes_with_every_setting(model: AdaCLIP, golden_files: Fi
         {"use_fusion": False},
         *({"prompt_kind": kind} for kind in KINDS[1:]),
         *({"prompted_towers": towers} for towers in TOWERS[1:]),
+        {"frozen_image_size": 112},
         {"checkpoint": None},
         {"checkpoint": None, "seed": 1},
         {"checkpoint": None, "prompt_length": 4},
@@ -380,7 +448,7 @@ def test_fingerprint_changes_with_every_setting(model: AdaCLIP, golden_files: Fi
 
 def test_every_setting_is_part_of_the_fingerprint_test() -> None:
     tested = {"image_size", "num_clusters", "use_fusion", "prompt_kind", "prompted_towers"}
-    tested |= {"prompt_length", "prompt_depth"}
+    tested |= {"prompt_length", "prompt_depth", "frozen_image_size"}
     assert {field.name for field in dataclasses.fields(AdaCLIPSettings)} == tested
 
 

@@ -16,6 +16,7 @@ from pipeline.models.training import (
     NonFiniteLoss,
     StepResult,
     TrainPrecision,
+    compute_losses,
     learnable_parameters,
     make_optimizer,
     training_step,
@@ -252,3 +253,52 @@ def test_every_ablation_trains_what_it_uses(
     ):
         used = text and settings.get("prompt_kind", "both") in ("both", kind)
         assert (prefix in learned) == used
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recomputed_activations_give_the_same_gradients(
+    model: AdaCLIP, precision: TrainPrecision
+) -> None:
+    gradients = []
+    for recompute in (False, True):
+        model.recompute_activations = recompute
+        model.zero_grad()
+        make_optimizer(model)
+        losses, _ = compute_losses(model, *batch(), precision=precision)
+        losses.sum().backward()
+        named = model.named_parameters()
+        gradients.append({n: p.grad.clone() for n, p in named if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert_same(*gradients)
+
+
+def test_recomputed_activations_are_not_kept(model: AdaCLIP) -> None:
+    kept = []
+    for recompute in (False, True):
+        model.recompute_activations = recompute
+        make_optimizer(model)
+        numbers: list[int] = []
+
+        def count(tensor: Tensor, numbers: list[int] = numbers) -> Tensor:
+            numbers.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            compute_losses(model, *batch())
+        kept.append(sum(numbers))
+    assert kept[1] < 0.7 * kept[0]
+
+
+def test_flushed_denormals_change_no_loss_and_no_step(golden_files: dict[str, str]) -> None:
+    results, states = [], []
+    for flush in (False, True):
+        model = golden.load(golden_files, image_size=SIZE)
+        optimizer = make_optimizer(model)
+        torch.set_flush_denormal(flush)
+        try:
+            results.append([training_step(model, optimizer, *batch()) for _ in range(2)])
+        finally:
+            torch.set_flush_denormal(False)
+        states.append(weights(model))
+    assert results[0] == results[1]
+    assert_same(*states)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.calibration import Calibration, Limit
+from pipeline.report import summary as summary_module
 from pipeline.report.summary import (
     EXAMPLES_PER_ERROR,
     RunReport,
@@ -43,7 +44,7 @@ def finished() -> RunReport:
     made = report(seconds={"list": 2.0, "run": 6.0, "write": 0.5})
     made.add(rows(scored=4, errors={"truncated": 2}, fetch_s=0.25, decode_s=0.5, score_s=1.0))
     made.add(rows(scored=5, errors={"empty": 1}, fetch_s=0.25))
-    made.map_bytes, made.status = 27_000, "done"
+    made.map_bytes, made.score_bytes, made.status = 27_000, 6_000, "done"
     return made
 
 
@@ -76,7 +77,8 @@ def test_a_run_with_nothing_to_do_has_a_rate_of_no_errors() -> None:
 
 
 def test_seconds_of_the_stages_are_summed_over_rows() -> None:
-    data = finished().as_dict()
+    made = finished()
+    data = made.as_dict()
     assert data["seconds"] == {
         "list": 2.0,
         "run": 6.0,
@@ -88,12 +90,26 @@ def test_seconds_of_the_stages_are_summed_over_rows() -> None:
     assert data["images_per_s"] == {
         "list": 10.0,
         "run": 2.0,
+        "steady": made.steady_rate,
         "fetch": 4.0,
         "decode": 4.0,
         "score": 2.0,
         "write": 24.0,
     }
     assert data["bytes"]["per_map"] == 3000.0
+    assert data["bytes"]["per_image"] == 2750.0  # 27 kB of maps and 6 kB of scores for 12 images
+
+
+def test_the_steady_rate_leaves_out_what_came_before_the_first_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([100.0, 102.0, 104.0])
+    monkeypatch.setattr(summary_module.time, "monotonic", lambda: next(clock))
+    made = report(started=0.0)
+    assert made.steady_rate is None
+    for _ in range(3):
+        made.add(rows(scored=8))
+    assert made.steady_rate == 16 / 4
 
 
 def test_the_largest_scorer_counts() -> None:
@@ -164,7 +180,7 @@ def test_the_table_tells_counts_errors_and_rates() -> None:
         "truncated 2 truncated number 0",
         r"not_an_image 1 line\nbreak \x1b[31mred",
         "list 2.0 10",
-        "bytes per map: 3,000",
+        "bytes per image: 2,538; per map: 3,000",
     ):
         assert expected in lines, shown
 

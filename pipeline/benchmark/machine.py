@@ -1,0 +1,124 @@
+"""The machine that is measured: its parts, how busy it is, and fresh processes on it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+STOP_TIMEOUT_S = 30.0  # for a measuring process to stop the Ray that it started
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory and GPUs of this machine."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.split(":", 1)[1].strip() for line in info.splitlines() if "model name" in line]
+    found = {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpu": None,
+        "num_gpus": torch.cuda.device_count(),
+    }
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        found["gpu"], found["gpu_memory_bytes"] = properties.name, properties.total_memory
+    return found
+
+
+def in_own_process(
+    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    """Call a function in a fresh interpreter: peak memory is a process's.
+
+    The function must be importable, its arguments and result picklable. What it raises is raised
+    here; when this process is interrupted, the other one is as well.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(there, function, args, kwargs))
+    process.start()
+    there.close()
+    try:
+        done, result = here.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"the measuring process ended with code {process.exitcode}") from None
+    except BaseException:
+        os.kill(process.pid or 0, signal.SIGINT)
+        process.join(STOP_TIMEOUT_S)
+        process.kill()
+        raise
+    finally:
+        process.join()
+    if not done:
+        raise result
+    answer: Result = result
+    return answer
+
+
+def _answer(
+    there: Connection, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    try:
+        there.send((True, function(*args, **kwargs)))
+    except Exception as error:
+        there.send((False, error))
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds now; Linux only."""
+    return _status_bytes("VmRSS")
+
+
+def reset_peak_memory() -> None:
+    """Forget the peak that loading a model left (proc(5), /proc/pid/clear_refs); Linux only."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_bytes_since_reset() -> int:
+    """Most memory that this process held since; Linux only."""
+    return _status_bytes("VmHWM")
+
+
+def _status_bytes(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {name}")
+
+
+class BusyCPUs:
+    """Share of this machine's CPU time that any process used since; Linux only."""
+
+    def __init__(self) -> None:
+        self._before = _ticks()
+
+    def share(self) -> float | None:
+        """0 to 1, or None where the kernel doesn't tell."""
+        now = _ticks()
+        if self._before is None or now is None:
+            return None
+        busy, total = (late - early for late, early in zip(now, self._before, strict=True))
+        return round(busy / total, 3) if total else None
+
+
+def _ticks() -> tuple[int, int] | None:
+    """Busy and all clock ticks since the machine started (proc(5), /proc/stat)."""
+    try:
+        line = Path("/proc/stat").read_text().splitlines()[0]
+    except OSError:
+        return None
+    user, nice, system, idle, iowait, *others = map(int, line.split()[1:9])
+    busy = user + nice + system + sum(others)
+    return busy, busy + idle + iowait

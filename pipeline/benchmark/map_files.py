@@ -1,0 +1,105 @@
+"""What compression makes of map shards: bytes and time for each map, and who can read them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.datasets.synthetic import CATEGORIES, generate
+from pipeline.images import MEAN, STD
+from pipeline.models import load_adaclip
+from pipeline.schema import MAP_SCHEMA
+from pipeline.writer import MAP_ROWS_PER_GROUP
+
+from .decoding import SMALL, SMALL_SIZE
+
+NUM_MAPS = 256  # two row groups
+BATCH = 16
+# DuckDB 1.5 refuses BYTE_STREAM_SPLIT for half-precision floats, so it is not used.
+ENCODINGS = ("PLAIN", "BYTE_STREAM_SPLIT")
+LEVELS: tuple[tuple[str, int | None], ...] = (
+    ("none", None),
+    ("snappy", None),
+    ("zstd", 1),
+    ("zstd", 3),
+    ("zstd", 9),
+    ("zstd", 19),
+)
+
+
+def measure_maps() -> list[dict[str, Any]]:
+    """Every codec on logit grids that the small model gives for generated images."""
+    return list(measure_table(maps_of(logit_grids())))
+
+
+def logit_grids() -> NDArray[np.float16]:
+    """[NUM_MAPS, h, w] of good and damaged products of all categories."""
+    model = load_adaclip(
+        backbone=str(SMALL / "clip.json"),
+        backbone_weights=str(SMALL / "clip.safetensors"),
+        checkpoint=str(SMALL / "adaclip.safetensors"),
+        image_size=SMALL_SIZE,
+    )
+    names, grids = list(CATEGORIES), []
+    for first in range(0, NUM_MAPS, BATCH):
+        numbers = range(first, first + BATCH)
+        categories = [names[i % len(names)] for i in numbers]
+        pixels = np.stack(
+            [
+                generate(c, "good" if i % 2 else "hole", i, SMALL_SIZE).image
+                for i, c in zip(numbers, categories, strict=True)
+            ]
+        )
+        images = (pixels.astype(np.float32) / 255 - np.array(MEAN)) / np.array(STD)
+        out = model.predict(images.transpose(0, 3, 1, 2).astype(np.float32), categories)
+        grids.append(out.logit_grid.numpy().astype(np.float16))
+    return np.concatenate(grids)
+
+
+def maps_of(grids: NDArray[np.float16]) -> pa.Table:
+    """Grids [n, h, w] as ``schema.MAP_SCHEMA``, with identities that don't compress."""
+    count, height, width = grids.shape
+    random = np.random.default_rng(0)
+    columns = {
+        "image_id": [random.bytes(16).hex() for _ in range(count)],
+        "logit_grid": list(grids.reshape(count, -1)),
+        "grid_height": [height] * count,
+        "grid_width": [width] * count,
+    }
+    return pa.table(columns, schema=MAP_SCHEMA)
+
+
+def measure_table(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Bytes and CPU microseconds for each map, written and read, by codec and encoding."""
+    for codec, level in LEVELS:
+        for encoding in ENCODINGS:
+            split = {"logit_grid.list.element": encoding} if encoding != "PLAIN" else None
+            sink = pa.BufferOutputStream()
+            started = time.process_time()
+            pq.write_table(
+                table,
+                sink,
+                compression=codec,
+                compression_level=level,
+                use_dictionary=False,
+                column_encoding=split,
+                row_group_size=MAP_ROWS_PER_GROUP,
+            )
+            written = time.process_time()
+            data = sink.getvalue()
+            back = pq.read_table(pa.BufferReader(data))
+            read = time.process_time()
+            assert back.equals(table)
+            yield {
+                "codec": codec if level is None else f"{codec} {level}",
+                "encoding": encoding,
+                "bytes": round(len(data) / len(table), 1),
+                "write_us": round(1e6 * (written - started) / len(table), 1),
+                "read_us": round(1e6 * (read - written) / len(table), 1),
+            }

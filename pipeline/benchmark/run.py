@@ -1,0 +1,162 @@
+"""All parts of the benchmark: measure, tell, and keep the figures with what they depend on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.config import BenchmarkConfig
+from pipeline.report.summary import versions
+from pipeline.storage import absolute, write_object
+
+from . import projection
+from .cold_start import measure_start
+from .decoding import measure_decoding
+from .forward import measure_forward
+from .forward import rows as stage_rows
+from .machine import hardware, in_own_process
+from .map_files import measure_maps
+from .tables import table
+from .training import measure_training
+from .whole_job import measure_feeding, measure_job, measure_overhead
+
+Say = Callable[[str], None]
+
+# Column of a terminal's table and its format, by part.
+JOB = {"images": ",d", "photo_size": "d", "num_actors": "d", "images_per_s": ".3g"}
+JOB |= {"steady_images_per_s": ".3g", "ms_per_image": ".2f", "read_ms_per_image": ".2f"}
+COLUMNS: dict[str, dict[str, str]] = {
+    "model": {"stage": "s", "ms": ".1f", "gflops": ",.1f"},
+    "job": JOB | {"bytes_per_image": ",.0f", "busy_cpus": ".0%"},
+    "feeding": {
+        "photo_size": "d",
+        "num_actors": "d",
+        "bare_images_per_s": "g",
+        "images_per_s": ".3g",
+        "share_of_bare": ".1%",
+        "steady_share_of_bare": ".1%",
+        "read_ms_per_image": ".2f",
+        "busy_cpus": ".0%",
+        "limited_by": "s",
+    },
+    "overhead": JOB | {"list_again_s": ".2f", "busy_cpus": ".0%"},
+    "maps": {"codec": "s", "encoding": "s", "bytes": ",.0f", "write_us": ".1f", "read_us": ".1f"},
+    "training": {
+        "step": "s",
+        "step_s": ".3f",
+        "images_per_s": ".3g",
+        "cpu_s_per_image": ".3f",
+        "step_memory_bytes": ",d",
+        "times_released": ".2f",
+    },
+    "start": {"num_actors": "d", "fetched_bytes": ",d", "model_s": ".1f", "first_rows_s": ".1f"},
+    "speed": {
+        "format": "s",
+        "megapixels": "d",
+        "decoder": "s",
+        "ms": ".1f",
+        "max_grey_levels": "d",
+        "mean_grey_levels": ".3f",
+    },
+    "scores": {
+        "format": "s",
+        "decoder": "s",
+        "max_score": ".5f",
+        "mean_score": ".6f",
+        "max_map": ".4f",
+        "mean_map": ".6f",
+    },
+}
+
+
+def run_benchmark(config: BenchmarkConfig, say: Say = print) -> dict[str, Any]:
+    """Measure every part, one after the other.
+
+    Args:
+        config: the job's settings.
+        say: receives the progress lines.
+
+    Returns:
+        The document that the JSON holds: hardware, versions, settings, and results by part.
+
+    Raises:
+        CannotRunError: as the scoring job, or the cluster's nodes share no folder.
+        ValueError: the measured job gives no rate to project from.
+        StorageError: the JSON can't be written.
+    """
+    results: dict[str, Any] = {}
+    document = {
+        "benchmark": list(config.parts),
+        "hardware": in_own_process(hardware),  # asking starts CUDA, which would take GPU memory
+        "versions": versions(),
+        "settings": asdict(config),
+        "note": config.note,
+        "results": results,
+    }
+    for part in config.parts:
+        say(f"measuring: {part}")
+        results[part] = _measure(part, config, say)
+        if part == "job" and config.images is not None:
+            price = config.price_per_gpu_hour
+            document["projection"] = projection.project(
+                results[part][-1], config.images, price_per_gpu_hour=price
+            )
+        if config.output:  # after every part: a later one that fails takes nothing away
+            text = json.dumps(document, indent=2) + "\n"
+            write_object(absolute(config.output), text.encode())
+    return document
+
+
+def _measure(part: str, config: BenchmarkConfig, say: Say) -> Any:
+    match part:
+        case "model":
+            return in_own_process(measure_forward, config)
+        case "job":
+            return measure_job(config, say)
+        case "feeding":
+            return measure_feeding(config, say)
+        case "overhead":
+            return measure_overhead(config, say)
+        case "decode":
+            return in_own_process(measure_decoding, config)
+        case "maps":
+            return in_own_process(measure_maps)
+        case "training":
+            return measure_training(config, say)
+        case "start":
+            return measure_start(config, say)
+    raise AssertionError(part)
+
+
+def shown(document: dict[str, Any]) -> str:
+    """The document's results as tables for a terminal."""
+    texts = [_hardware(document["hardware"])]
+    for part, found in document["results"].items():
+        if part == "model":
+            texts += [_forward(result) for result in found]
+        elif part == "decode":
+            texts += [f"{part}: {n}\n{table(found[n], COLUMNS[n])}" for n in ("speed", "scores")]
+        else:
+            texts.append(f"{part}\n{table(found, COLUMNS[part])}")
+    if "projection" in document:
+        texts.append(projection.table(document["projection"]))
+    return "\n\n".join(texts)
+
+
+def _forward(result: dict[str, Any]) -> str:
+    settings = result["settings"]
+    return (
+        f"model: {settings['backbone']}, {settings['image_size']} px, {settings['precision']}, "
+        f"batch {settings['batch_size']}, {settings['device']}; for each image\n"
+        f"{table(stage_rows(result), COLUMNS['model'])}\n"
+        f"  {result['images_per_s']:.3g} images/s, {result['ratio_to_floor']:.2f} times the floor, "
+        f"{result['share_of_matrix_peak']:.0%} of the matrix peak, text {result['text_share']:.1%}"
+    )
+
+
+def _hardware(found: dict[str, Any]) -> str:
+    gpus = f", {found['num_gpus']} x {found['gpu']}" if found["gpu"] else ", no GPU"
+    memory = found["memory_bytes"] / 1e9
+    return f"{found['cpu']}, {found['cores']} cores, {memory:.0f} GB{gpus}"

@@ -1,0 +1,111 @@
+"""The benchmark job's settings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .model import ModelConfig, check_at_least
+
+Part = Literal["model", "job", "feeding", "overhead", "decode", "maps", "training", "start"]
+SIZING: tuple[Part, ...] = ("model", "job")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig(ModelConfig):
+    """Measure this machine or cluster, and work out what a larger run would take.
+
+    Prints tables, and writes JSON with hardware, versions and settings. Images are generated; with
+    --backbone-weights none and --checkpoint none, so are the weights, and nothing is downloaded.
+    Exit codes: 0 done, 1 failed, 2 the command can't be carried out as given, 130 interrupted.
+    """
+
+    part: tuple[Part, ...] = ()
+    """What to measure. Repeat for more. Default: model and job. "model": the stages of a forward
+    pass, beside two plain passes of the image tower, the floor. "job": the whole job. "feeding":
+    the whole job with a scorer of known speed, which only waits. "overhead": the whole job with a
+    scorer that answers at once. "decode": decoders, their speed and their deviation. "maps": what
+    compression makes of map shards. "training": a training step. "start": how long scorers take
+    to come up."""
+    num_images: tuple[int, ...] = ()
+    """Images of the whole-job parts. Repeat for a series; each runs in a process of its own.
+    Default: 64 for "job"; 1000 and 10000 for "overhead"; about 30 s of images for "feeding"."""
+    photo_size: tuple[int, ...] = ()
+    """Side in pixels of the generated JPEGs. Repeat for a series. Default: 1024; 128 for
+    "overhead"."""
+    scorer_rate: tuple[float, ...] = ()
+    """Images/s of each scorer of known speed. Repeat for a series. Default: 10, 30, 100, 300 and
+    1000."""
+    images: float | None = None
+    """Project time and money for so many images, as in 1e9, from the rate measured by "job"."""
+    price_per_gpu_hour: float | None = None
+    """Price of a scorer's GPU (or of its CPUs) for an hour, in any currency."""
+
+    checkpoint: str = "all"
+    """AdaCLIP weights, as of the scoring job; "none" = random weights."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """As of the scoring job."""
+    decoder: Literal["exact", "fast"] = "exact"
+    """As of the scoring job."""
+    batch_size: tuple[int, ...] = ()
+    """Images a forward pass; a series for "model" and "training". Default: the scoring job's; 1, 4,
+    8 and 16 for "training"."""
+    num_actors: tuple[int, ...] = ()
+    """Copies of the model; a series for "feeding" and "start". Default: the scoring job's."""
+    gpus_per_actor: float | None = None
+    """As of the scoring job."""
+    num_workers: tuple[int, ...] = ()
+    """Training processes, each with batches of that size. Repeat for a series. Default: 1 and 2."""
+    num_threads: int | None = None
+    """Of PyTorch, in the parts that run without Ray. Default: PyTorch's."""
+    num_steps: int = 5
+    """Repetitions that count, after one that doesn't; the median is told."""
+
+    work: str | None = None
+    """Folder for generated images and results, reachable by every node. Default: a temporary one,
+    on a single machine."""
+    num_cpus: int | None = None
+    """CPUs of the Ray that is started here. Default: those of the machine, at least 2."""
+    output: str | None = None
+    """File that receives the JSON. Default: none is written."""
+    note: str = ""
+    """Stands in the JSON: what else the machine was doing, say."""
+    address: str | None = None
+    """Ray cluster to measure. Default: the one this job was submitted to ($RAY_ADDRESS), else a new
+    one on this machine, where "feeding" simulates the scorers' GPUs."""
+    log_format: Literal["text", "json"] = "text"
+    """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that can't work.
+
+        Raises:
+            ValueError: names the flag and the remedy.
+        """
+        self._refuse_credentials()
+        series = ("num_images", "photo_size", "batch_size", "num_actors", "num_workers")
+        for name in series:
+            for value in getattr(self, name):
+                check_at_least(f"--{name.replace('_', '-')}", value, 1)
+        check_at_least("--num-steps", self.num_steps, 1)
+        check_at_least("--num-threads", self.num_threads, 1)
+        check_at_least("--num-cpus", self.num_cpus, 2)
+        check_at_least("--images", self.images, 1)
+        check_at_least("--price-per-gpu-hour", self.price_per_gpu_hour, 0)
+        if not all(0 < rate < math.inf for rate in self.scorer_rate):
+            raise ValueError("--scorer-rate must be positive numbers of images/s")
+        if self.price_per_gpu_hour is not None and self.images is None:
+            raise ValueError("--price-per-gpu-hour needs --images, the number to project for")
+        if self.images is not None and "job" not in self.parts:
+            raise ValueError('--images projects from the rate of --part "job"; measure it as well')
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What is measured, once each, in the order given."""
+        return tuple(dict.fromkeys(self.part)) or SIZING
+
+    @property
+    def model_arguments(self) -> dict[str, Any]:
+        """The arguments of ``load_adaclip`` but for the device."""
+        return self._model_arguments(self.checkpoint, self.precision)

@@ -1,0 +1,83 @@
+"""A connection to Ray for as long as a measurement takes, and what its object stores hold."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+
+WATCH_INTERVAL_S = 0.5
+
+
+@dataclass
+class ObjectStoreUse:
+    """What was seen of the object stores of all nodes together."""
+
+    peak_bytes: int = 0
+    spilled_bytes: int = 0
+
+
+def is_local(address: str | None) -> bool:
+    """Whether ``connected`` would start a Ray of its own."""
+    return address == "local" or (address is None and not os.environ.get("RAY_ADDRESS"))
+
+
+@contextmanager
+def connected(
+    address: str | None, *, num_cpus: int | None = None, simulated_gpus: int = 0
+) -> Iterator[None]:
+    """Use a cluster, or start one for the length of the block.
+
+    Args:
+        address: as of ``ray.init``; None = ``$RAY_ADDRESS``, else a new, local one.
+        num_cpus: of a new one; default: those of the machine, at least 2.
+        simulated_gpus: GPUs that a new one pretends to have.
+    """
+    if is_local(address):
+        ray.init(
+            address="local",
+            num_cpus=num_cpus or max(2, len(os.sched_getaffinity(0))),
+            num_gpus=simulated_gpus or None,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
+    else:
+        ray.init(address=address, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def num_nodes() -> int:
+    """Nodes that are alive."""
+    return sum(bool(node["Alive"]) for node in ray.nodes())
+
+
+@contextmanager
+def watched_object_stores() -> Iterator[ObjectStoreUse]:
+    """Look at the object stores from time to time while the block runs."""
+    seen, stopped = ObjectStoreUse(), threading.Event()
+    state = get_state_from_address(ray.get_runtime_context().gcs_address)
+    before = get_memory_info_reply(state).store_stats.spilled_bytes_total
+
+    def watch() -> None:
+        while True:
+            stats = get_memory_info_reply(state).store_stats
+            seen.peak_bytes = max(seen.peak_bytes, stats.object_store_bytes_used)
+            seen.spilled_bytes = stats.spilled_bytes_total - before
+            if stopped.wait(WATCH_INTERVAL_S):
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        stopped.set()
+        watcher.join()

@@ -1,0 +1,51 @@
+"""What a measurement is told with, and the process that it happens in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.benchmark import machine
+
+LINUX_ONLY = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+
+
+def test_hardware_names_processor_cores_memory_and_gpus() -> None:
+    found = machine.hardware()
+    assert found["cores"] >= 1
+    assert found["memory_bytes"] > 1e8
+    assert (found["gpu"] is None) == (found["num_gpus"] == 0)
+
+
+def test_a_process_of_its_own_gives_results_and_errors_back() -> None:
+    assert machine.in_own_process(os.getpid) != os.getpid()
+    with pytest.raises(ZeroDivisionError):
+        machine.in_own_process(divmod, 1, 0)
+
+
+@LINUX_ONLY
+def test_a_peak_is_forgotten_when_it_is_reset() -> None:
+    block = np.ones(30_000_000)
+    machine.reset_peak_memory()
+    with_block = machine.peak_memory_bytes_since_reset()
+    assert with_block >= block.nbytes
+    del block
+    machine.reset_peak_memory()
+    assert machine.peak_memory_bytes_since_reset() < with_block - 200_000_000
+    assert machine.resident_bytes() <= machine.peak_memory_bytes_since_reset()
+
+
+def test_busy_cpus_are_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([(100, 1_000), (175, 1_100)])
+    monkeypatch.setattr(machine, "_ticks", lambda: next(ticks))
+    assert machine.BusyCPUs().share() == 0.75
+
+
+def test_busy_cpus_are_unknown_where_the_kernel_does_not_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "_ticks", lambda: None)
+    assert machine.BusyCPUs().share() is None

@@ -1,0 +1,72 @@
+"""Clocks and peaks on this CPU: that they add up, not how fast it is."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from pipeline.benchmark.timing import (
+    MATRIX_SIZES,
+    Stopwatch,
+    Timing,
+    clock_of,
+    matrix_peak,
+    peak_memory_bytes,
+    rounded,
+)
+
+CPU = torch.device("cpu")
+
+
+def test_a_stopwatch_keeps_every_call_and_passes_the_result_on() -> None:
+    watch = Stopwatch(CPU)
+    assert [watch("square", lambda x=x: x**2) for x in (2, 3)] == [4, 9]
+    assert len(watch["square"].wall_s) == len(watch["square"].cpu_s) == 2
+    assert all(seconds >= 0 for seconds in watch["square"].wall_s)
+
+
+def test_waiting_passes_on_the_wall_and_not_on_the_processor() -> None:
+    watch = Stopwatch(CPU)
+    watch("sleep", lambda: time.sleep(0.05))
+    assert watch["sleep"].wall_s[0] >= 0.05 > watch["sleep"].cpu_s[0]
+
+
+def test_a_cleared_stopwatch_knows_no_calls() -> None:
+    watch = Stopwatch(CPU)
+    watch("once", lambda: None)
+    watch.clear()
+    with pytest.raises(KeyError, match="once"):
+        watch["once"]
+
+
+def test_a_timing_gives_smallest_and_middle_values() -> None:
+    timing = Timing(wall_s=(3.0, 1.0, 2.0), cpu_s=(0.4, 0.5, 0.3))
+    assert timing.as_dict() == {
+        "wall_min_s": 1.0,
+        "wall_median_s": 2.0,
+        "cpu_min_s": 0.3,
+        "cpu_median_s": 0.4,
+    }
+
+
+def test_only_one_thread_on_a_cpu_goes_by_processor_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert clock_of(CPU) == "cpu"  # the tests run with one thread
+    assert clock_of(torch.device("cuda")) == "wall"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert clock_of(CPU) == "wall"
+
+
+def test_the_peak_is_that_of_the_fastest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MATRIX_SIZES, "cpu", (32, 64))
+    assert matrix_peak(CPU, torch.float32) > 0
+
+
+def test_a_process_has_a_peak_of_memory() -> None:
+    assert peak_memory_bytes(CPU) > 50e6  # PyTorch alone has more
+
+
+def test_figures_are_rounded_to_four_digits() -> None:
+    assert rounded(0.00123456) == 0.001235
+    assert rounded(98765.4) == 98770.0

@@ -1,0 +1,79 @@
+"""The command line of the benchmark, and the parts that need no Ray, end to end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from jobs import benchmark
+from jobs.benchmark import parse
+from pipeline.benchmark.whole_job import TINY
+from pipeline.config import BenchmarkConfig
+from pipeline.distributed import entry
+
+ROOT = Path(__file__).parents[2]
+TINY_MODEL = ["--backbone", TINY, "--backbone-weights", "none", "--checkpoint", "none"]
+TINY_MODEL += ["--image-size", "56"]
+
+
+def test_every_field_is_a_flag_with_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse(["--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    for field in fields(BenchmarkConfig):
+        assert f"--{field.name.replace('_', '-')}" in shown
+
+
+def test_series_are_repeated_flags() -> None:
+    config = parse(["--part", "feeding", "--scorer-rate", "10", "--scorer-rate", "300"])
+    assert config.parts == ("feeding",)
+    assert config.scorer_rate == (10.0, 300.0)
+    assert parse([]).parts == ("model", "job")
+    assert parse(["--part", "job", "--images", "1e9"]).images == 1e9
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--batch-size", "0"], "--batch-size"),
+        (["--scorer-rate", "0"], "--scorer-rate"),
+        (["--num-steps", "0"], "--num-steps"),
+        (["--price-per-gpu-hour", "3"], "--images"),
+        (["--images", "1e9", "--part", "decode"], 'part "job"'),
+        (["--work", "https://user:secret@host/x"], "--work"),
+    ],
+)
+def test_what_can_not_work_exits_with_2_and_names_the_flag(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmark.main(flags) == entry.CANNOT_RUN
+    assert words in capsys.readouterr().err
+
+
+def test_an_unknown_part_exits_with_2() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse(["--part", "everything"])
+    assert stopped.value.code == 2
+
+
+def test_the_script_measures_prints_and_keeps_its_figures(tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    command = [sys.executable, "jobs/benchmark.py", "--part", "model", *TINY_MODEL]
+    command += ["--num-steps", "1", "--num-threads", "1", "--output", str(output), "--note", "idle"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    document = json.loads(output.read_text())
+    assert document["hardware"]["cores"] >= 1
+    assert document["versions"]["torch"]
+    assert document["settings"]["image_size"] == 56
+    assert document["note"] == "idle"
+    (result,) = document["results"]["model"]
+    assert result["settings"]["batch_size"] == 4
+    assert "times the floor" in done.stdout
+    for stage in result["stages"]:
+        assert stage in done.stdout

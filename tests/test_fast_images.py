@@ -1,0 +1,89 @@
+"""The fast decoder: close to the exact one, the same sizes and the same errors."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.datasets.synthetic import generate
+from pipeline.fast_images import decode_square
+from pipeline.images import ImageError, decode, decode_scaled, to_square
+from tests.bucket import BROKEN
+
+ORIENTATION, ROTATED = 0x0112, 6  # EXIF: to be shown turned by 90° clockwise
+PHOTO = Image.fromarray(generate("gear", "scratch", 1, size=400).image).crop((0, 0, 400, 300))
+
+
+def encode(file_format: str, image: Image.Image = PHOTO, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("size", [24, 96, 140, 512])
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
+def test_pixels_differ_by_rounding_only(file_format: str, size: int) -> None:
+    data = encode(file_format)
+    fast, exact = decode_square(data, size), to_square(decode(data), size)
+    assert fast.pixels.shape == (size, size, 3)
+    assert fast.pixels.dtype == np.uint8
+    assert np.abs(fast.pixels.astype(int) - exact.pixels).max() <= 1
+
+
+def test_jpegs_below_four_times_the_size_differ_by_rounding_only() -> None:
+    data = encode("JPEG", quality=92)
+    fast, exact = decode_square(data, 76), to_square(decode(data), 76)
+    assert np.abs(fast.pixels.astype(int) - exact.pixels).max() <= 1
+
+
+def test_large_jpegs_are_decoded_at_a_fraction_and_stay_close() -> None:
+    data = encode("JPEG", quality=92)
+    fast, exact = decode_square(data, 36), to_square(decode(data), 36)
+    difference = np.abs(fast.pixels.astype(int) - exact.pixels)
+    assert difference.max() <= 8
+    assert 0.01 < difference.mean() < 1  # rounding alone gives 0.003
+
+
+@pytest.mark.parametrize(
+    ("at_least", "size"),
+    [(None, (400, 300)), (151, (400, 300)), (150, (200, 150)), (40, (100, 75))],
+)
+def test_the_jpeg_decoder_keeps_both_sides_large_enough(
+    at_least: int | None, size: tuple[int, int]
+) -> None:
+    image, original = decode_scaled(encode("JPEG"), at_least=at_least)
+    assert image.size == size
+    assert original == (400, 300)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_orientation_and_original_size_are_the_exact_decoders(file_format: str) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = ROTATED
+    data = encode(file_format, exif=exif)
+    fast, exact = decode_square(data, 32), to_square(decode(data), 32)
+    assert (fast.width, fast.height) == (exact.width, exact.height) == (300, 400)
+    assert np.abs(fast.pixels.astype(int) - exact.pixels).mean() < 4
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_other_modes_become_rgb(mode: str) -> None:
+    data = encode("TIFF", PHOTO.convert(mode))
+    fast, exact = decode_square(data, 50), to_square(decode(data), 50)
+    assert np.abs(fast.pixels.astype(int) - exact.pixels).max() <= 1
+
+
+@pytest.mark.parametrize(("data", "code"), BROKEN.values(), ids=BROKEN)
+def test_what_does_not_decode_fails_with_the_same_code(data: bytes, code: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode_square(data, 32)
+    assert caught.value.code == code
+
+
+def test_too_large_is_refused_before_decoding() -> None:
+    with pytest.raises(ImageError, match="400 x 300"):
+        decode_square(encode("JPEG"), 32, max_megapixels=0.1)
