@@ -49,6 +49,8 @@ class RunReport:
     score_bytes: int = 0
     scorer_memory: int = 0
     """Peak resident bytes of the largest scorer process."""
+    page_problem: str = ""
+    """Why the run folder has no report.html."""
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -123,6 +125,7 @@ class RunReport:
                 "per_map": round(self.map_bytes / self.scored, 1) if self.scored else None,
             },
             "peak_memory_bytes": {"driver": peak_memory_bytes(), "scorer": self.scorer_memory},
+            "page_problem": self.page_problem,
             "settings": self.settings,
             "versions": versions(),
             "platform": platform.platform(),
