@@ -135,7 +135,7 @@ function drawNights(data, category) {
       hovertemplate: "highest %{y:.3f}<extra></extra>",
     }),
   ], {
-    title: heading("By night: median, 5 to 95 %, highest"),
+    title: heading("By night: median, quartiles, 5 to 95 %, highest"),
     xaxis: { type: "category", nticks: 7, tickangle: 0 },
     yaxis: { tickformat: ".2~f", nticks: 5, rangemode: "tozero" },
     shapes: limits.map((y) => ({

@@ -32,6 +32,7 @@ const images = {
   page: 0,
   size: 48,
   current: 0, // in found
+  viewed: 0, // enlarged last, in found
 };
 
 async function paint(canvas, encoded) {
@@ -208,6 +209,7 @@ function enlarge(index) {
 }
 
 function fillViewer() {
+  images.viewed = images.current;
   const row = images.found[images.current];
   const problem = row.picture?.problem;
   fillPicture(byId("viewer-picture"), row);
@@ -262,7 +264,10 @@ function startGallery(data, pictures) {
   byId("page-previous").onclick = () => turnPage(-1);
   byId("page-next").onclick = () => turnPage(1);
   byId("viewer-close").onclick = () => byId("viewer").close();
-  byId("viewer").addEventListener("close", () => focusCard(images.current));
+  byId("viewer").addEventListener("close", () => {
+    setCurrent(images.viewed); // the browser has just put the focus back to where it was before
+    focusCard(images.viewed);
+  });
   byId("viewer").addEventListener("click", (event) => {
     if (event.target === byId("viewer")) byId("viewer").close(); // beside the frame
   });
