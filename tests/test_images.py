@@ -421,3 +421,13 @@ def test_preprocess_reports_what_decode_reports() -> None:
     with pytest.raises(ImageError) as caught:
         preprocess(Image.new("F", (4, 4)), 28)
     assert caught.value.code is ErrorCode.UNSUPPORTED_MODE
+
+
+def test_a_thumbnails_jpeg_is_decoded_smaller_but_never_below_what_was_asked() -> None:
+    data = encode(scene(), "JPEG", quality=95)
+    height, width = scene().shape[:2]
+    side = min(height, width) // 3
+    small = decode(data, at_least=side)
+    assert small.size == (-(-width // 2), -(-height // 2)), "a third is not offered, a half is"
+    assert decode(data, at_least=max(height, width)).size == (width, height)
+    assert decode(encode(scene(), "PNG"), at_least=8).size == (width, height)

@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         for name, scheme, height in (
-            ("summary", "light", 740),
+            ("summary", "light", 830),
             ("gallery", "light", 900),
             ("enlarged", "dark", 800),
         ):

@@ -150,8 +150,8 @@ function showLegend(data) {
     data.gallery.length ? item("rug", "images of the gallery") : "",
     data.categories.some((c) => c.thresholds.length) ? item("limit", "alert threshold") : "");
   byId("category-hint").textContent = data.past_dates.length
-    ? "Change: of the median, against the nights before. A click chooses the category, also below."
-    : "A click chooses the category, also below.";
+    ? "Change: of the median, against the nights before. Click a category to see it alone."
+    : "Click a category to see it alone.";
 }
 
 function showErrors(data) {
