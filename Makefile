@@ -1,10 +1,11 @@
 # make test: lint, types, tests.  make demo: the jobs on a small bucket of their own.
 # make docs: the site in site/; python -m http.server --directory site shows it with its search.
+# make screenshots: the pictures of docs/report.md (minutes; a small model scores 840 images).
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: test demo docs lint types unit clean
+.PHONY: test demo docs screenshots lint types unit browser clean
 
 test: lint types unit
 
@@ -22,8 +23,14 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-unit: $(INSTALLED)
+unit: $(INSTALLED) browser
 	$(BIN)/python -m pytest
+
+browser:
+	@sh tests/browser/install.sh
+
+screenshots: $(INSTALLED) browser
+	$(BIN)/python -m tests.browser.screenshots
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

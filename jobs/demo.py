@@ -24,7 +24,7 @@ from infra.local import RayCluster, ray_cluster, s3_server
 from pipeline.datasets.synthetic import CATEGORIES, TEST_CATEGORIES, generate
 from pipeline.images import decode
 from pipeline.results import Results, open_results
-from pipeline.storage import read_object
+from pipeline.storage import list_objects, read_object
 
 BUCKET = "factory"
 NUM_GOOD = 14  # of each category
@@ -32,6 +32,7 @@ NUM_DEFECTIVE = 3  # of each category and defect
 SEED = 2_000_000  # far from the seeds that trained the model
 NUM_CPUS = 2
 GALLERY = Path("demo-output") / "most_anomalous.png"
+PAGE = Path("demo-output") / "report.html"
 THUMBNAIL = 200
 SMALL = "pipeline/models/small"
 IMAGE_SIZE = 192
@@ -65,6 +66,7 @@ def main() -> int:
                 if code := submit(cluster, SCORE):
                     return code
                 show(open_results(f"s3://{BUCKET}/scores"))
+                keep_page(f"s3://{BUCKET}/scores")
                 return submit(cluster, EVALUATE)
     except KeyboardInterrupt:
         print("interrupted; everything that was started is stopped")
@@ -119,6 +121,14 @@ def show(results: Results) -> None:
     GALLERY.parent.mkdir(exist_ok=True)
     gallery(results, damaged.groupby("category", observed=True).head(2)).save(GALLERY)
     print(f"\ninput, map and label of the two highest damaged of each category: {GALLERY}")
+
+
+def keep_page(output: str) -> None:
+    """Copy the run's report.html out of the bucket, which ends with the demo."""
+    infos = [info for page in list_objects(f"{output}/runs") for info in page]
+    [uri] = [info.uri for info in infos if info.uri.endswith("/report.html")]
+    PAGE.write_bytes(read_object(uri)[0])
+    print(f"\nthe run's page: {uri}\na copy to open in a browser: {PAGE.resolve().as_uri()}")
 
 
 def gallery(results: Results, frame: pd.DataFrame) -> Image.Image:

@@ -57,6 +57,8 @@ def test_defaults_are_valid_and_date_today() -> None:
         ("since", "2d ago"),
         ("since", ""),
         ("limit", 0),
+        ("gallery", -1),
+        ("gallery", 1_001),
         ("lock_wait_s", -1.0),
         ("lock_wait_s", float("inf")),
         ("scan_date", ""),
@@ -83,6 +85,8 @@ def test_a_setting_that_cannot_work_is_refused_by_its_flag(field: str, value: An
         ("max_error_rate", 0.0),
         ("max_error_rate", 1.0),
         ("max_megapixels", 0.5),
+        ("gallery", 0),
+        ("gallery", 1_000),
         ("scan_date", "2024-02-29"),
     ],
 )

@@ -154,6 +154,10 @@ def test_a_run_tells_no_secret_and_obeys_no_name(
         re.fullmatch(r"out/(lock\.json|(scores|maps|runs)/[\w=./-]+)", key) for key in written
     )
     assert_no_canary(cluster, "".join(written.values()))
+    [page] = [text for key, text in written.items() if key.endswith("/report.html")]
+    assert "</script><script>alert" not in page.replace("\\", "")
+    assert "<script>alert(1)" not in page
+    assert r"\u003cscript\u003ealert(1)" in page
     scores = pq.read_table(f"s3://{bucket}/out/scores")
     assert {uri.removeprefix(f"s3://{bucket}/") for uri in scores["uri"].to_pylist()} >= set(keys)
     assert_no_canary(cluster, ray_logs())
@@ -178,6 +182,7 @@ def test_an_endpoint_that_is_not_there_tells_no_secret(
     (report,) = (tmp_path / "out" / "runs").glob("*/report.json")
     assert json.loads(report.read_text())["status"] == "failed"
     assert_no_canary(cluster, report.read_text())
+    assert_no_canary(cluster, report.with_name("report.html").read_text())
 
 
 def test_a_wrong_checkpoint_tells_no_secret(run: Run, bucket: str) -> None:

@@ -560,3 +560,11 @@ def test_creating_is_conditional_on_other_file_systems_too() -> None:
     assert replace_object(uri, b"22", "another") is None
     assert replace_object(uri, b"333", first) is not None
     assert read_object(uri)[0] == b"333"
+
+
+def test_an_object_may_say_what_it_is(bucket: str) -> None:
+    """Else a browser that opens it from S3 downloads it."""
+    write_object(f"s3://{bucket}/a.html", b"<p>", "text/html; charset=utf-8")
+    head = boto3.client("s3").head_object(Bucket=bucket, Key="a.html")
+    assert head["ContentType"] == "text/html; charset=utf-8"
+    assert read_object(f"s3://{bucket}/a.html")[0] == b"<p>"

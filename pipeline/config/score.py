@@ -11,6 +11,7 @@ from typing import Any, Literal
 from .model import ModelConfig, check_at_least
 
 DEFAULT_CATEGORY_COLUMN = "category"
+MAX_GALLERY = 1_000  # images of a page; of more, each would have too few bytes to show anything
 
 
 def _today() -> str:
@@ -78,6 +79,9 @@ class ScoreConfig(ModelConfig):
     GPUs, else 0. Give it, with --num-actors, where GPU nodes start on demand."""
     maps: bool = True
     """Write anomaly maps (2.5 KB an image at 518 px)."""
+    gallery: int = 200
+    """Most anomalous images to show in the run's report.html, at most 1,000; categories take turns.
+    0 = a page without pictures, for which no image is read again."""
 
     thresholds: str | None = None
     """Calibrated thresholds of this model, of jobs/calibrate.py: a path or URI. The report then
@@ -122,6 +126,9 @@ class ScoreConfig(ModelConfig):
         check_at_least("--num-actors", self.num_actors, 1)
         check_at_least("--gpus-per-actor", self.gpus_per_actor, 0)
         check_at_least("--limit", self.limit, 1)
+        check_at_least("--gallery", self.gallery, 0)
+        if self.gallery > MAX_GALLERY:
+            raise ValueError(f"--gallery is {self.gallery}; a page shows at most {MAX_GALLERY:,}")
         check_at_least("--lock-wait-s", self.lock_wait_s, 0)
         if (self.gpus_per_actor or 0) > 1:
             raise ValueError("--gpus-per-actor is at most 1; a copy of the model uses one GPU")

@@ -22,7 +22,7 @@ from pipeline.scans import Scans, Source
 from pipeline.storage import StorageError, absolute, read_object, write_object
 
 from .scorer import AnomalyScorer
-from .scoring import Say, explained, final_ids, fingerprint, new_run_id, score_bucket
+from .scoring import Say, explained, final_ids, fingerprint, new_run_id, score_bucket, tell_page
 
 FIRST_KEYS = 5  # that a preview shows
 KEPT = ("counts", "errors", "seconds", "images_per_s", "bytes")  # of report.json, in the summary
@@ -43,6 +43,8 @@ class Result:
     """report.json; empty if the run did not get that far."""
     review: dict[str, Any] | None = None
     """What ``morning.review`` found; None where there was nothing to review."""
+    page: str | None = None
+    """URI of the run's report.html; None if there is none."""
 
     def as_dict(self) -> dict[str, Any]:
         """What the summary holds."""
@@ -53,6 +55,7 @@ class Result:
             "status": self.status,
             "message": self.message,
             "model": self.report.get("model", ""),
+            "page": self.page,
             **{name: self.report.get(name, {}) for name in KEPT},
             "review": self.review,
         }
@@ -125,6 +128,9 @@ class Night:
                 lines += ["", f"{each.source.name}: {clean(each.message, 500)}"]
             if each.review and each.review["counts"]["new"]:
                 lines += ["", each.source.name, morning.table(each.review)]
+        pages = [each for each in self.results if each.page]
+        lines += ["", "pages"] if pages else []
+        lines += [f"  {each.source.name[:23]:<24}{clean(str(each.page), 500)}" for each in pages]
         return "\n".join([*lines, *(f"problem: {clean(text)}" for text in self.problems)])
 
 
@@ -219,17 +225,21 @@ def _scan(result: Result, say: Say, scorer: type) -> None:
         say(f"{source.name}: {line}")
 
     try:
-        report = score_bucket(config, say_here, scorer, source.name, result.run_id)
+        # The page comes after the review, whose thresholds it draws.
+        report = score_bucket(config, say_here, scorer, source.name, result.run_id, page=False)
         result.report = report.as_dict()
         result.status = "done" if report.status == "done" else "too_many_errors"
         result.message = redact(report.message)
     except Exception as error:
         result.status, result.message = "failed", _told(error)
         say_here(f"failed: {clean(result.message, 500)}")
-        with suppress(StorageError, ValueError):
-            uri = f"{absolute(config.output)}/runs/{result.run_id}/report.json"
-            result.report = json.loads(read_object(uri)[0])
+        result.report = _report_of(result)
+        _write_page(result, say_here)
         return
+    except KeyboardInterrupt:
+        result.report = _report_of(result)
+        _write_page(result, say_here, pictures=False)
+        raise
     try:
         result.review = morning.review(
             config.output,
@@ -238,9 +248,29 @@ def _scan(result: Result, say: Say, scorer: type) -> None:
             scan_date=config.scan_date,
             rule=source.alert,
         )
+        text = redact(json.dumps(result.review, indent=2, ensure_ascii=False))
+        folder = f"{absolute(config.output)}/runs/{result.run_id}"
+        write_object(f"{folder}/review.json", text.encode(errors="backslashreplace"))
     except Exception as error:
         result.message = "; ".join(filter(None, [result.message, f"review: {_told(error)}"]))
         result.status = "not_reviewed"
+    _write_page(result, say_here)
+
+
+def _report_of(result: Result) -> dict[str, Any]:
+    """report.json of a run that raised; empty if it did not get that far."""
+    with suppress(StorageError, ValueError):
+        uri = f"{absolute(result.source.config.output)}/runs/{result.run_id}/report.json"
+        found: dict[str, Any] = json.loads(read_object(uri)[0])
+        return found
+    return {}
+
+
+def _write_page(result: Result, say: Say, *, pictures: bool = True) -> None:
+    """The run's report.html; a problem is noted in report.json, and is none of the source."""
+    config = result.source.config
+    if result.report and not tell_page(config, result.run_id, say, pictures=pictures):
+        result.page = f"{absolute(config.output)}/runs/{result.run_id}/report.html"
 
 
 def _told(error: Exception) -> str:

@@ -28,6 +28,7 @@ from pipeline.manifest import Manifest, build_manifest
 from pipeline.models import load_adaclip
 from pipeline.redaction import redact
 from pipeline.report import RunReport
+from pipeline.report.page import write_run_page
 from pipeline.storage import StorageError, absolute, arrow_filesystem, write_object
 from pipeline.writer import ResultWriter
 
@@ -111,6 +112,7 @@ def score_bucket(
     scorer: type = AnomalyScorer,
     source: str = "",
     run_id: str = "",
+    page: bool = True,
 ) -> RunReport:
     """Score what the inputs hold and the output doesn't. Needs ``ray.init`` before.
 
@@ -123,6 +125,7 @@ def score_bucket(
         scorer: the actor class; benchmarks put a stand-in of known speed here.
         source: name of the nightly scan; metrics and logs of other runs name the output.
         run_id: default: ``new_run_id()``.
+        page: write the run's report.html at the end.
 
     Raises:
         CannotRunError: bad input, output, model or resources, or another run writes to the output;
@@ -135,7 +138,15 @@ def score_bucket(
     with ExitStack() as held:
         with explained("the output can't be written"):
             held.enter_context(lock)
-        return _score(config, say, scorer, source, run_id, lock)
+        return _score(config, say, scorer, source, run_id, lock, page)
+
+
+def tell_page(config: ScoreConfig, run_id: str, say: Say, *, pictures: bool = True) -> str:
+    """Write a run's report.html; returns why there is none, or ""."""
+    folder = f"{absolute(config.output)}/runs/{run_id}"
+    problem = write_run_page(config.output, run_id, gallery=config.gallery if pictures else 0)
+    say(f"report.html can't be written: {problem}" if problem else f"page: {folder}/report.html")
+    return problem
 
 
 def new_run_id() -> str:
@@ -144,7 +155,13 @@ def new_run_id() -> str:
 
 
 def _score(
-    config: ScoreConfig, say: Say, scorer: type, source: str, run_id: str, lock: OutputLock
+    config: ScoreConfig,
+    say: Say,
+    scorer: type,
+    source: str,
+    run_id: str,
+    lock: OutputLock,
+    page: bool,
 ) -> RunReport:
     report = RunReport(run_id=run_id, settings=asdict(config), source=source)
     run_folder = f"{absolute(config.output)}/runs/{run_id}"
@@ -178,6 +195,10 @@ def _score(
         raise
     finally:
         write_object(f"{run_folder}/report.json", report.to_json())
+        if page:
+            # Who interrupts a run waits for its end, so then no picture is read.
+            pictures = report.status != "interrupted"
+            report.page_problem = tell_page(config, run_id, say, pictures=pictures)
     return report
 
 

@@ -80,7 +80,7 @@ def review(
         by_date = nights_of(files, scan_date, nights)
         files = [uri for uris in by_date.values() for uri in uris]
         recent = [uri for date in sorted(by_date)[-2:] for uri in by_date[date]]
-        untold = _untold_runs(output, run_id, recent, same_model)
+        untold = untold_runs(output, run_id, recent, same_model)
         tonight = pc.field("run_id").cast(pa.string()).isin([run_id, *untold])
         had_score = same_model & ~tonight & pc.field("score").is_valid()
         past = sample_categories(read_rows(output, files, SAMPLED, had_score))
@@ -265,9 +265,7 @@ class _Night:
         )
 
 
-def _untold_runs(
-    output: str, run_id: str, files: list[str], same_model: pc.Expression
-) -> list[str]:
+def untold_runs(output: str, run_id: str, files: list[str], same_model: pc.Expression) -> list[str]:
     """Runs right before this one that wrote rows and ended before anybody was told of them."""
     seen: set[str] = set()
     for rows in read_rows(output, files, ["run_id"], same_model):

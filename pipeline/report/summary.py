@@ -59,6 +59,8 @@ class RunReport:
     score_bytes: int = 0
     scorer_memory: int = 0
     """Peak resident bytes of the largest scorer process."""
+    page_problem: str = ""
+    """Why the run folder has no report.html."""
     started: float = field(default_factory=time.monotonic)
     first_rows: tuple[float, int] | None = None
     """When the first rows came out (``time.monotonic``), and how many."""
@@ -158,6 +160,7 @@ class RunReport:
                 "per_image": self._bytes_per_image(),
             },
             "peak_memory_bytes": {"driver": peak_memory_bytes(), "scorer": self.scorer_memory},
+            "page_problem": self.page_problem,
             "settings": self.settings,
             "versions": versions(),
             "platform": platform.platform(),

@@ -97,8 +97,12 @@ def read_object(uri: str) -> tuple[bytes, str]:
         return data, file_info(filesystem, filesystem.info(path)).etag
 
 
-def write_object(uri: str, data: bytes) -> None:
+def write_object(uri: str, data: bytes, content_type: str | None = None) -> None:
     """Write an object so that readers see all of it or nothing.
+
+    Args:
+        content_type: what a browser takes it for that opens it from S3 or Google's storage, such
+            as "text/html; charset=utf-8"; without one it downloads the object.
 
     Raises:
         StorageError: it can't be written.
@@ -107,11 +111,13 @@ def write_object(uri: str, data: bytes) -> None:
     with translated(uri):
         if uri.startswith("s3://"):
             bucket, key = split_s3(uri)
-            s3().put_object(Bucket=bucket, Key=key, Body=data)
+            options: Any = {"ContentType": content_type} if content_type else {}
+            s3().put_object(Bucket=bucket, Key=key, Body=data, **options)
             return
         filesystem, path = filesystem_of(uri)
         if not uri.startswith("file://"):
-            filesystem.pipe_file(path, data)
+            of_gcsfs = {"content_type": content_type} if uri.startswith("gs://") else {}
+            filesystem.pipe_file(path, data, **(of_gcsfs if content_type else {}))
             return
         replace_file(path, data)
 

@@ -238,6 +238,59 @@ class PassThrough:
         return batch
 
 
+def pages(config: ScoreConfig) -> list[dict[str, Any]]:
+    """The data of every run's page, oldest first."""
+    found = []
+    for path in sorted(Path(config.output).glob("runs/*/report.html")):
+        text = path.read_text()
+        start = text.index('id="data">') + len('id="data">')
+        found.append(json.loads(text[start : text.index("</script>", start)]))
+    return found
+
+
+def test_every_run_leaves_a_page_of_its_own_rows(config: ScoreConfig) -> None:
+    write(Path(config.input[0]), {f"bolt/{i}.jpg": jpeg(i) for i in range(3)} | {"x/0.jpg": b""})
+    said: list[str] = []
+    first = score_bucket(config, say=said.append)
+    assert said[-1] == f"page: file://{config.output}/runs/{first.run_id}/report.html"
+    write(Path(config.input[0]), {"bolt/7.jpg": jpeg(7)})
+    score_bucket(replace(config, gallery=0))
+    before, after = pages(config)
+    assert before["counts"] == {"scored": 3, "errors": 1, "over": 0}
+    assert sorted(row["uri"][-5:] for row in before["gallery"]) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert before["runs"][0]["counts"]["listed"] == 4
+    assert after["counts"]["scored"] == 1
+    assert after["categories"][0]["past"][0] == 3
+    assert after["gallery"] == []
+    assert first.as_dict()["page_problem"] == ""
+
+
+def test_a_page_that_cannot_be_written_does_not_change_the_run(
+    config: ScoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> bytes:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("pipeline.report.page.make_page", fail)
+    write(Path(config.input[0]), {"bolt/0.jpg": jpeg(0)})
+    said: list[str] = []
+    report = score_bucket(config, say=said.append)
+    assert (report.status, report.page_problem) == ("done", "OSError: no space left")
+    assert said[-1] == "report.html can't be written: OSError: no space left"
+    [written] = Path(config.output).glob("runs/*/report.json")
+    found = json.loads(written.read_text())
+    assert (found["status"], found["page_problem"]) == ("done", "OSError: no space left")
+
+
+def test_a_run_that_fails_has_a_page_that_says_why(config: ScoreConfig) -> None:
+    write(Path(config.input[0]), {"bolt/0.jpg": jpeg(0)})
+    with pytest.raises(CannotRunError):
+        score_bucket(replace(config, checkpoint="/nowhere/model.pth"))
+    [page] = pages(config)
+    assert page["runs"][0]["status"] == "failed"
+    assert "no such file" in page["runs"][0]["message"]
+
+
 def test_weights_that_change_under_a_run_stop_it(config: ScoreConfig, tmp_path: Path) -> None:
     """Rows must not be committed under the fingerprint of other weights."""
     write(Path(config.input[0]), {"a/0.jpg": jpeg(0)})

@@ -1,0 +1,143 @@
+"""Pictures of the page: small images and their anomaly maps, read from where they lie."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypedDict
+
+import numpy as np
+from PIL import Image
+
+from pipeline.images import ImageError, decode_scaled
+from pipeline.results import open_results
+from pipeline.storage import StorageError, read_object
+
+THREADS = 8
+# Pixels of the longer side. The larger size where there are bytes for it: a photograph of the
+# larger one takes about 15 KB as WebP, one of the smaller one about 8 KB.
+SIDE, SMALL_SIDE, BYTES_FOR_SIDE = 384, 256, 24_000
+MAP_SIDE = 148  # four samples a patch at 518 px; between them the map is nearly linear
+QUALITIES = (80, 65, 50, 35, 20)  # the first that fits
+MAP_QUALITY = 90
+# So many pixels decode side by side; larger images one after the other. At 3 bytes a pixel that
+# is at most 200 MB, and one large image.
+SIDE_BY_SIDE_PIXELS = 8_000_000
+
+
+class Picture(TypedDict):
+    """One card's pictures, WebP in base64."""
+
+    image: str | None
+    """The image, at most ``SIDE`` pixels wide or high."""
+    map: str | None
+    """Its anomaly map in grey: 0 is probability 0, 255 is 1. As wide and high in proportion."""
+    problem: str
+    """Why one of them is missing, in words; a text of others."""
+
+
+def take_pictures(
+    output: str, rows: Sequence[dict[str, Any]], *, max_bytes: int, threads: int = THREADS
+) -> list[Picture]:
+    """The pictures of rows of the score table. An image that is gone is no error.
+
+    Maps of one shard are read one after the other, shards and images side by side. Held are a few
+    images, and the finished pictures.
+
+    Args:
+        output: absolute URI of the output.
+        rows: with the columns ``collector.SHOWN``.
+        max_bytes: of all pictures together, before base64 adds a third: each gets the same share,
+            and loses quality, then size, until it fits.
+        threads: how many images and shards at a time.
+    """
+    share = max_bytes // max(len(rows), 1)
+    maps: list[tuple[bytes | None, str]] = [(None, "")] * len(rows)
+    by_shard: dict[str, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        by_shard[row["map_file"] or ""].append(i)
+    large = threading.Lock()
+    with ThreadPoolExecutor(threads) as pool:
+        shards = [sorted(each, key=lambda i: rows[i]["map_row"] or 0) for each in by_shard.values()]
+        for indices, found in zip(
+            shards,
+            pool.map(lambda each: _maps(output, [rows[i] for i in each]), shards),
+            strict=True,
+        ):
+            for i, picture in zip(indices, found, strict=True):
+                maps[i] = picture
+        images = pool.map(
+            lambda row, found: _image(row, share - len(found[0] or b""), large), rows, maps
+        )
+        return [
+            Picture(image=_base64(image), map=_base64(found), problem=problem or reason)
+            for (image, problem), (found, reason) in zip(images, maps, strict=True)
+        ]
+
+
+def _maps(output: str, rows: list[dict[str, Any]]) -> list[tuple[bytes | None, str]]:
+    """Encoded maps of rows of one shard, or why there is none."""
+    results = open_results(output)  # its cache of open shards is one thread's
+    found: list[tuple[bytes | None, str]] = []
+    for row in rows:
+        if row["map_file"] is None:
+            found.append((None, "scored without a map"))
+            continue
+        scale = MAP_SIDE / max(row["width"], row["height"])
+        size = (max(1, round(row["height"] * scale)), max(1, round(row["width"] * scale)))
+        try:
+            grey = np.round(255 * results.map(row, size)).astype(np.uint8)
+            found.append((_webp(Image.fromarray(grey), MAP_QUALITY), ""))
+        except (OSError, ValueError, StorageError) as error:
+            found.append((None, f"no map: {error}"))
+    return found
+
+
+def _image(row: dict[str, Any], max_bytes: int, large: threading.Lock) -> tuple[bytes | None, str]:
+    """An encoded image, or why there is none."""
+    side = SIDE if max_bytes >= BYTES_FOR_SIDE else SMALL_SIDE
+    try:
+        data, etag = read_object(row["uri"])
+        if etag != row["etag"]:
+            return None, "the image was replaced after it was scored"
+        pixels = row["width"] * row["height"]
+        if pixels > SIDE_BY_SIDE_PIXELS:
+            with large:
+                image = _decoded(data, pixels, side)
+        else:
+            image = _decoded(data, pixels, side)
+    except StorageError as error:
+        return None, f"the image can't be read any more ({error.code}): {error}"
+    except ImageError as error:
+        return None, f"the image can't be decoded any more: {error}"
+    return _fitting(image, max_bytes), ""
+
+
+def _decoded(data: bytes, pixels: int, side: int) -> Image.Image:
+    # It was decoded before, whatever the limit was then.
+    image, _ = decode_scaled(data, max_megapixels=1 + pixels / 1e6, at_least=2 * side)
+    image.thumbnail((side, side))
+    return image
+
+
+def _fitting(image: Image.Image, max_bytes: int) -> bytes:
+    while True:
+        for quality in QUALITIES:
+            encoded = _webp(image, quality)
+            if len(encoded) <= max_bytes or max(image.size) <= 32:
+                return encoded
+        image = image.resize((max(1, image.width // 2), max(1, image.height // 2)))
+
+
+def _webp(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality)
+    return buffer.getvalue()
+
+
+def _base64(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode()
