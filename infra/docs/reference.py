@@ -18,6 +18,7 @@ from jobs.maintain import Compact, Vacuum
 from jobs.nightly_scan import NightlyConfig
 from pipeline.config import (
     BenchmarkConfig,
+    CalibrateConfig,
     EvaluateConfig,
     ModelConfig,
     ScoreConfig,
@@ -227,6 +228,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "score-settings": lambda: settings(ScoreConfig, beside=ModelConfig),
     "train-settings": lambda: settings(TrainConfig, beside=ModelConfig),
     "evaluate-settings": lambda: settings(EvaluateConfig, beside=ModelConfig),
+    "calibrate-settings": lambda: settings(CalibrateConfig, beside=ScoreConfig),
     "benchmark-settings": lambda: settings(BenchmarkConfig, beside=ModelConfig),
     "nightly-settings": lambda: settings(NightlyConfig),
     "page-settings": lambda: settings(PageConfig),

@@ -20,7 +20,15 @@ from infra.docs.reference import (
     columns,
     prose,
 )
-from jobs import benchmark, evaluate, maintain, nightly_scan, score_bucket, train_auxiliary
+from jobs import (
+    benchmark,
+    calibrate,
+    evaluate,
+    maintain,
+    nightly_scan,
+    score_bucket,
+    train_auxiliary,
+)
 from pipeline.config import ScoreConfig
 from pipeline.distributed.training_state import StepRecord
 from pipeline.report import RunReport
@@ -76,6 +84,7 @@ def test_every_error_code_says_whether_it_is_final() -> None:
         (("model-settings", "train-settings"), train_auxiliary.parse, []),
         (("model-settings", "evaluate-settings"), evaluate.parse, []),
         (("model-settings", "benchmark-settings"), benchmark.parse, []),
+        (("model-settings", "score-settings", "calibrate-settings"), calibrate.parse, []),
         (("nightly-settings",), nightly_scan.parse, []),
         (("compact-settings",), maintain.parse, ["compact"]),
         (("vacuum-settings",), maintain.parse, ["vacuum"]),
