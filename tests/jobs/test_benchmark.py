@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs import benchmark
 from jobs.benchmark import parse
 from pipeline.benchmark.whole_job import TINY
 from pipeline.config import BenchmarkConfig
-from pipeline.distributed import entry
 
 ROOT = Path(__file__).parents[2]
 TINY_MODEL = ["--backbone", TINY, "--backbone-weights", "none", "--checkpoint", "none"]
@@ -45,14 +43,16 @@ def test_series_are_repeated_flags() -> None:
         (["--scorer-rate", "0"], "--scorer-rate"),
         (["--num-steps", "0"], "--num-steps"),
         (["--price-per-gpu-hour", "3"], "--images"),
-        (["--images", "1e9", "--part", "decode"], 'part "job"'),
+        (["--images", "1e9", "--part", "decode"], "--images"),
         (["--work", "https://user:secret@host/x"], "--work"),
     ],
 )
 def test_what_can_not_work_exits_with_2_and_names_the_flag(
     flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert benchmark.main(flags) == entry.CANNOT_RUN
+    with pytest.raises(SystemExit) as stopped:
+        parse(flags)
+    assert stopped.value.code == 2
     assert words in capsys.readouterr().err
 
 
