@@ -92,12 +92,19 @@ class AnomalyScorer:
     def _predict(
         self, pixels: NDArray[np.uint8], categories: list[str]
     ) -> Iterator[tuple[float, NDArray[np.float16]]]:
-        images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float()
-        images = (images / 255.0 - self._mean[:, None, None]) / self._std[:, None, None]
+        on_gpu = self._device.type == "cuda"
+        host = torch.from_numpy(pixels)
+        # Pinned memory is copied while the GPU computes; from any other the copy waits for it.
+        uploaded = (host.pin_memory() if on_gpu else host).to(self._device, non_blocking=True)
+        images = uploaded.permute(0, 3, 1, 2).float().div_(255.0)
+        images.sub_(self._mean[:, None, None]).div_(self._std[:, None, None])
         prediction = self._model.predict(images, categories)
-        scores = prediction.score.cpu().tolist()
-        grids = prediction.logit_grid.cpu().numpy().astype(np.float16)
-        return zip(scores, grids, strict=True)
+        score, grid = (
+            x.to("cpu", non_blocking=True) for x in (prediction.score, prediction.logit_grid)
+        )
+        if on_gpu:  # the only wait of a batch
+            torch.cuda.current_stream(self._device).synchronize()
+        return zip(score.tolist(), grid.numpy().astype(np.float16), strict=True)
 
 
 def _pixels(column: pa.ChunkedArray, image_size: int) -> NDArray[np.uint8]:
