@@ -28,7 +28,11 @@ def parse(arguments: list[str] | None = None) -> BenchmarkConfig:
 
 def measure(config: BenchmarkConfig, console: entry.Console) -> int:
     """Measure and show; returns the exit code."""
-    print(shown(run_benchmark(config, say=console.say)))
+    try:
+        document = run_benchmark(config, say=console.say)
+    except ValueError as error:  # no such model, or a run too small to project from
+        return console.fail(error, entry.CANNOT_RUN)
+    print(shown(document))
     return entry.DONE
 
 

@@ -47,7 +47,7 @@ def fetch(uri: str) -> Path:
                 raise FileNotFoundError("no such file")
             return Path(path)
         version = hashlib.sha256(f"{uri}|{filesystem.ukey(path)}".encode()).hexdigest()[:16]
-        folder = _cache() / version
+        folder = cache_folder() / version
         local = folder / PurePosixPath(path).name
         with _locked(folder):
             if not local.exists():
@@ -70,7 +70,8 @@ def _hub_file(uri: str) -> Path:
     return Path(hf_hub_download(f"{parts[0]}/{name}", parts[2], revision=revision or None))
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where copies are kept on this node."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "adaclip-pipeline"
 

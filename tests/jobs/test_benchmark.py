@@ -12,6 +12,7 @@ import pytest
 
 from jobs import benchmark
 from jobs.benchmark import parse
+from pipeline.benchmark import model, run
 from pipeline.benchmark.whole_job import TINY
 from pipeline.config import BenchmarkConfig
 from pipeline.distributed import entry
@@ -45,14 +46,16 @@ def test_series_are_repeated_flags() -> None:
         (["--scorer-rate", "0"], "--scorer-rate"),
         (["--num-steps", "0"], "--num-steps"),
         (["--price-per-gpu-hour", "3"], "--images"),
-        (["--images", "1e9", "--part", "decode"], 'part "job"'),
+        (["--images", "1e9", "--part", "decode"], "--images"),
         (["--work", "https://user:secret@host/x"], "--work"),
     ],
 )
 def test_what_can_not_work_exits_with_2_and_names_the_flag(
     flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert benchmark.main(flags) == entry.CANNOT_RUN
+    with pytest.raises(SystemExit) as stopped:
+        parse(flags)
+    assert stopped.value.code == 2
     assert words in capsys.readouterr().err
 
 
@@ -62,11 +65,20 @@ def test_an_unknown_part_exits_with_2() -> None:
     assert stopped.value.code == 2
 
 
-def test_the_script_measures_prints_and_keeps_its_figures(tmp_path: Path) -> None:
+def test_the_script_runs_from_the_repository() -> None:
+    command = [sys.executable, "jobs/benchmark.py", "--help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "Measure this machine or cluster" in shown
+
+
+def test_a_part_is_measured_printed_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "in_own_process", lambda function, *args: function(*args))
+    monkeypatch.setattr(model, "matrix_peak", lambda *_: 1e12)  # a minute of matrix products
     output = tmp_path / "result.json"
-    command = [sys.executable, "jobs/benchmark.py", "--part", "model", *TINY_MODEL]
-    command += ["--num-steps", "1", "--num-threads", "1", "--output", str(output), "--note", "idle"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    flags = ["--part", "model", *TINY_MODEL, "--num-steps", "1", "--num-threads", "1"]
+    assert benchmark.main([*flags, "--output", str(output), "--note", "idle"]) == entry.DONE
     document = json.loads(output.read_text())
     assert document["hardware"]["cores"] >= 1
     assert document["versions"]["torch"]
@@ -74,6 +86,16 @@ def test_the_script_measures_prints_and_keeps_its_figures(tmp_path: Path) -> Non
     assert document["note"] == "idle"
     (result,) = document["results"]["model"]
     assert result["settings"]["batch_size"] == 4
-    assert "times the floor" in done.stdout
+    shown = capsys.readouterr().out
+    assert "times the floor" in shown
     for stage in result["stages"]:
-        assert stage in done.stdout
+        assert stage in shown
+
+
+def test_what_the_measuring_refuses_exits_with_2_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "in_own_process", lambda function, *args: function(*args))
+    flags = ["--part", "model", *TINY_MODEL, "--image-size", "57"]
+    assert benchmark.main(flags) == entry.CANNOT_RUN
+    assert "image_size=57" in capsys.readouterr().err
