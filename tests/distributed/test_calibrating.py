@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.calibration import read_calibration, write_calibration
+from pipeline.calibration import CalibrationError, read_calibration, write_calibration
 from pipeline.config import CalibrateConfig, ScoreConfig
+from pipeline.distributed import calibrating
 from pipeline.distributed.calibrating import calibrate_model
 from pipeline.distributed.scoring import CannotRunError, score_bucket
+from pipeline.report import RunReport
 from tests import golden
 from tests.bucket import jpeg
-
-pytestmark = pytest.mark.usefixtures("local_ray")
+from tests.outputs import scored, write
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_images_are_scored_calibrated_and_used(folder: Path, golden_files: dict[str, str]) -> None:
     config = CalibrateConfig(
         input=(f"{folder}/good",),
@@ -59,6 +61,7 @@ def test_images_are_scored_calibrated_and_used(folder: Path, golden_files: dict[
     assert written["thresholds"]["score"] == half.values()
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_thresholds_of_another_model_stop_a_run_before_it_scores(
     folder: Path, golden_files: dict[str, str]
 ) -> None:
@@ -74,3 +77,32 @@ def test_thresholds_of_another_model_stop_a_run_before_it_scores(
     with pytest.raises(CannotRunError, match=f"of the model feedface, the scores of {own.model}"):
         score_bucket(config)
     assert not Path(f"{folder}/refused/scores").exists()
+
+
+def test_the_run_that_scores_says_which_model_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output holds rows of an older model, which are left out. Without Ray."""
+
+    def score(config: ScoreConfig, say: object) -> RunReport:
+        assert type(config) is ScoreConfig
+        assert config.input == ("good",)
+        old = [scored("s3://b/in", i, 0.9) for i in range(50)]
+        new = [scored("s3://b/in", i, i / 100) for i in range(40)]
+        for rows, model in ((old, "old"), (new, "new")):
+            for row in rows:
+                row |= {"map_max": row["score"], "anomalous_area": row["score"]}
+            write(config.output, rows, "2026-01-01", model=model)
+        return RunReport(run_id="run", settings={}, model="new", status=status, message="too many")
+
+    monkeypatch.setattr(calibrating, "score_bucket", score)
+    config = CalibrateConfig(input=("good",), output=str(tmp_path / "a"), false_alarm_rate=0.5)
+    status = "done"
+    found = calibrate_model(config)
+    assert found.model == "new"
+    assert found.limits["nut"]["score"].num_images == 20
+    assert found.values()["nut"] < 0.4
+    status = "too_many_errors"
+    with pytest.raises(CalibrationError, match="too many"):
+        calibrate_model(replace(config, output=str(tmp_path / "b")))
+    assert not (tmp_path / "b" / "thresholds.json").exists()
