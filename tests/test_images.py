@@ -425,7 +425,7 @@ def test_preprocess_reports_what_decode_reports() -> None:
 
 def test_a_thumbnails_jpeg_is_decoded_smaller_but_never_below_what_was_asked() -> None:
     data = encode(scene(), "JPEG", quality=95)
-    height, width = scene().shape[:2]
+    width, height = scene().size
     side = min(height, width) // 3
     small, original = decode_scaled(data, at_least=side)
     assert small.size == (-(-width // 2), -(-height // 2)), "a third is not offered, a half is"

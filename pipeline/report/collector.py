@@ -93,7 +93,7 @@ class Collector:
     """Counts, distributions and the highest images, collected while rows pass."""
 
     def __init__(
-        self, output: str, selection: Selection, review: dict[str, Any], per_category: int
+        self, output: str, selection: Selection, review: dict[str, Any], gallery: int
     ) -> None:
         self.review = review
         self._thresholds = thresholds_of(review)
@@ -101,7 +101,7 @@ class Collector:
         self.categories: dict[str, Category] = {}
         self.errors: Counter[str] = Counter()
         self.examples: dict[str, list[tuple[str, int]]] = {}
-        self._output, self._selection, self._per_category = output, selection, per_category
+        self._output, self._selection, self._gallery = output, selection, gallery
         self._files = [uri for uris in selection.dates.values() for uri in uris]
         self._night = [date for date, uris in selection.dates.items() for _ in uris]
         self._number = {arrow_filesystem(uri)[1]: i for i, uri in enumerate(self._files)}
@@ -192,7 +192,7 @@ class Collector:
             here.setdefault(name, Histogram()).add(scores[positions])
             category.over += over
             self.together.over += over
-            if self._per_category:
+            if self._gallery:
                 category.highest.add(scores[positions], ids.take(pa.array(positions)), file)
 
     def _add_errors(self, failed: pa.RecordBatch, file: int) -> None:
@@ -240,7 +240,7 @@ class Collector:
         return category
 
     def _new_category(self) -> Category:
-        return Category(Highest(self._per_category))
+        return Category(Highest(self._gallery))
 
     def _count_over(self, name: str, rows: pa.RecordBatch, positions: Any) -> int:
         over = np.zeros(len(positions), dtype=bool)

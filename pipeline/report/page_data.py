@@ -20,20 +20,16 @@ from .distribution import BINS, take_turns
 from .selection import MAX_RUNS, Query, Selection, read_report, select
 from .summary import versions
 
-PER_CATEGORY = 50  # images of one category in the gallery
 KEPT = ("run_id", "status", "message", "counts", "seconds", "images_per_s")  # of report.json
 
 
-def gather(
-    output: str, query: Query | None = None, *, gallery: int = 200, per_category: int = PER_CATEGORY
-) -> dict[str, Any]:
+def gather(output: str, query: Query | None = None, *, gallery: int = 200) -> dict[str, Any]:
     """Everything on the page but the pictures. Reads no maps and no images.
 
     Args:
         output: the scoring job's output.
         query: which rows.
         gallery: how many images to name, those with the highest scores of each category by turns.
-        per_category: at most so many of one category.
 
     Returns:
         A dictionary ready for JSON, with times as ISO 8601 text. Rows of "gallery" have the columns
@@ -53,7 +49,7 @@ def gather(
     def read(files: list[str]) -> tuple[Selection, Collector, list[dict[str, Any]]]:
         selection = select(output, files, query, report)
         review = _newest_review(output, selection)
-        found = Collector(output, selection, review, per_category if gallery else 0)
+        found = Collector(output, selection, review, gallery)
         found.read()
         chosen = take_turns((each.highest for each in found.all_categories()), gallery)
         examples = [example for each in found.examples.values() for example in each]
