@@ -215,6 +215,20 @@ def _default(each: dataclasses.Field[Any]) -> str:
     return f"default: `{value:g}`" if isinstance(value, float) else f"default: `{value}`"
 
 
+def notebook(path: str) -> str:
+    """A script of ``# %%`` cells as Markdown: text cells as they are, the others as Python."""
+    cells = re.split(r"^# %%(.*)\n", (ROOT / path).read_text(), flags=re.MULTILINE)[1:]
+    parts = []
+    for kind, body in zip(cells[::2], cells[1::2], strict=True):
+        if kind.strip() == "[markdown]":
+            parts.append(
+                "\n".join(line.removeprefix("#").removeprefix(" ") for line in body.splitlines())
+            )
+        else:
+            parts.append(f"```python\n{body.strip()}\n```")
+    return "\n\n".join(parts)
+
+
 # What a page may ask for with <!-- generated: NAME -->.
 TABLES: dict[str, Callable[[], str]] = {
     "score-columns": lambda: columns([*SCORE_SCHEMA, PARTITION_COLUMN]),
@@ -235,5 +249,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "compact-settings": lambda: settings(Compact),
     "vacuum-settings": lambda: settings(Vacuum),
     "scan-keys": scan_keys,
+    "bucket-to-decision": lambda: notebook("docs/notebooks/bucket_to_decision.py"),
     "alert-keys": lambda: settings(AlertRule, flags=False),
 }

@@ -170,3 +170,13 @@ def test_positional_and_renamed_settings_are_called_as_on_the_command_line(
     shown = reference.settings(Renaming)
     assert "`TARGET` <small>text; required</small>\n:   What to rename." in shown
     assert "`--from` <small>text; optional</small>\n:   Its name." in shown
+
+
+def test_a_notebook_becomes_text_and_python_that_is_its_own() -> None:
+    page = TABLES["bucket-to-decision"]()
+    assert page.startswith("# From a bucket to a decision\n")
+    blocks = re.findall(r"```python\n(.*?)\n```", page, flags=re.DOTALL)
+    script = (ROOT / "docs/notebooks/bucket_to_decision.py").read_text()
+    assert len(blocks) == script.count("\n# %%\n")
+    assert all(block in script for block in blocks)
+    assert "# %%" not in page
