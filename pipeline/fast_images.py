@@ -10,15 +10,23 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags
+from PIL import ExifTags, Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg, decode_png
+from torchvision import io
 
 from .images import MAX_MEGAPIXELS, ImageError, SquareImage, decode, open_header
 from .schema import ErrorCode
 
 # File format and Pillow's mode of what torchvision decodes to the same pixels.
-_PLAIN = {("JPEG", "RGB"): decode_jpeg, ("JPEG", "L"): decode_jpeg, ("PNG", "RGB"): decode_png}
+# torchvision 0.29 calls its decoders deprecated; without them Pillow gives the same pixels, later.
+_DECODERS = {
+    ("JPEG", "RGB"): "decode_jpeg",
+    ("JPEG", "L"): "decode_jpeg",
+    ("PNG", "RGB"): "decode_png",
+}
+
+# Where a PNG may say how to turn it: its own chunk, ImageMagick's, and XMP.
+_PNG_ORIENTATIONS = (b"eXIf", b"type exif", b"com.adobe.xmp")
 
 
 def decode_square(data: bytes, size: int, *, max_megapixels: float = MAX_MEGAPIXELS) -> SquareImage:
@@ -47,14 +55,19 @@ def _plain_pixels(data: bytes, max_megapixels: float) -> Tensor | None:
     """uint8 [3, H, W], or None for what Pillow shall decode, or say what is wrong with."""
     try:
         header = open_header(data, max_megapixels)
-        function = _PLAIN.get((header.format or "", header.mode))
-        turned = header.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        function = getattr(io, _DECODERS.get((header.format or "", header.mode), ""), None)
         special = "transparency" in header.info or getattr(header, "is_animated", False)
-        if function is None or turned or special:
+        if function is None or special or _may_be_turned(data, header):
             return None
         buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        pixels: Tensor = function(buffer, ImageReadMode.RGB)
+        pixels: Tensor = function(buffer, io.ImageReadMode.RGB)
     except Exception:
         return None
     plain = pixels.dtype == torch.uint8 and pixels.shape == (3, header.height, header.width)
     return pixels if plain else None
+
+
+def _may_be_turned(data: bytes, header: Image.Image) -> bool:
+    if header.format == "PNG":  # asking Pillow would decode it: the answer may follow the pixels
+        return any(word in data for word in _PNG_ORIENTATIONS)
+    return bool(header.getexif().get(ExifTags.Base.Orientation, 1) != 1)

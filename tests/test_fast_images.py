@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
+from torchvision import io as io_module
 
 from pipeline.datasets.synthetic import generate
 from pipeline.fast_images import decode_square
@@ -49,6 +50,27 @@ def test_other_modes_become_rgb(mode: str) -> None:
     data = encode("TIFF", PHOTO.convert(mode))
     fast, exact = decode_square(data, 50), to_square(decode(data), 50)
     assert np.abs(fast.pixels.astype(int) - exact.pixels).max() <= 1
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_without_torchvisions_decoders_the_pixels_are_the_same(
+    file_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encode(file_format)
+    with_them = decode_square(data, 50).pixels
+    monkeypatch.delattr(io_module, "decode_jpeg")
+    monkeypatch.delattr(io_module, "decode_png")
+    np.testing.assert_array_equal(decode_square(data, 50).pixels, with_them)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_plain_files_are_decoded_once_and_not_by_pillow(
+    file_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, loads = encode(file_format), list[str]()
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: loads.append(image.format))
+    decode_square(data, 50)
+    assert not loads
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
