@@ -28,6 +28,7 @@ from .timing import (
     Stopwatch,
     Timing,
     clock_of,
+    kernel_shares,
     matrix_peak,
     peak_memory_bytes,
     reset_peak_memory,
@@ -68,6 +69,8 @@ class ModelTimings:
     """The 48 sentences of every image in full, through open_clip's text tower."""
     matrix_peak: float
     """FLOP/s of the fastest large matrix product in the same precision."""
+    kernels: dict[str, float]
+    """The largest operators by their part of the model's time, from a profile of one call."""
     peak_memory_bytes: int
     """Largest allocation on a GPU during ``predict``; on a CPU, of this process so far."""
 
@@ -135,6 +138,7 @@ class ModelTimings:
             "stages": stages,
             "transfers": {name: timing.as_dict() for name, timing in self.transfers.items()},
             "released_text": self.released_text and self.released_text.as_dict(),
+            "kernels": self.kernels,
         }
 
     def _of(self, timing: Timing) -> tuple[float, ...]:
@@ -187,6 +191,7 @@ def measure_model(
             if released_text:
                 ids = released_text_ids(model, categories)
                 watch("released text", lambda: model.clip.encode_text(ids))
+            kernels = kernel_shares(lambda: model.predict(images, categories), device)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     floor = count_flops(lambda watch: watch("pass", lambda: plain_pass(model, images)))
@@ -213,6 +218,7 @@ def measure_model(
         transfers={name: watch[name] for name in TRANSFERS},
         released_text=watch["released text"] if released_text else None,
         matrix_peak=matrix_peak(device, dtype),
+        kernels=kernels,
         peak_memory_bytes=peak_memory,
         clock=clock_of(device),
     )

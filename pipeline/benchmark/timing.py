@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 # Large enough for a product to hide what starting it costs, small enough for a second each.
 MATRIX_SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}
 MATRIX_REPEATS = 5
+NUM_KERNELS = 12
 
 Result = TypeVar("Result")
 
@@ -100,6 +102,21 @@ def steadier(timing: Timing, device: torch.device) -> tuple[float, ...]:
 def clock_of(device: torch.device) -> str:
     """Which clock ``steadier`` reads: "cpu" or "wall"."""
     return "cpu" if device.type == "cpu" and torch.get_num_threads() == 1 else "wall"
+
+
+def kernel_shares(function: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Operators by their own part of the time of one call, the largest ``NUM_KERNELS`` first."""
+    on_gpu = device.type == "cuda"
+    activity = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
+    with profile(activities=[activity], acc_events=True) as profiler:
+        function()
+    times = {
+        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        for event in profiler.key_averages()
+    }
+    total = sum(times.values())
+    largest = sorted(times, key=lambda name: -times[name])[:NUM_KERNELS]
+    return {name: rounded(times[name] / total) for name in largest}
 
 
 def reset_peak_memory(device: torch.device) -> None:

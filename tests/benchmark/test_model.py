@@ -73,6 +73,7 @@ def timings(clock: str) -> ModelTimings:
         transfers={},
         released_text=None,
         matrix_peak=1000.0,
+        kernels={},
         peak_memory_bytes=1,
         clock=clock,
     )

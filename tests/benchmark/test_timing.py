@@ -12,6 +12,7 @@ from pipeline.benchmark.timing import (
     Stopwatch,
     Timing,
     clock_of,
+    kernel_shares,
     matrix_peak,
     peak_memory_bytes,
     rounded,
@@ -70,3 +71,11 @@ def test_a_process_has_a_peak_of_memory() -> None:
 def test_figures_are_rounded_to_four_digits() -> None:
     assert rounded(0.00123456) == 0.001235
     assert rounded(98765.4) == 98770.0
+
+
+def test_operators_are_listed_by_their_part_of_the_time() -> None:
+    left = torch.randn(256, 256)
+    shares = kernel_shares(lambda: (left @ left).relu(), CPU)
+    assert next(iter(shares)) == "aten::mm"
+    assert sum(shares.values()) == pytest.approx(1, abs=0.01)
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)

@@ -57,3 +57,9 @@ def test_gradients_do_not_feel_what_is_overwritten(block: Any) -> None:
 def test_under_autocast_the_residual_stream_stays_fp32(block: Any) -> None:
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert run_block(block, tokens()).dtype == torch.float32
+
+
+def test_a_block_compiles_as_one_graph(block: Any) -> None:
+    compiled = torch.compile(run_block, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(block, tokens()), run_block(block, tokens()))
