@@ -1,22 +1,32 @@
 """Image bytes → square pixels in less time, not bit for bit: ``--decoder fast``.
 
-Two shortcuts. A JPEG of at least four times the wanted side is decoded at 1/2, 1/4 or 1/8 by the
-JPEG decoder itself, to no less than twice that side. And PyTorch's resize of 8-bit pixels takes the
-place of Pillow's: the same filter (antialiased bicubic), which differs by rounding, at most 1 of
-255 grey levels where it was measured (docs/performance.md).
+Plain JPEG and PNG files go through torchvision's decoders, whose pixels are Pillow's own, and all
+through PyTorch's resize of 8-bit pixels: the same filter as Pillow's (antialiased bicubic), which
+differs by rounding, at most 1 of 255 grey levels where it was measured (docs/performance.md).
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import ExifTags, Image
+from torch import Tensor
+from torchvision import io
 
-from .images import MAX_MEGAPIXELS, ImageError, SquareImage, decode_scaled
+from .images import MAX_MEGAPIXELS, ImageError, SquareImage, decode, open_header
 from .schema import ErrorCode
 
-# Of the decoded over the wanted side. 1 saves another quarter of the time on 12 megapixels, and
-# moves scores of the small model by up to 0.10 instead of 0.015 (docs/performance.md).
-MARGIN = 2
+# File format and Pillow's mode of what torchvision decodes to the same pixels.
+# torchvision 0.29 calls its decoders deprecated; without them Pillow gives the same pixels, later.
+_DECODERS = {
+    ("JPEG", "RGB"): "decode_jpeg",
+    ("JPEG", "L"): "decode_jpeg",
+    ("PNG", "RGB"): "decode_png",
+}
+
+# Where a PNG may say how to turn it: its own chunk, ImageMagick's, and XMP.
+_PNG_ORIENTATIONS = (b"eXIf", b"type exif", b"com.adobe.xmp")
 
 
 def decode_square(data: bytes, size: int, *, max_megapixels: float = MAX_MEGAPIXELS) -> SquareImage:
@@ -29,13 +39,35 @@ def decode_square(data: bytes, size: int, *, max_megapixels: float = MAX_MEGAPIX
     Raises:
         ImageError: as ``pipeline.images.decode``.
     """
-    image, (width, height) = decode_scaled(
-        data, max_megapixels=max_megapixels, at_least=MARGIN * size
-    )
+    pixels = _plain_pixels(data, max_megapixels)
     try:
-        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-        pixels = pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2)
-        resized = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True)
+        if pixels is None:
+            image = decode(data, max_megapixels=max_megapixels)
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        resized = F.interpolate(pixels[None], (size, size), mode="bicubic", antialias=True)
     except MemoryError:
         raise ImageError(ErrorCode.OUT_OF_MEMORY, "no memory to resize the image") from None
+    height, width = pixels.shape[1:]
     return SquareImage(resized[0].permute(1, 2, 0).numpy(), width, height)
+
+
+def _plain_pixels(data: bytes, max_megapixels: float) -> Tensor | None:
+    """uint8 [3, H, W], or None for what Pillow shall decode, or say what is wrong with."""
+    try:
+        header = open_header(data, max_megapixels)
+        function = getattr(io, _DECODERS.get((header.format or "", header.mode), ""), None)
+        special = "transparency" in header.info or getattr(header, "is_animated", False)
+        if function is None or special or _may_be_turned(data, header):
+            return None
+        buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        pixels: Tensor = function(buffer, io.ImageReadMode.RGB)
+    except Exception:
+        return None
+    plain = pixels.dtype == torch.uint8 and pixels.shape == (3, header.height, header.width)
+    return pixels if plain else None
+
+
+def _may_be_turned(data: bytes, header: Image.Image) -> bool:
+    if header.format == "PNG":  # asking Pillow would decode it: the answer may follow the pixels
+        return any(word in data for word in _PNG_ORIENTATIONS)
+    return bool(header.getexif().get(ExifTags.Base.Orientation, 1) != 1)

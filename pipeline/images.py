@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .schema import ErrorCode
 
@@ -23,7 +23,6 @@ _SAFE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")
 FORMATS = tuple(name for name in _SAFE if name in Image.OPEN)
 MAX_MEGAPIXELS = 100.0
 _pillow_limit = threading.Lock()
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF 2.32, tag Orientation: rows of the file are columns of the picture
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*", b"GIF8")
 
 
@@ -66,35 +65,13 @@ def decode(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Imag
         ImageError: with the code ``empty``, ``not_an_image``, ``truncated``, ``too_large`` or
             ``unsupported_mode``.
     """
-    image, _ = decode_scaled(data, max_megapixels=max_megapixels)
-    return image
-
-
-def decode_scaled(
-    data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS, at_least: int | None = None
-) -> tuple[Image.Image, tuple[int, int]]:
-    """As ``decode``, and a JPEG may come out smaller: by its decoder, at no cost.
-
-    Args:
-        data, max_megapixels: as for ``decode``.
-        at_least: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if both sides keep so many
-            pixels. Default: all images at full size.
-
-    Returns:
-        The image, and the width and height in pixels of the original.
-
-    Raises:
-        ImageError: as ``decode``.
-    """
     if not data:
         raise ImageError(ErrorCode.EMPTY, "the object has no bytes")
     try:
-        image = _open(data, max_megapixels)
-        reduced_from = None if at_least is None else _reduce(image, at_least)
+        image = open_header(data, max_megapixels)
         # Orientation is metadata of the file, which conversion between modes may drop.
         ImageOps.exif_transpose(image, in_place=True)
-        image = _to_rgb(image)
-        return image, reduced_from or image.size
+        return _to_rgb(image)
     except UnidentifiedImageError:
         if data.startswith(_SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
             raise ImageError(ErrorCode.TRUNCATED, "the file ends within its header") from None
@@ -132,8 +109,13 @@ def preprocess(image: bytes | Image.Image, size: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))
 
 
-def _open(data: bytes, max_megapixels: float) -> Image.Image:
-    """Read the header only, and refuse an image that is too large, naming its size."""
+def open_header(data: bytes, max_megapixels: float) -> Image.Image:
+    """Read the header only, and refuse an image that is too large, naming its size.
+
+    Raises:
+        ImageError: with the code ``too_large``.
+        Exception: whatever Pillow raises for what is no image, or a damaged one.
+    """
     limit = int(max_megapixels * 1e6)
     try:
         image = _read_header(data, limit)
@@ -150,16 +132,6 @@ def _open(data: bytes, max_megapixels: float) -> Image.Image:
         width=width,
         height=height,
     )
-
-
-def _reduce(image: Image.Image, at_least: int) -> tuple[int, int] | None:
-    """Ask the JPEG decoder for fewer pixels; the original, upright size if it will give fewer."""
-    width, height = image.size
-    image.draft(None, (at_least, at_least))
-    if image.size == (width, height):
-        return None
-    sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
-    return (height, width) if sideways else (width, height)
 
 
 def _read_header(data: bytes, max_pixels: int | None) -> Image.Image:

@@ -66,9 +66,10 @@ class ScoreConfig(ModelConfig):
     """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""
 
     decoder: Literal["exact", "fast"] = "exact"
-    """How images become square pixels. "exact" is Pillow, as the released code; "fast" changes
-    results (and so the fingerprint: everything is scored again): it decodes
-    large JPEGs at a half, a quarter or an eighth, and resizes with PyTorch."""
+    """How images become square pixels. "exact" is Pillow, as the released code; "fast" takes about
+    half the CPU time and changes results, and so the fingerprint: everything is scored again.
+    Pixels move by at most 1 of 255 grey levels, scores of the small model by up to 0.005
+    (docs/performance.md)."""
 
     batch_size: int | None = None
     """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes results by rounding only."""

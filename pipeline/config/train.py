@@ -56,7 +56,7 @@ class TrainConfig(ModelConfig):
     """bf16 runs the towers under autocast, with fp32 weights and losses; meant for GPUs."""
     recompute_activations: bool = False
     """Keep less for the backward pass and compute it again: the same weights in less memory, for
-    larger batches or images, at 1.3 to 1.4 times the time (docs/performance.md)."""
+    larger batches or images, at 1.1 to 1.4 times the time (docs/performance.md)."""
     seed: int = 0
     """Of random weights, order, mosaics and the held-out part."""
 
