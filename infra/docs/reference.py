@@ -13,7 +13,6 @@ from typing import Any
 
 import griffe
 import pyarrow as pa
-from pipeline.report.__main__ import PageConfig
 
 from jobs.maintain import Compact, Vacuum
 from jobs.nightly_scan import NightlyConfig
@@ -26,6 +25,7 @@ from pipeline.config import (
     TrainConfig,
 )
 from pipeline.lock import Owner
+from pipeline.report.__main__ import PageConfig
 from pipeline.report.alerts import AlertRule
 from pipeline.scans import FLAGS
 from pipeline.schema import (
