@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 import numpy as np
 from PIL import Image
 
-from pipeline.images import ImageError, decode_scaled
+from pipeline.images import ImageError, decode
 from pipeline.results import open_results
 from pipeline.storage import StorageError, read_object
 
@@ -119,7 +119,7 @@ def _image(row: dict[str, Any], max_bytes: int, large: threading.Lock) -> tuple[
 
 def _decoded(data: bytes, pixels: int, side: int) -> Image.Image:
     # It was decoded before, whatever the limit was then.
-    image, _ = decode_scaled(data, max_megapixels=1 + pixels / 1e6, at_least=2 * side)
+    image = decode(data, max_megapixels=1 + pixels / 1e6, at_least=2 * side)
     image.thumbnail((side, side))
     return image
 
