@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.docs.snippets import ROOT
 
 
 @pytest.fixture(scope="session")

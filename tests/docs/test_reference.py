@@ -34,7 +34,7 @@ from pipeline.distributed.training_state import StepRecord
 from pipeline.report import RunReport
 from pipeline.scans import FLAGS
 from pipeline.schema import FINAL_ERRORS, PARTITION_COLUMN, SCORE_SCHEMA, ErrorCode
-from tests.docs.conftest import ROOT
+from tests.docs.snippets import ROOT
 
 OUTPUT = (ROOT / "docs/output.md").read_text()
 

@@ -20,7 +20,7 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 from playwright.sync_api import Page, sync_playwright
 
-from tests.docs.conftest import ROOT
+from tests.docs.snippets import ROOT
 
 LOADED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
 

@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from pipeline.calibration import read_calibration
-from tests.snippets import ROOT
+from tests.docs.snippets import ROOT
 
 NOTEBOOK = ROOT / "docs" / "notebooks" / "bucket_to_decision.py"
 

@@ -6,12 +6,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def python_blocks(document: str) -> list[str]:
     """The Python blocks of a document, named from the root."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    return blocks((ROOT / document).read_text(), "python")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a page in a language."""
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
 
 
 def run_blocks(document: str, bucket: str) -> dict[str, Any]:

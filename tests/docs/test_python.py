@@ -1,4 +1,4 @@
-"""The Python in docs/ runs as it stands, against an output on disk and on a real S3 server."""
+"""The Python of README and docs/ runs as it stands, against an output on a real S3 server."""
 
 from __future__ import annotations
 
@@ -9,11 +9,55 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import pipeline.models
 from pipeline.calibration import images_needed
+from pipeline.models import AdaCLIP
 from pipeline.storage import read_object, stat
+from tests import golden
 from tests.bucket import jpeg, put
+from tests.docs.snippets import ROOT, python_blocks, run_blocks
 from tests.outputs import scored, write
-from tests.snippets import ROOT, python_blocks, run_blocks
+
+
+@pytest.fixture
+def output(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden_files: dict[str, str]
+) -> None:
+    """An output at s3://<bucket>/scores, a photograph, and small weights for the big ones."""
+    put(bucket, {f"in/{i}.jpg": jpeg(i) for i in range(4)})
+    folder = f"s3://{bucket}/in"
+    rows = [scored(folder, i, 0.5 + i / 10) for i in range(4)]
+    for row in rows:
+        row |= {"category": "metal nut", "etag": stat(str(row["uri"])).etag}
+    write(f"s3://{bucket}/scores", [*rows, scored(folder, 9, None)], "2026-11-23")
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").write_bytes(jpeg(0))
+
+    def load_small(checkpoint: str) -> AdaCLIP:
+        assert checkpoint == "all"
+        return golden.load(golden_files, image_size=518)
+
+    monkeypatch.setattr(pipeline.models, "load_adaclip", load_small)
+
+
+@pytest.mark.usefixtures("output")
+@pytest.mark.parametrize("document", ["README.md", "docs/getting-started.md"])
+def test_the_first_steps(document: str, bucket: str) -> None:
+    assert len(python_blocks(document)) == 3
+    found = run_blocks(document, bucket)
+    assert len(found["frame"]) == 4
+    assert found["worst"].score.dropna().is_monotonic_decreasing
+    assert dict(found["failed"]) == {"truncated": 1}
+    assert found["anomaly_map"].shape == (64, 96)
+    assert Path("worst.png").stat().st_size > 0
+    assert 0 <= found["out"].score.item() <= 1
+
+
+def test_the_grid_of_the_concepts_renders(bucket: str) -> None:
+    found = run_blocks("docs/concepts.md", bucket)
+    assert found["small"].shape == (518, 518)
+    assert found["original"].shape == (3000, 4000)
+    assert found["small"].max() > 0.9 > 0.1 > found["small"].min()
 
 
 @pytest.fixture
@@ -85,4 +129,4 @@ def test_every_page_with_python_is_tested() -> None:
     pages = {
         path.name for path in (ROOT / "docs").glob("*.md") if python_blocks(f"docs/{path.name}")
     }
-    assert pages == {"results.md"}
+    assert pages == {"concepts.md", "getting-started.md", "results.md"}

@@ -1,4 +1,4 @@
-"""What the pages tell people to type works: Python runs, command lines parse, flags exist."""
+"""What the pages tell people to type: commands parse; flags, modules and targets exist."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import shlex
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import pipeline.models
-from jobs import evaluate, maintain, nightly_scan, score_bucket, train_auxiliary
-from pipeline.models import AdaCLIP
-from pipeline.storage import stat
-from tests import golden
-from tests.bucket import jpeg, put
-from tests.docs.conftest import ROOT
-from tests.outputs import scored, write
+from jobs import (
+    benchmark,
+    calibrate,
+    evaluate,
+    maintain,
+    nightly_scan,
+    score_bucket,
+    train_auxiliary,
+)
+from tests.docs.snippets import ROOT, blocks
 
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.glob("docs/**/*.md")}
 PAGES["README.md"] = (ROOT / "README.md").read_text()
@@ -26,6 +27,8 @@ PAGES["README.md"] = (ROOT / "README.md").read_text()
 ABOUT_JOBS = ("cluster", "evaluation", "getting-started", "inputs", "nightly", "output", "scale")
 ABOUT_JOBS += ("concepts", "differences", "training", "troubleshooting")
 PARSERS: dict[str, Callable[[list[str]], object]] = {
+    "benchmark.py": benchmark.parse,
+    "calibrate.py": calibrate.parse,
     "evaluate.py": evaluate.parse,
     "maintain.py": maintain.parse,
     "nightly_scan.py": nightly_scan.parse,
@@ -34,71 +37,16 @@ PARSERS: dict[str, Callable[[list[str]], object]] = {
 }
 
 
-def blocks(page: str, language: str) -> list[str]:
-    """The fenced blocks of a page in a language."""
-    pattern = rf"^ *```{language}\n(.*?)^ *```"
-    return re.findall(pattern, PAGES[page], re.DOTALL | re.MULTILINE)
-
-
 def commands() -> Iterator[tuple[str, list[str]]]:
     """Every command of the shell blocks of all pages: page, words."""
     for page in PAGES:
-        for block in blocks(page, "bash"):
+        for block in blocks(PAGES[page], "bash"):
             for line in block.replace("\\\n", " ").splitlines():
                 if words := shlex.split(line, comments=True):
                     yield page, words
 
 
 COMMANDS = list(commands())
-
-
-# --- Python ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def namespace(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden_files: dict[str, str]
-) -> dict[str, Any]:
-    """An output at s3://<bucket>/scores, a photograph, and small weights for the big ones."""
-    put(bucket, {f"in/{i}.jpg": jpeg(i) for i in range(4)})
-    folder = f"s3://{bucket}/in"
-    rows = [scored(folder, i, 0.5 + i / 10) for i in range(4)]
-    for row in rows:
-        row |= {"category": "metal nut", "etag": stat(str(row["uri"])).etag}
-    write(f"s3://{bucket}/scores", [*rows, scored(folder, 9, None)], "2026-11-23")
-    monkeypatch.chdir(tmp_path)
-    Path("photo.jpg").write_bytes(jpeg(0))
-
-    def load_small(checkpoint: str) -> AdaCLIP:
-        assert checkpoint == "all"
-        return golden.load(golden_files, image_size=518)
-
-    monkeypatch.setattr(pipeline.models, "load_adaclip", load_small)
-    return {}
-
-
-def test_getting_started_runs(namespace: dict[str, Any], bucket: str) -> None:
-    snippets = blocks("docs/getting-started.md", "python")
-    assert len(snippets) == 3
-    for snippet in snippets:
-        exec(snippet.replace("s3://bucket/", f"s3://{bucket}/"), namespace)
-    assert namespace["worst"].score.dropna().is_monotonic_decreasing
-    assert dict(namespace["failed"]) == {"truncated": 1}
-    assert namespace["anomaly_map"].shape == (64, 96)
-    assert Path("worst.png").stat().st_size > 0
-    assert 0 <= namespace["out"].score.item() <= 1
-
-
-def test_the_grid_of_the_concepts_renders() -> None:
-    namespace: dict[str, Any] = {}
-    (snippet,) = blocks("docs/concepts.md", "python")
-    exec(snippet, namespace)
-    assert namespace["small"].shape == (518, 518)
-    assert namespace["original"].shape == (3000, 4000)
-    assert namespace["small"].max() > 0.9 > 0.1 > namespace["small"].min()
-
-
-# --- command lines --------------------------------------------------------------------------
 
 
 def test_command_lines_of_jobs_are_ones_that_their_parsers_take() -> None:
