@@ -17,7 +17,7 @@ import numpy as np
 import open_clip
 import torch
 import tyro
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from pipeline.datasets.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES
 from pipeline.evaluation import as_text
@@ -46,6 +46,8 @@ class Settings:
 
     output: str = str(FOLDER)
     """Folder that receives clip.safetensors and adaclip.safetensors."""
+    start_from: str | None = None
+    """A clip.safetensors whose image tower is trained further, instead of starting from nothing."""
     invented: int = 2400
     """Products that exist nowhere, each drawn good and damaged."""
     products: int = 40
@@ -90,7 +92,10 @@ def make(settings: Settings) -> None:
         save_file({k: v.half().contiguous() for k, v in clip.state_dict().items()}, weights)
 
     budget = Budget(settings.image_steps, settings.image_minutes)
-    train_image_tower(clip, pictures, budget, rngs[0], keep=keep)
+    if settings.start_from:
+        clip.load_state_dict(load_file(settings.start_from))
+    continued = bool(settings.start_from)
+    train_image_tower(clip, pictures, budget, rngs[0], continued=continued, keep=keep)
     train_text_tower(clip, pictures, settings.text_steps, rngs[1])
     keep()
     model = load_small(weights, checkpoint=None, seed=settings.seed)

@@ -34,11 +34,14 @@ VIEWS = {  # side of the tower's view: sides in the picture that it is cut from,
     192: ((144, 168, 192, 192, 192), 8),  # whole pictures, or nearly so: whether
 }
 VIEW_SHARES = (0.35, 0.3, 0.35)  # of the time or steps
+CONTINUED_SHARES = (0.0, 0.35, 0.65)  # where the tower starts from weights
+CONTINUED_RATE = 0.5  # of the learning rates then
 MUON_LR, ADAM_LR = 0.02, 2e-3
 WARM_UP = 100  # steps
 PROGRESS_INTERVAL_S = 30.0
 KEEP_INTERVAL_S = 300.0
 TEXT_PICTURES = 1000  # that the text tower is tuned to
+TEXT_BATCH = 64
 ADACLIP_BATCH = 8
 # Chosen on training categories left out: at 0.004 the maps of categories never seen got worse
 # after 50 steps, at this rate after 120.
@@ -72,6 +75,7 @@ def train_image_tower(
     budget: Budget,
     rng: np.random.Generator,
     *,
+    continued: bool = False,
     keep: Callable[[], None] = lambda: None,
 ) -> None:
     """From small crops to whole pictures.
@@ -80,15 +84,18 @@ def train_image_tower(
     them apart.
 
     Args:
+        continued: the tower holds weights to start from; small crops are left out.
         keep: called every few minutes, for a run that does not reach its end.
     """
     kept = time.monotonic()
     depth, grid = len(clip.visual.transformer.resblocks), _grid(clip.visual)
     side = next(iter(VIEWS))
-    initialise_image_tower(clip, pictures.crops(rng, pictures.twins(rng, 500), side)[0])
+    if not continued:
+        initialise_image_tower(clip, pictures.crops(rng, pictures.twins(rng, 500), side)[0])
     heads = PretrainingHeads(clip, len(pictures.names), [depth * i // 4 for i in (1, 2, 3, 4)])
-    optimizers = _optimizers(clip.visual, heads)
-    patch, ends = clip.visual.conv1.kernel_size[0], np.cumsum(VIEW_SHARES)
+    optimizers = _optimizers(clip.visual, heads, CONTINUED_RATE if continued else 1.0)
+    ends = np.cumsum(CONTINUED_SHARES if continued else VIEW_SHARES)
+    patch = clip.visual.conv1.kernel_size[0]
     for step, done in progress("image tower", budget.shares()):
         side = list(VIEWS)[int(np.searchsorted(ends[:-1], done, side="right"))]
         sides, count = VIEWS[side]
@@ -109,14 +116,14 @@ def _grid(visual: Any) -> int:
     return math.isqrt(tokens - 1)
 
 
-def _optimizers(visual: Any, heads: nn.Module) -> list[torch.optim.Optimizer]:
+def _optimizers(visual: Any, heads: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for the rest."""
     matrices = [p for p in visual.transformer.parameters() if p.ndim == 2]
     taken = set(map(id, matrices))
     others = [p for p in [*visual.parameters(), *heads.parameters()] if id(p) not in taken]
     return [
-        torch.optim.Muon(matrices, lr=MUON_LR, weight_decay=0.01),
-        torch.optim.AdamW(others, lr=ADAM_LR, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.Muon(matrices, lr=rate * MUON_LR, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=rate * ADAM_LR, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
 
@@ -137,7 +144,7 @@ def train_text_tower(clip: Any, pictures: Pictures, steps: int, rng: np.random.G
     text = [p for name, p in clip.named_parameters() if not name.startswith("visual.")]
     optimizer = torch.optim.AdamW(text, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05)
     for step, done in progress("text tower", Budget(steps).shares()):
-        chosen = rng.integers(len(meanings), size=64)
+        chosen = rng.integers(len(meanings), size=TEXT_BATCH)
         tokens = tokenize([_sentence(rng, pictures.names[m // 2], m % 2) for m in meanings[chosen]])
         loss = text_tower_loss(clip, embeddings[chosen], torch.from_numpy(meanings[chosen]), tokens)
         update([optimizer], loss, step, done)

@@ -10,7 +10,7 @@ import torch
 from jobs import make_small_model
 from jobs.make_small_model import FOLDER, SIZE, load_small
 from pipeline.datasets.synthetic import TEST_CATEGORIES
-from pipeline.small_model import Pictures, measure
+from pipeline.small_model import Pictures, measure, towers
 
 MAX_BYTES = 12e6
 
@@ -23,6 +23,9 @@ def test_the_command_writes_weights_that_load(
     arguments = ["--output", str(tmp_path), *few, *steps]
     monkeypatch.setattr("sys.argv", ["make_small_model", *arguments])
     monkeypatch.setattr(make_small_model, "TEST_PAIRS", 1)
+    for name, count in (("TEXT_PICTURES", 8), ("TEXT_BATCH", 4), ("ADACLIP_BATCH", 2)):
+        monkeypatch.setattr(towers, name, count)
+    monkeypatch.setattr(towers, "VIEWS", {k: (sides, 2) for k, (sides, _) in towers.VIEWS.items()})
     assert make_small_model.main() == 0
     assert torch.tensor([1e-40]).mul(0.5).item() > 0, "denormal numbers stay flushed"
     assert "categories that took no part" in capsys.readouterr().out

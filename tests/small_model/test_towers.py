@@ -56,6 +56,14 @@ def test_views_grow_from_crops_to_whole_pictures(
     assert set(seen) == set(towers.VIEWS)
 
 
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(towers, "VIEWS", {k: (sides, 2) for k, (sides, _) in towers.VIEWS.items()})
+    monkeypatch.setattr(towers, "TEXT_PICTURES", 8)
+    monkeypatch.setattr(towers, "TEXT_BATCH", 4)
+
+
+@pytest.mark.usefixtures("small_batches")
 def test_both_towers_learn_and_the_image_tower_is_locked_at_last(
     clip: Any, pictures: Pictures
 ) -> None:
@@ -69,3 +77,22 @@ def test_both_towers_learn_and_the_image_tower_is_locked_at_last(
     changed = {name for name, p in clip.named_parameters() if (between[name] != p).any()}
     assert "token_embedding.weight" in changed
     assert not any(name.startswith("visual.") for name in changed)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_tower_that_goes_on_starts_from_its_weights_and_sees_no_small_crops(
+    clip: Any, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts, sides = [], []
+    monkeypatch.setattr(towers, "initialise_image_tower", lambda *_: starts.append(True))
+
+    def loss(clip: Any, heads: Any, images: Any, *_: Any) -> Any:
+        sides.append(images.shape[-1])
+        return heads.state.weight.sum()
+
+    monkeypatch.setattr(towers, "image_tower_loss", loss)
+    train_image_tower(clip, pictures, Budget(6), np.random.default_rng(0), continued=True)
+    assert not starts
+    assert set(sides) == {128, 192}
+    train_image_tower(clip, pictures, Budget(1), np.random.default_rng(0))
+    assert starts
