@@ -20,19 +20,11 @@ import pandas as pd
 import torch
 import tyro
 
-from jobs.make_small_model import (
-    FOLDER,
-    SIZE,
-    TEST_SEED,
-    Pictures,
-    denormals_flushed,
-    load_small,
-    measure,
-    train_adaclip,
-)
+from jobs.make_small_model import FOLDER, SIZE, TEST_SEED, load_small
 from pipeline.datasets.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES
 from pipeline.evaluation.table import markdown
 from pipeline.report.summary import versions
+from pipeline.small_model import Pictures, denormals_flushed, measure, train_adaclip
 
 SHOWN = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
 
@@ -45,10 +37,12 @@ class Settings:
     """File that receives all figures."""
     seeds: int = 3
     """Trainings of each variant."""
-    pictures: int = 40
-    """Generated for each training category, half of them good."""
+    products: int = 20
+    """Of each training category, each drawn good and damaged."""
+    invented: int = 300
+    """Products that exist nowhere, each drawn good and damaged."""
     test_pictures: int = 24
-    """Generated for each test category, half of them good."""
+    """Of each test category, half of them good."""
     steps: int = 60
     """Steps of each training, of 8 pictures."""
     num_threads: int = 2
@@ -66,8 +60,10 @@ def main() -> int:
 
 def ablate(settings: Settings) -> list[dict[str, object]]:
     """Train and measure every variant from every seed: a row each."""
-    pictures = Pictures.draw(TRAIN_CATEGORIES, settings.pictures, SIZE, seed=0)
-    test = Pictures.draw(TEST_CATEGORIES, settings.test_pictures, SIZE, seed=TEST_SEED)
+    pictures = Pictures.draw(TRAIN_CATEGORIES, settings.products, SIZE, seed=0)
+    pictures += Pictures.invent(settings.invented, SIZE, seed=0)
+    pairs = settings.test_pictures // 2
+    test = Pictures.draw(TEST_CATEGORIES, pairs, SIZE, seed=TEST_SEED, twins=False)
     rows = []
     kinds = ("none", "static", "dynamic", "both")
     for seed, kind, fusion in product(range(settings.seeds), kinds, (False, True)):

@@ -24,7 +24,8 @@ POSITION_SCALE = 0.5  # of the position embedding, beside patches of unit varian
 QUERY_SCALE, VALUE_SCALE = 0.8, 0.4  # Trockman & Kolter, ICML 2023, use 0.7 and 0.4
 STATE_SCALE = 10.0  # of unit-length class embeddings, before the linear read-outs
 DICE_WEIGHT = 0.5
-CATEGORY_WEIGHT = 0.3  # naming the product matters less here than judging it
+STATE_WEIGHT = 2.0  # one read-out beside four of the patches
+CATEGORY_WEIGHT = 0.1  # naming the product matters less here than judging it
 
 
 class PretrainingHeads(nn.Module):
@@ -91,7 +92,7 @@ def image_tower_loss(
     tokens = embed_patches(visual, images, positions)
     loss = images.new_zeros(())
     for j, block in enumerate(visual.transformer.resblocks):
-        tokens = run_block(block, tokens)
+        tokens = _run_block(block, tokens)
         if j + 1 in heads.taps:
             head = heads.patch[heads.taps.index(j + 1)]
             logits = head(F.layer_norm(tokens[:, 1:], tokens.shape[-1:]))
@@ -99,7 +100,8 @@ def image_tower_loss(
             probability = (logits.softmax(dim=-1)[..., 1] * known).flatten()[None]
             loss = loss + DICE_WEIGHT * dice_loss(probability, damaged.flatten()[None])
     embedding = STATE_SCALE * F.normalize(visual.ln_post(tokens[:, 0]) @ visual.proj, dim=-1)
-    loss = loss + F.cross_entropy(heads.state(embedding), damaged.any(dim=1).long())
+    state = F.cross_entropy(heads.state(embedding), damaged.any(dim=1).long())
+    loss = loss + STATE_WEIGHT * state
     return loss + CATEGORY_WEIGHT * F.cross_entropy(heads.category(embedding), categories)
 
 
@@ -130,6 +132,18 @@ def class_embedding(clip: Any, images: Tensor) -> Tensor:
         tokens = run_block(block, tokens)
     embedding: Tensor = F.normalize(visual.ln_post(tokens[:, 0]) @ visual.proj, dim=-1)
     return embedding
+
+
+def _run_block(block: Any, tokens: Tensor) -> Tensor:
+    """``clip.run_block`` for autocast: attention stays float32, faster on CPUs than bfloat16."""
+    attention = block.attn
+    mixed = F.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
+    q, k, v = mixed.float().unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    with torch.autocast(tokens.device.type, enabled=False):
+        out = F.scaled_dot_product_attention(q, k, v)
+    tokens = tokens + attention.out_proj(out.transpose(1, 2).flatten(2))
+    updated: Tensor = tokens + block.mlp(block.ln_2(tokens))
+    return updated
 
 
 def _window(embedding: Tensor, corner: tuple[int, int], side: int) -> Tensor:

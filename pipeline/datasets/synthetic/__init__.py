@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from . import defects, materials, objects
 from .canvas import Field, Product, Rng, pixel_grid
+from .invented import invent
 
 SURFACE_DEFECTS = ("scratch", "crack", "hole", "stain", "deformation")
 OBJECT_DEFECTS = (*SURFACE_DEFECTS, "missing part")
@@ -126,6 +127,34 @@ def generate(category: str, defect: str, seed: int, size: int = 320) -> Sample:
     if defect != "good":
         image, mask = _damage(defect_rng, product, defect)
     return Sample(_photograph(photograph_rng, image), mask, defect)
+
+
+def generate_invented(seed: int, damaged: int, size: int = 320) -> tuple[str, list[Sample]]:
+    """Invent a product, and photograph it good and damaged.
+
+    Args:
+        seed: every seed invents another product, and the same one again.
+        damaged: pictures of it with a defect of a random kind, beside the good one.
+        size: side in pixels.
+
+    Returns:
+        A name for the product, and 1 + ``damaged`` pictures in the same light, the good one first.
+    """
+    product_rng, photograph_rng, defect_rng = (
+        np.random.default_rng([seed, *text.encode()])
+        for text in ("invented", "invented, photographed", "invented, damaged")
+    )
+    product, name, printed = invent(product_rng, size)
+    nothing = np.zeros((size, size), dtype=bool)
+    light = photograph_rng.bit_generator.state
+    samples = [Sample(_photograph(photograph_rng, product.image), nothing, "good")]
+    kinds = [kind for kind in PRINTED_DEFECTS if printed or kind != "misprint"]
+    for _ in range(damaged):
+        defect = str(defect_rng.choice(kinds))
+        image, mask = _damage(defect_rng, product, defect)
+        photograph_rng.bit_generator.state = light
+        samples.append(Sample(_photograph(photograph_rng, image), mask, defect))
+    return name, samples
 
 
 def _damage(rng: Rng, product: Product, defect: str) -> tuple[Field, NDArray[np.bool_]]:

@@ -130,3 +130,26 @@ def random_point(rng: Rng, region: Region) -> tuple[float, float]:
     rows, columns = np.nonzero(region)
     chosen = rng.integers(len(rows))
     return float(rows[chosen]), float(columns[chosen])
+
+
+def around(v: Field, u: Field, count: int, radius: float) -> Field:
+    """Distance to the nearest of ``count`` points on a circle."""
+    turns = 2 * np.pi * np.arange(count) / count
+    distances = [np.hypot(v - radius * np.sin(t), u - radius * np.cos(t)) for t in turns]
+    return np.asarray(np.min(distances, axis=0))
+
+
+def letters(
+    rng: Rng, v: Field, u: Field, *, rows: int, half_width: float, half_height: float
+) -> Field:
+    """Coverage of lines of made-up letters, each a random pattern of 5 × 3 cells."""
+    columns = int(rows * 1.6 * half_width / half_height)
+    cells = np.zeros((rows * 7, columns * 4), dtype=bool)
+    for row in range(rows):
+        for column in range(columns):
+            if rng.random() < 0.88:
+                glyph = rng.random((5, 3)) < 0.62
+                cells[7 * row + 1 : 7 * row + 6, 4 * column : 4 * column + 3] = glyph
+    y = (v + half_height) / (2 * half_height) * cells.shape[0] - 0.5
+    x = (u + half_width) / (2 * half_width) * cells.shape[1] - 0.5
+    return ndimage.map_coordinates(cells.astype(float), [y, x], order=1, mode="constant")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from .canvas import (
     Field,
     Product,
     Rng,
+    around,
     box,
     colour,
     inside,
+    letters,
     paint,
     place,
     pose,
@@ -63,7 +64,7 @@ def metal_casting(rng: Rng, size: int) -> Product:
     radius, angle = np.hypot(v, u), np.arctan2(v, u)
     arms = int(rng.integers(3, 6))
     rim = 0.82 + 0.14 * np.cos(arms * angle)
-    bolts = _around(v, u, arms, 0.76)
+    bolts = around(v, u, arms, 0.76)
     shape = inside(np.max([radius - rim, 0.26 - radius, 0.09 - bolts], axis=0))
     ribs = inside(np.abs(np.sin(arms * (angle + np.pi / arms) / 2)) * radius - 0.05, 0.06)
     relief = 20 * inside(radius - 0.4, 0.08) + 14 * ribs + 16 * inside(bolts - 0.17, 0.06)
@@ -85,8 +86,8 @@ def capsule(rng: Rng, size: int) -> Product:
     roundness = np.sqrt(np.clip(1 - (v / height) ** 2, 0, 1))
     gloss = np.exp(-(((v + 0.45 * height) / 0.05) ** 2)) * inside(np.abs(u) - 0.8, 0.2)
     image = image * (0.5 + 0.5 * roundness[..., None]) + 80 * gloss[..., None]
-    letters = _letters(rng, v, u, rows=1, half_width=0.62, half_height=0.07)
-    return place(rng, paint(image, colour(rng, (50, 45, 60)), 0.8 * letters), inside(distance))
+    print_ = letters(rng, v, u, rows=1, half_width=0.62, half_height=0.07)
+    return place(rng, paint(image, colour(rng, (50, 45, 60)), 0.8 * print_), inside(distance))
 
 
 def bean(rng: Rng, size: int) -> Product:
@@ -112,7 +113,7 @@ def biscuit(rng: Rng, size: int) -> Product:
     rim = 0.95 + 0.025 * np.cos(waves * angle)
     baked = 10 * smooth_noise(rng, size, size / 10) + 6 * smooth_noise(rng, size, 1.5)
     image = colour(rng, (214, 168, 104), (190, 138, 80), (120, 78, 52)) + baked[..., None]
-    dots = _around(v, u, 8, 0.55)
+    dots = around(v, u, 8, 0.55)
     image = image - 55 * (inside(np.minimum(dots, radius) - 0.05, 0.04))[..., None]
     browned = np.clip((radius - 0.7) / 0.3, 0, 1)[..., None]
     return place(rng, image * (1 - 0.25 * browned), inside(radius - rim, 0.04))
@@ -136,10 +137,10 @@ def printed_circuit_board(rng: Rng, size: int) -> Product:
     for _ in range(int(rng.integers(2, 5))):
         y, x = rng.uniform(-0.65, 0.65, 2)
         image = _chip(rng, image, v - y, u - x)
-    letters = _letters(
+    print_ = letters(
         rng, v - 0.9 * rng.choice([-1, 1]), u, rows=1, half_width=0.5, half_height=0.04
     )
-    image = paint(image, np.full(3, 225.0), letters)
+    image = paint(image, np.full(3, 225.0), print_)
     return place(rng, image, inside(box(v, u, 1.0, 1.0, radius=0.06)))
 
 
@@ -151,7 +152,7 @@ def printed_label(rng: Rng, size: int) -> Product:
     image = image + (2 * smooth_noise(rng, size, 1.2))[..., None]
     image = paint(image, vivid(rng), inside(v / half + rng.uniform(0.5, 0.7)))
     ink = colour(rng, (30, 30, 35), (30, 40, 90), spread=6)
-    text = _letters(rng, v + 0.1 * half, u, rows=4, half_width=0.85, half_height=0.3 * half)
+    text = letters(rng, v + 0.1 * half, u, rows=4, half_width=0.85, half_height=0.3 * half)
     image = paint(image, ink, text)
     bars = np.repeat(rng.random(60) < 0.5, 1)[np.clip((u + 0.6) / 1.2 * 60, 0, 59).astype(int)]
     code = inside(box(v - 0.68 * half, u, 0.18 * half, 0.6)) * bars
@@ -201,29 +202,6 @@ def _chamfer(radius: Field, edge: float) -> Field:
     return 30 * np.exp(-(((radius - edge) / 0.04) ** 2))
 
 
-def _around(v: Field, u: Field, count: int, radius: float) -> Field:
-    """Distance to the nearest of ``count`` points on a circle."""
-    turns = 2 * np.pi * np.arange(count) / count
-    distances = [np.hypot(v - radius * np.sin(t), u - radius * np.cos(t)) for t in turns]
-    return np.asarray(np.min(distances, axis=0))
-
-
-def _letters(
-    rng: Rng, v: Field, u: Field, *, rows: int, half_width: float, half_height: float
-) -> Field:
-    """Coverage of lines of made-up letters, each a random pattern of 5 × 3 cells."""
-    columns = int(rows * 1.6 * half_width / half_height)
-    cells = np.zeros((rows * 7, columns * 4), dtype=bool)
-    for row in range(rows):
-        for column in range(columns):
-            if rng.random() < 0.88:
-                glyph = rng.random((5, 3)) < 0.62
-                cells[7 * row + 1 : 7 * row + 6, 4 * column : 4 * column + 3] = glyph
-    y = (v + half_height) / (2 * half_height) * cells.shape[0] - 0.5
-    x = (u + half_width) / (2 * half_width) * cells.shape[1] - 0.5
-    return ndimage.map_coordinates(cells.astype(float), [y, x], order=1, mode="constant")
-
-
 def _chip(rng: Rng, image: Field, v: Field, u: Field) -> Field:
     height, width, pins = rng.uniform(0.1, 0.2), rng.uniform(0.12, 0.26), rng.integers(4, 8)
     leg = np.abs((u / width * pins / 2) % 1 - 0.5) - 0.25
@@ -235,5 +213,5 @@ def _chip(rng: Rng, image: Field, v: Field, u: Field) -> Field:
     image = paint(
         image, np.full(3, 90.0), inside(np.hypot(v + height - 0.05, u + width - 0.05) - 0.02)
     )
-    print_ = _letters(rng, v, u, rows=1, half_width=0.7 * width, half_height=0.3 * height)
+    print_ = letters(rng, v, u, rows=1, half_width=0.7 * width, half_height=0.3 * height)
     return paint(image, np.full(3, 150.0), 0.8 * print_)

@@ -1,0 +1,21 @@
+"""Making the small model that comes with the package, from nothing but generated pictures."""
+
+from .measuring import measure
+from .pictures import Pictures
+from .towers import (
+    Budget,
+    denormals_flushed,
+    train_adaclip,
+    train_image_tower,
+    train_text_tower,
+)
+
+__all__ = [
+    "Budget",
+    "Pictures",
+    "denormals_flushed",
+    "measure",
+    "train_adaclip",
+    "train_image_tower",
+    "train_text_tower",
+]
