@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
@@ -117,7 +118,9 @@ def test_a_night_and_the_next_one_on_an_unchanged_bucket(
         first = night("--source", "bolts")
         assert first.returncode == 0, first.stderr
         images = f"/{bucket}/in/bolt/"
-        assert len([path for method, path in proxy.seen if path.startswith(images)]) == 4
+        # Each once for its score, and once for its picture on the page.
+        seen = Counter(path for _, path in proxy.seen if path.startswith(images))
+        assert seen == {f"{images}{i}.jpg": 2 for i in range(4)}
         proxy.seen.clear()
         second = night()
     assert second.returncode == 1
