@@ -76,7 +76,7 @@ def _fetch_ahead(
 def _decoder(decoder: Decoder) -> Callable[..., SquareImage]:
     if decoder == "exact":
         return _exact
-    import torch  # only this decoder's readers need it, 0.3 GB a process
+    import torch  # only this decoder's readers need it
 
     from pipeline.fast_images import decode_square
 
