@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pipeline.distributed import entry
+from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.nightly import preview, run_night
-from pipeline.distributed.scoring import CannotRunError
 from pipeline.scans import Scans, load_scans
 from pipeline.storage import StorageError
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pipeline.config import BenchmarkConfig
-from pipeline.distributed.scoring import CPU_BATCH_SIZE, GPU_BATCH_SIZE
+from pipeline.distributed.resources import CPU_BATCH_SIZE, GPU_BATCH_SIZE
 from pipeline.models import load_adaclip
 
 from .model import measure_model

@@ -13,8 +13,9 @@ from uuid import uuid4
 import pipeline.models
 from pipeline.config import NONE, BenchmarkConfig, ModelConfig, ScoreConfig
 from pipeline.distributed.cluster import connected, is_local, num_nodes, watched_object_stores
+from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.scorer import AnomalyScorer
-from pipeline.distributed.scoring import CannotRunError, score_bucket
+from pipeline.distributed.scoring import score_bucket
 from pipeline.report import RunReport
 from pipeline.report.summary import peak_memory_bytes
 from pipeline.storage import absolute

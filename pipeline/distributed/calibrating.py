@@ -16,7 +16,8 @@ from pipeline.datasets import DatasetError, read_dataset
 from pipeline.results import open_results
 from pipeline.storage import StorageError, absolute
 
-from .scoring import CannotRunError, Say, score_bucket
+from .errors import CannotRunError
+from .scoring import Say, score_bucket
 
 THRESHOLDS = "thresholds.json"
 

@@ -17,7 +17,7 @@ from pipeline.redaction import redact
 from pipeline.report.summary import clean
 from pipeline.storage import StorageError
 
-from .scoring import CannotRunError
+from .errors import CannotRunError
 
 DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 MAX_LINE = 2_000  # of an error: a long URI fits, a hostile one does not flood the terminal

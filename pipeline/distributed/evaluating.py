@@ -27,8 +27,9 @@ from pipeline.storage import (
     write_object,
 )
 
+from .errors import CannotRunError
 from .measuring import measure_pixels
-from .scoring import CannotRunError, Say, score_bucket
+from .scoring import Say, score_bucket
 
 NOT_SCORED = "not_scored"
 _SCORED = ("score", "width", "height", "map_file", "map_row", "error", "error_message")

@@ -24,7 +24,8 @@ from pipeline.results import open_results
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, read_object
 
-from .scoring import PROGRESS_INTERVAL_S, CannotRunError, Say
+from .errors import CannotRunError
+from .scoring import PROGRESS_INTERVAL_S, Say
 
 IMAGES_PER_BLOCK = 64  # a task's histogram has 36 MB, its masks 17 MB at 518 px
 MASK_THREADS = 8

@@ -21,8 +21,9 @@ from pipeline.report.summary import clean, duration
 from pipeline.scans import Scans, Source
 from pipeline.storage import StorageError, absolute, read_object, write_object
 
+from .errors import explained
 from .scorer import AnomalyScorer
-from .scoring import Say, explained, final_ids, fingerprint, new_run_id, score_bucket, tell_page
+from .scoring import Say, final_ids, fingerprint, new_run_id, score_bucket, tell_page
 
 FIRST_KEYS = 5  # that a preview shows
 KEPT = ("counts", "errors", "seconds", "images_per_s", "bytes")  # of report.json, in the summary

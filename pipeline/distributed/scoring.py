@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
@@ -22,88 +20,25 @@ from pipeline.calibration import Calibration, read_calibration
 from pipeline.config import ScoreConfig
 from pipeline.images import Decoder
 from pipeline.ledger import IdSet, read_final_ids
-from pipeline.lock import LockedError, OutputLock
+from pipeline.lock import OutputLock
 from pipeline.logs import bind
 from pipeline.manifest import Manifest, build_manifest
 from pipeline.models import load_adaclip
 from pipeline.redaction import redact
 from pipeline.report import RunReport
 from pipeline.report.page import write_run_page
-from pipeline.storage import StorageError, absolute, arrow_filesystem, write_object
+from pipeline.storage import absolute, arrow_filesystem, write_object
 from pipeline.writer import ResultWriter
 
+from .errors import CannotRunError, explained
 from .metrics import ScanMetrics
 from .reader import read_images
+from .resources import CPUS_PER_READER, Resources, node_cpus
 from .scorer import AnomalyScorer
 
-GPU_BATCH_SIZE = 16
-CPU_BATCH_SIZE = 4
-BLOCK_BYTES = 110e6  # of pixels, 128 images at 518 px: Ray Data would split blocks above 128 MiB
-CPU_BATCHES_PER_BLOCK = 2  # a CPU takes seconds an image: small blocks keep progress visible
-# A reader waits for storage about as long as it decodes, so two share a CPU. Ray Data fuses stages
-# of equal resources: readers and scorers must differ, or decoding would move into the scorers.
-CPUS_PER_READER = 0.5
 PROGRESS_INTERVAL_S = 10.0
 
 Say = Callable[[str], None]
-
-
-class CannotRunError(Exception):
-    """The run can't be carried out as configured; the message says what to change."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """How the scorers are laid out on the cluster."""
-
-    num_actors: int
-    gpus_per_actor: float
-    cpus_per_actor: int
-    """0 for GPU scorers, which must not take the CPUs that feed them."""
-    batch_size: int
-
-    @classmethod
-    def plan(
-        cls, config: ScoreConfig, cluster: dict[str, float], node_cpus: Sequence[int] = ()
-    ) -> Resources:
-        """Fill in what the configuration leaves open.
-
-        Args:
-            cluster: ``ray.cluster_resources()``.
-            node_cpus: CPUs of each node, which no actor can cross; default: one node has all.
-
-        Raises:
-            CannotRunError: no CPU would be left for reading.
-        """
-        num_gpus, num_cpus = cluster.get("GPU", 0.0), int(cluster.get("CPU", 0.0))
-        gpus = config.gpus_per_actor
-        if gpus is None:
-            gpus = 1.0 if num_gpus else 0.0
-        if gpus:
-            fitting = int(num_gpus) * int(1 / gpus)
-            num_actors = config.num_actors or max(1, fitting)
-            return cls(num_actors, gpus, 0, config.batch_size or GPU_BATCH_SIZE)
-        num_actors = config.num_actors or 1
-        if num_actors >= num_cpus:
-            raise CannotRunError(
-                f"{num_actors} CPU scorers and the readers need at least {num_actors + 1} CPUs, "
-                f"the Ray cluster has {num_cpus}; lower --num-actors or add CPUs"
-            )
-        cpus = _cpus_per_actor(num_actors, node_cpus or [num_cpus])
-        return cls(num_actors, 0.0, cpus, config.batch_size or CPU_BATCH_SIZE)
-
-    def rows_per_block(self, image_size: int, num_images: int) -> int:
-        """Whole batches, so that no forward pass runs half empty at the end of a block.
-
-        Args:
-            num_images: of the whole run; every scorer shall get some of them.
-        """
-        share = math.ceil(num_images / self.num_actors / self.batch_size)
-        if self.gpus_per_actor:
-            most = int(BLOCK_BYTES // (3 * image_size**2 * self.batch_size))
-        else:
-            most = CPU_BATCHES_PER_BLOCK
-        return self.batch_size * max(1, min(share, most))
 
 
 def score_bucket(
@@ -169,7 +104,7 @@ def _score(
         settings = redact(json.dumps(asdict(config), indent=2))
         write_object(f"{run_folder}/config.json", settings.encode())
     try:
-        resources = Resources.plan(config, ray.cluster_resources(), _node_cpus())
+        resources = Resources.plan(config, ray.cluster_resources(), node_cpus())
         say(f"run {run_id}: loading the model")
         with _timed(report, "model"):
             report.model = fingerprint(config)
@@ -237,22 +172,10 @@ def scoring_graph(
             batch_size=resources.batch_size,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=resources.num_actors),
-            num_cpus=resources.cpus_per_actor,
+            num_cpus=resources.claimed_cpus,
             num_gpus=resources.gpus_per_actor,
         )
     )
-
-
-def _cpus_per_actor(num_actors: int, node_cpus: Sequence[int]) -> int:
-    """The most CPUs that every scorer finds on one node, with one left over for the readers."""
-    for cpus in range((sum(node_cpus) - 1) // num_actors, 1, -1):
-        if sum(node // cpus for node in node_cpus) >= num_actors:
-            return cpus
-    return 1
-
-
-def _node_cpus() -> list[int]:
-    return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
 
 
 def fingerprint(config: ScoreConfig) -> str:
@@ -400,12 +323,3 @@ def _timed(report: RunReport, stage: str) -> Iterator[None]:
         yield
     finally:
         report.seconds[stage] = time.monotonic() - started
-
-
-@contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turns what a user can mend into one sentence."""
-    try:
-        yield
-    except (StorageError, LockedError, ValueError, pa.ArrowException) as error:
-        raise CannotRunError(f"{what}: {error}") from error

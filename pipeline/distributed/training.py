@@ -29,7 +29,8 @@ from pipeline.report.summary import clean
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
 
-from .scoring import PROGRESS_INTERVAL_S, CannotRunError, Say
+from .errors import CannotRunError
+from .scoring import PROGRESS_INTERVAL_S, Say
 from .training_data import CPUS_PER_READER
 from .training_output import EventLog, model_card, selected_epoch, write_metrics
 from .training_progress import Progress

@@ -21,8 +21,8 @@ from pipeline.anomaly_map import render
 from pipeline.config import EvaluateConfig
 from pipeline.datasets import decode_mask
 from pipeline.distributed import measuring
+from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.evaluating import Evaluation, evaluate
-from pipeline.distributed.scoring import CannotRunError
 from pipeline.evaluation import METRICS, image_metrics
 from pipeline.images import preprocess
 from pipeline.storage import StorageError

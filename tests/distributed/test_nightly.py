@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from pipeline.config import ScoreConfig
+from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.nightly import preview, run_night
-from pipeline.distributed.scoring import CannotRunError, score_bucket
+from pipeline.distributed.scoring import score_bucket
 from pipeline.lock import OutputLock
 from pipeline.report.alerts import AlertRule
 from pipeline.results import open_results

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.config import ScoreConfig
-from pipeline.distributed.scoring import CannotRunError, Resources
+from pipeline.distributed.errors import CannotRunError
+from pipeline.distributed.resources import CPUS_PER_READER, Resources
 
 
 def plan(cluster: dict[str, float], **settings: Any) -> Resources:
@@ -45,6 +46,27 @@ def test_no_scorer_asks_for_more_cpus_than_a_node_has(
     config = ScoreConfig(input=("in",), output="out", num_actors=num_actors)
     found = Resources.plan(config, {"CPU": sum(node_cpus)}, node_cpus)
     assert found.cpus_per_actor == expected
+
+
+@pytest.mark.parametrize(("num_cpus", "num_actors"), [(2, 1), (4, 1), (4, 3), (16, 1), (16, 5)])
+def test_a_reader_fits_beside_the_task_that_cuts_the_manifest(
+    num_cpus: int, num_actors: int
+) -> None:
+    """Otherwise no image was read before the whole manifest was cut."""
+    found = plan({"CPU": num_cpus}, num_actors=num_actors)
+    claimed = num_actors * found.claimed_cpus
+    assert 0 < claimed <= num_cpus - 1 - CPUS_PER_READER
+    assert found.claimed_cpus != CPUS_PER_READER, "or Ray Data would fuse both stages"
+
+
+def test_two_scorers_do_not_share_a_cpu() -> None:
+    config = ScoreConfig(input=("in",), output="out", num_actors=2)
+    found = Resources.plan(config, {"CPU": 3}, [1, 1, 1])
+    assert 2 * found.claimed_cpus > 1
+
+
+def test_gpu_scorers_claim_no_cpu() -> None:
+    assert plan({"GPU": 8, "CPU": 8}).claimed_cpus == 0
 
 
 def test_scorers_that_leave_no_cpu_for_readers_are_refused() -> None:

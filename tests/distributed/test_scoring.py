@@ -17,7 +17,9 @@ import pytest
 import ray
 
 from pipeline.config import ScoreConfig
-from pipeline.distributed.scoring import CannotRunError, Resources, score_bucket, scoring_graph
+from pipeline.distributed.errors import CannotRunError
+from pipeline.distributed.resources import Resources
+from pipeline.distributed.scoring import score_bucket, scoring_graph
 from pipeline.ledger import IdSet
 from pipeline.manifest import build_manifest
 from pipeline.models import load_adaclip, save_checkpoint

@@ -30,7 +30,7 @@ from pipeline.config import TrainConfig
 from pipeline.datasets.auxiliary import read_auxiliary
 from pipeline.datasets.sampling import epoch_samples
 from pipeline.datasets.synthetic import generate
-from pipeline.distributed.scoring import CannotRunError
+from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.training import (
     TrainingResult,
     TrainingStoppedError,
