@@ -16,6 +16,7 @@ from pipeline.datasets import DatasetError, read_dataset
 from pipeline.results import open_results
 from pipeline.storage import StorageError, absolute
 
+from .choosing import choose_model
 from .errors import CannotRunError
 from .scoring import Say, score_bucket
 
@@ -62,16 +63,9 @@ def _existing(config: CalibrateConfig) -> pd.DataFrame:
         category=config.category,
         prefix=config.prefix,
     )
-    models = rows.groupby(rows.model.astype(str)).size()
-    chosen = [str(model) for model in models.index if (config.model or "") in str(model)]
-    if len(chosen) != 1:
-        there = ", ".join(f"{model} ({count:,} images)" for model, count in models.items())
-        raise CannotRunError(
-            f"{config.scores} holds such images of {len(models)} models"
-            f"{': ' + there if there else ''}; "
-            + ("choose one with --model" if len(models) else "score them first")
-        )
-    selected: pd.DataFrame = rows[rows.model == chosen[0]]
+    found = f"{config.scores} holds such images of"
+    model = choose_model(rows.model, config.model, found=found, none="score them first")
+    selected: pd.DataFrame = rows[rows.model == model]
     return selected
 
 

@@ -27,6 +27,7 @@ from pipeline.storage import (
     write_object,
 )
 
+from .choosing import choose_model
 from .errors import CannotRunError
 from .measuring import measure_pixels
 from .scoring import Say, score_bucket
@@ -181,17 +182,11 @@ def _existing_scores(config: EvaluateConfig, sets: list[LabelledSet]) -> pd.Data
     """All labelled rows with the scores that --scores holds."""
     output = absolute(str(config.scores))
     scores = _read_scores(output, sets)
-    models = scores.groupby("model").size()
-    chosen = [str(model) for model in models.index if (config.model or "") in str(model)]
-    if len(chosen) != 1:
-        there = ", ".join(f"{model} ({count:,} images)" for model, count in models.items())
-        raise CannotRunError(
-            f"{config.scores} holds scores of these images by {len(models)} models"
-            f"{': ' + there if there else ''}; "
-            + ("choose one with --model" if len(models) else "score them first, or leave --scores")
-        )
-    _check_image_size(config, output, scores[scores.model == chosen[0]].run_id.iloc[0])
-    return pd.concat([_joined(each, scores, chosen[0]) for each in sets], ignore_index=True)
+    found = f"{config.scores} holds scores of these images by"
+    none = "score them first, or leave --scores"
+    model = choose_model(scores.model, config.model, found=found, none=none)
+    _check_image_size(config, output, scores[scores.model == model].run_id.iloc[0])
+    return pd.concat([_joined(each, scores, model) for each in sets], ignore_index=True)
 
 
 def _check_image_size(config: EvaluateConfig, output: str, run_id: str) -> None:
