@@ -17,9 +17,10 @@ from pipeline.manifest import Manifest, pending_images
 from pipeline.redaction import redact
 from pipeline.report import morning, webhook
 from pipeline.report.rates import Rates, past_rates
+from pipeline.report.run_files import read_run_file, write_run_file
 from pipeline.report.summary import clean, duration
 from pipeline.scans import Scans, Source
-from pipeline.storage import StorageError, absolute, read_object, write_object
+from pipeline.storage import StorageError, absolute, write_object
 
 from .errors import explained
 from .scorer import AnomalyScorer
@@ -249,9 +250,7 @@ def _scan(result: Result, say: Say, scorer: type) -> None:
             scan_date=config.scan_date,
             rule=source.alert,
         )
-        text = redact(json.dumps(result.review, indent=2, ensure_ascii=False))
-        folder = f"{absolute(config.output)}/runs/{result.run_id}"
-        write_object(f"{folder}/review.json", text.encode(errors="backslashreplace"))
+        write_run_file(config.output, result.run_id, "review.json", result.review)
     except Exception as error:
         result.message = "; ".join(filter(None, [result.message, f"review: {_told(error)}"]))
         result.status = "not_reviewed"
@@ -261,9 +260,7 @@ def _scan(result: Result, say: Say, scorer: type) -> None:
 def _report_of(result: Result) -> dict[str, Any]:
     """report.json of a run that raised; empty if it did not get that far."""
     with suppress(StorageError, ValueError):
-        uri = f"{absolute(result.source.config.output)}/runs/{result.run_id}/report.json"
-        found: dict[str, Any] = json.loads(read_object(uri)[0])
-        return found
+        return read_run_file(result.source.config.output, result.run_id)
     return {}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 from pipeline.calibration import MEASURES, Calibration, read_calibration
 from pipeline.schema import FINAL_ERRORS, ErrorCode
 from pipeline.snapshot import read_scores
-from pipeline.storage import StorageError, absolute, read_object, write_object
+from pipeline.storage import absolute
 
 from .alerts import AlertRule, Threshold
 from .drift import Drift, compare
@@ -27,6 +26,7 @@ from .nights import (
     read_rows,
     sample_categories,
 )
+from .run_files import read_run_file, write_run_file
 from .summary import clean
 
 DEFAULT_NIGHTS = 30  # of the drift test, where no rule gives a number
@@ -122,9 +122,7 @@ def mark_told(output: str, review: dict[str, Any], summary: str) -> None:
         StorageError: it can't be written; the next night tells of these runs again.
     """
     for run_id in (review["run_id"], *review["untold_runs"]):
-        text = json.dumps({"summary": summary}, ensure_ascii=False)
-        uri = f"{absolute(output)}/runs/{run_id}/{TOLD}"
-        write_object(uri, text.encode(errors="backslashreplace"))
+        write_run_file(output, run_id, TOLD, {"summary": summary})
 
 
 def table(review: dict[str, Any], limit: int = 10) -> str:
@@ -272,27 +270,15 @@ def untold_runs(output: str, run_id: str, files: list[str], same_model: pc.Expre
         seen.update(rows.column("run_id").unique().to_pylist())
     untold = []
     for earlier in sorted((run for run in seen if run < run_id), reverse=True):  # by start time
-        if _was_told(f"{output}/runs/{earlier}"):
+        if _was_told(output, earlier):
             break
         untold.append(earlier)
     return untold
 
 
-def _was_told(folder: str) -> bool:
+def _was_told(output: str, run_id: str) -> bool:
     """A run of its own shows its report; a nightly one is told of in the summary of its night."""
-    if _read_json(f"{folder}/{TOLD}") is not None:
+    if read_run_file(output, run_id, TOLD):
         return True
-    report = _read_json(f"{folder}/report.json") or {}
+    report = read_run_file(output, run_id)
     return report.get("status") in ENDED and not report.get("source")
-
-
-def _read_json(uri: str) -> dict[str, Any] | None:
-    """None where there is no such object."""
-    try:
-        data, _ = read_object(uri)
-    except StorageError as error:
-        if error.code != ErrorCode.NOT_FOUND:
-            raise
-        return None
-    found: dict[str, Any] = json.loads(data)
-    return found

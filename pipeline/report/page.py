@@ -22,7 +22,8 @@ from pipeline.storage import absolute, write_object
 
 from .gallery import Picture, take_pictures
 from .page_data import gather
-from .selection import Query, read_report
+from .run_files import read_run_file, write_run_file
+from .selection import Query
 from .summary import clean
 
 MAX_BYTES = 30_000_000
@@ -82,9 +83,8 @@ def write_run_page(output: str, run_id: str, *, gallery: int) -> str:
     except Exception as error:  # the scores are there; a page can be made again at any time
         problem = redact(f"{type(error).__name__}: {error}")
     try:
-        if report := read_report(absolute(output), run_id):
-            text = json.dumps(report | {"page_problem": problem}, indent=2, ensure_ascii=False)
-            write_object(f"{folder}/report.json", text.encode(errors="backslashreplace"))
+        if report := read_run_file(output, run_id):
+            write_run_file(output, run_id, "report.json", report | {"page_problem": problem})
     except Exception as error:
         problem += redact(f"; nor can report.json tell of it: {error}")
     return problem

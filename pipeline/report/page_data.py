@@ -17,7 +17,8 @@ from pipeline.storage import absolute
 
 from .collector import Collector
 from .distribution import BINS, take_turns
-from .selection import MAX_RUNS, Query, Selection, read_report, select
+from .run_files import read_run_file
+from .selection import MAX_RUNS, Query, Selection, select
 from .summary import versions
 
 KEPT = ("run_id", "status", "message", "counts", "seconds", "images_per_s")  # of report.json
@@ -42,7 +43,7 @@ def gather(output: str, query: Query | None = None, *, gallery: int = 200) -> di
         OSError, pa.ArrowException: a score file can't be read; the message names it.
     """
     query, output = query or Query(), absolute(output)
-    report = read_report(output, query.run_id) if query.run_id is not None else {}
+    report = read_run_file(output, query.run_id) if query.run_id is not None else {}
     if query.run_id is not None and not report:
         raise ValueError(f"{output} has no report of a run {query.run_id!r}")
 
@@ -88,7 +89,7 @@ def gather(output: str, query: Query | None = None, *, gallery: int = 200) -> di
 def _newest_review(output: str, selection: Selection) -> dict[str, Any]:
     """What the nightly job said of the newest run that was reviewed: thresholds and drift."""
     for run_id in reversed(selection.run_ids[-MAX_RUNS:]):
-        if review := read_report(output, run_id, "review.json"):
+        if review := read_run_file(output, run_id, "review.json"):
             return review
     return {}
 
@@ -97,7 +98,7 @@ def _runs(output: str, selection: Selection, report: dict[str, Any]) -> list[dic
     """What report.json says of the runs, newest first."""
     runs = []
     for run_id in reversed(selection.run_ids[-MAX_RUNS:]):
-        found = report if report.get("run_id") == run_id else read_report(output, run_id)
+        found = report if report.get("run_id") == run_id else read_run_file(output, run_id)
         kept = {name: found[name] for name in KEPT if name in found}
         runs.append({"run_id": run_id, "untold": run_id in selection.untold} | kept)
     return runs

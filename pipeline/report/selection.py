@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -10,9 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from pipeline.schema import ErrorCode
-from pipeline.storage import StorageError, read_object
 
 from .morning import untold_runs
 from .nights import nights_of, read_rows
@@ -113,27 +109,6 @@ def _select_run(output: str, files: list[str], query: Query, report: dict[str, A
         run_ids=[*untold, run_id],
         untold=untold,
     )
-
-
-def read_report(output: str, run_id: str, name: str = "report.json") -> dict[str, Any]:
-    """A JSON file of a run's folder; empty if there is none.
-
-    Raises:
-        StorageError: it can't be read.
-        ValueError: it is damaged.
-    """
-    uri = f"{output}/runs/{run_id}/{name}"
-    try:
-        data, _ = read_object(uri)
-    except StorageError as error:
-        if error.code != ErrorCode.NOT_FOUND:
-            raise
-        return {}
-    try:
-        found = json.loads(data)
-    except ValueError as error:
-        raise ValueError(f"{uri} is damaged: {error}") from error
-    return found if isinstance(found, dict) else {}
 
 
 def _by_date(files: list[str]) -> dict[str, list[str]]:

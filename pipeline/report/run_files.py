@@ -1,0 +1,42 @@
+"""JSON files of a run's folder, ``<output>/runs/<run_id>/``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.redaction import redact
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError, absolute, read_object, write_object
+
+
+def read_run_file(output: str, run_id: str, name: str = "report.json") -> dict[str, Any]:
+    """What a file holds; empty if there is none.
+
+    Raises:
+        StorageError: it can't be read.
+        ValueError: it is damaged.
+    """
+    uri = f"{absolute(output)}/runs/{run_id}/{name}"
+    try:
+        data, _ = read_object(uri)
+    except StorageError as error:
+        if error.code != ErrorCode.NOT_FOUND:
+            raise
+        return {}
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{uri} is damaged: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def write_run_file(output: str, run_id: str, name: str, content: dict[str, Any]) -> None:
+    """Write a file, without secrets.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    text = redact(json.dumps(content, indent=2, ensure_ascii=False))
+    # A file name need not be Unicode.
+    write_object(f"{absolute(output)}/runs/{run_id}/{name}", text.encode(errors="backslashreplace"))
