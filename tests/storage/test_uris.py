@@ -1,0 +1,40 @@
+"""URIs are spelled in one way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.storage import (
+    absolute,
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("s3://bucket/a b/%20#+?/", "s3://bucket/a b/%20#+?"),
+        ("s3://bucket/a//b", "s3://bucket/a//b"),
+        ("s3a://bucket/a", "s3://bucket/a"),
+        ("gcs://bucket/a", "gs://bucket/a"),
+        ("/data/images/", "file:///data/images"),
+        ("/data//images/../other", "file:///data/other"),
+        ("file:///data//images/", "file:///data/images"),
+        ("local:///data", "file:///data"),
+        ("file:///", "file:///"),
+    ],
+)
+def test_absolute_spells_a_uri_in_one_way(given: str, expected: str) -> None:
+    assert absolute(given) == expected
+
+
+def test_absolute_resolves_home_and_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert absolute("images") == f"file://{tmp_path}/images"
+    assert absolute("~/images") == "file:///home/someone/images"
