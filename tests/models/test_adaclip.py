@@ -21,12 +21,6 @@ MIXED_NAMES = ["a", LONG_NAME, "printed circuit board 4", "metal nut"]
 
 
 @pytest.fixture(scope="module")
-def model(golden_files: Files) -> AdaCLIP:
-    """The golden model; tests leave its weights as they are."""
-    return golden.load(golden_files)
-
-
-@pytest.fixture(scope="module")
 def everything() -> tuple[Tensor, list[str]]:
     """The four golden images and their class names."""
     return golden.batch(ALL)

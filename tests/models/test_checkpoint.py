@@ -1,8 +1,7 @@
-"""Weights in and out: round trips, everything that must be refused, and where files come from."""
+"""Checkpoints: round trips, what does not fit, and files that are no weights."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pickle
@@ -11,46 +10,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import fsspec
-import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.models import AdaCLIP, load_adaclip, load_checkpoint, save_checkpoint
-from pipeline.models import checkpoint as checkpoint_module
-from pipeline.models.checkpoint import fetch, read_state_dict
-from pipeline.models.clip import build_clip, clip_config
+from pipeline.models.checkpoint import read_state_dict
 from tests import golden
+
+from .weights import torchscript, write
 
 # PyTorch warns of TorchScript's future and of pickles that it did not write.
 pytestmark = [
+    pytest.mark.usefixtures("cache"),
     pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Detected pickle protocol"),
 ]
 
 Files = Mapping[str, str]
-SIZES = {"input_resolution": 112, "context_length": 77, "vocab_size": 49408}
-
-
-@pytest.fixture(scope="module")
-def model(golden_files: Files) -> AdaCLIP:
-    """The golden model; tests leave its weights as they are."""
-    return golden.load(golden_files)
-
-
-@pytest.fixture
-def blank() -> AdaCLIP:
-    """A model of the golden architecture with random weights."""
-    return load_adaclip(backbone=golden.BACKBONE, backbone_weights=None, image_size=168)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache for downloaded weights."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def released_state(files: Files) -> dict[str, Tensor]:
@@ -59,28 +37,7 @@ def released_state(files: Files) -> dict[str, Tensor]:
     return state
 
 
-def write(folder: Path, state: Any, name: str = "checkpoint.pth") -> str:
-    """A ``torch.save`` file."""
-    torch.save(state, folder / name)
-    return str(folder / name)
-
-
-def torchscript(state: Mapping[str, Any], path: Path) -> str:
-    """A TorchScript archive whose state dict is ``state``, as OpenAI published CLIP."""
-    root = nn.Module()
-    for key, value in state.items():
-        *parents, last = key.split(".")
-        module = root
-        for name in parents:
-            if not hasattr(module, name):
-                module.add_module(name, nn.Module())
-            module = module.get_submodule(name)
-        module.register_buffer(last, torch.as_tensor(value))
-    torch.jit.script(root).save(str(path))
-    return str(path)
-
-
-# --- round trips ----------------------------------------------------------------------------
+# --- round trips ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -154,7 +111,7 @@ def test_loading_leaves_the_callers_random_numbers_alone(golden_files: Files) ->
     assert torch.equal(torch.rand(3), expected)
 
 
-# --- checkpoints that don't fit -------------------------------------------------------------
+# --- checkpoints that don't fit ------------------------------------------------------------------
 
 
 def test_a_missing_key_is_named(blank: AdaCLIP, golden_files: Files, tmp_path: Path) -> None:
@@ -204,7 +161,7 @@ def test_a_refused_checkpoint_changes_nothing(
     assert blank.fingerprint() == before
 
 
-# --- files that aren't weights --------------------------------------------------------------
+# --- files that aren't weights -------------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -292,204 +249,3 @@ def test_a_missing_file_is_named(golden_files: Files, argument: str) -> None:
 def test_a_directory_is_not_a_file(blank: AdaCLIP, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
         load_checkpoint(blank, str(tmp_path))
-
-
-# --- URIs -----------------------------------------------------------------------------------
-
-
-def test_weights_load_from_file_uris(golden_files: Files, model: AdaCLIP) -> None:
-    uris = {k: f"file://{golden_files[k]}" for k in ("backbone_weights", "checkpoint")}
-    assert golden.load({**golden_files, **uris}).fingerprint() == model.fingerprint()
-
-
-def test_a_uri_is_downloaded_once_into_the_cache(cache: Path) -> None:
-    memory = fsspec.filesystem("memory")
-    memory.pipe_file("/weights/once.pth", b"first")
-    local = fetch("memory://weights/once.pth")
-    assert local.read_bytes() == b"first"
-    assert local.is_relative_to(cache / "adaclip-pipeline")
-    assert local.name == "once.pth"
-    local.write_bytes(b"from the cache")
-    again = fetch("memory://weights/once.pth")
-    assert again == local
-    assert again.read_bytes() == b"from the cache"
-    assert [path for path in cache.rglob("*") if path.is_file()] == [local]
-
-
-def test_a_replaced_object_is_downloaded_again() -> None:
-    memory = fsspec.filesystem("memory")
-    memory.pipe_file("/weights/twice.pth", b"first")
-    assert fetch("memory://weights/twice.pth").read_bytes() == b"first"
-    memory.pipe_file("/weights/twice.pth", b"second, longer")
-    assert fetch("memory://weights/twice.pth").read_bytes() == b"second, longer"
-
-
-def test_files_of_one_name_in_two_places_do_not_collide() -> None:
-    memory = fsspec.filesystem("memory")
-    for folder in ("a", "b"):
-        memory.pipe_file(f"/{folder}/same.pth", folder.encode())
-    assert fetch("memory://a/same.pth").read_bytes() == b"a"
-    assert fetch("memory://b/same.pth").read_bytes() == b"b"
-
-
-@pytest.mark.parametrize(
-    "uri", ["memory://missing.pth", "nosuchprotocol://x/y.pth", "file:///", "hf://only-owner"]
-)
-def test_a_uri_that_gives_nothing_is_named(uri: str) -> None:
-    with pytest.raises(ValueError, match=uri):
-        fetch(uri)
-
-
-def test_storage_errors_of_any_kind_are_value_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    class NoCredentials(Exception):
-        """As botocore's, which is no OSError."""
-
-    def refuse(*_: Any) -> None:
-        raise NoCredentials("Unable to locate credentials")
-
-    monkeypatch.setattr(fsspec.filesystem("memory"), "ukey", refuse)
-    with pytest.raises(ValueError, match=r"memory://x\.pth.*Unable to locate credentials"):
-        fetch("memory://x.pth")
-
-
-# --- released names -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["mvtec_colondb", "visa_clinicdb", "all"])
-def test_a_released_file_with_other_content_is_refused(
-    blank: AdaCLIP, golden_files: Files, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def download(repository: str, filename: str, *, revision: str) -> str:
-        asked.append((repository, filename, revision))
-        return golden_files["checkpoint"]
-
-    monkeypatch.setattr(checkpoint_module, "hf_hub_download", download)
-    with pytest.raises(ValueError, match=f"not the released checkpoint '{name}'.*sha256"):
-        load_checkpoint(blank, name)
-    revision = "16153b4ba74c2fe54a99679fc2e1b1e29993dc3f"
-    assert asked == [("cubert-gmbh/adaclip", f"pretrained_{name}.pth", revision)]
-
-
-def test_a_released_file_with_the_right_content_is_loaded(
-    blank: AdaCLIP, model: AdaCLIP, golden_files: Files, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    digest = checkpoint_module.hashlib.sha256(Path(golden_files["checkpoint"]).read_bytes())
-    monkeypatch.setitem(checkpoint_module.RELEASED, "all", digest.hexdigest())
-    monkeypatch.setattr(
-        checkpoint_module, "hf_hub_download", lambda *_, **__: golden_files["checkpoint"]
-    )
-    load_checkpoint(blank, "all")
-    key = "cls_token_layer.head.0.weight"
-    assert torch.equal(blank.learnable_state()[key], model.learnable_state()[key])
-
-
-def test_offline_a_released_name_tells_what_to_do(
-    blank: AdaCLIP, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def offline(*_: Any, **__: Any) -> str:
-        raise OSError("no network")
-
-    monkeypatch.setattr(checkpoint_module, "hf_hub_download", offline)
-    with pytest.raises(ValueError, match=r"no network.*give a path"):
-        load_checkpoint(blank, "all")
-
-
-# --- the backbone ---------------------------------------------------------------------------
-
-
-def test_an_unknown_tag_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"'laion9b' for 'ViT-L-14-336' .*it has: openai"):
-        load_adaclip(backbone_weights="laion9b")
-
-
-@pytest.mark.parametrize("weights", [None, "openai"])
-def test_an_unknown_backbone_is_named(weights: str | None) -> None:
-    with pytest.raises(ValueError, match="unknown backbone 'ViT-L-14-337'"):
-        load_adaclip(backbone="ViT-L-14-337", backbone_weights=weights)
-
-
-def test_a_missing_configuration_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'nowhere\.json' does not exist"):
-        load_adaclip(backbone="nowhere.json", backbone_weights=None)
-
-
-OTHER_ARCHITECTURES = [
-    "RN50",
-    "convnext_base",  # timm
-    "ViT-B-16-SigLIP",  # timm, own text tower
-    "coca_ViT-B-32",
-    "xlm-roberta-base-ViT-B-32",  # a Hugging Face text tower
-    "ViT-L-14-CLIPA",  # no causal mask, average pooling, another tokenizer
-    "ViT-H-14-worldwide",  # another tokenizer
-]
-
-
-@pytest.mark.parametrize("backbone", OTHER_ARCHITECTURES)
-@pytest.mark.parametrize("weights", [None, "openai"])
-def test_other_architectures_are_refused_before_any_download(
-    backbone: str, weights: str | None
-) -> None:
-    with pytest.raises(ValueError, match=f"'{backbone}' is not an OpenAI-style ViT CLIP"):
-        load_adaclip(backbone=backbone, backbone_weights=weights)
-
-
-def test_every_accepted_architecture_uses_clips_own_tokenizer() -> None:
-    accepted = {}
-    for name in open_clip.list_models():
-        with contextlib.suppress(ValueError):
-            accepted[name] = clip_config(name)
-    assert {"ViT-L-14-336", "ViT-B-16", "ViT-H-14"} <= accepted.keys()
-    for name, config in accepted.items():
-        assert "tokenizer" not in str(config), name
-        assert "timm" not in str(config), name
-        assert config["text_cfg"]["vocab_size"] == 49408, name
-
-
-def test_backbone_weights_of_another_architecture_are_refused(golden_files: Files) -> None:
-    state = load_file(golden_files["backbone_weights"])
-    wider = {**state, "visual.proj": torch.zeros(128, 512)}
-    with pytest.raises(ValueError, match=r"do not fit .*visual\.proj"):
-        build_clip(golden.BACKBONE, wider)
-    del state["text_projection"]
-    with pytest.raises(ValueError, match=r"do not fit .*text_projection"):
-        build_clip(golden.BACKBONE, state)
-
-
-def test_backbone_weights_load_from_a_torchscript_archive_like_openais(
-    golden_files: Files, model: AdaCLIP, tmp_path: Path
-) -> None:
-    state = load_file(golden_files["backbone_weights"])
-    path = torchscript({**state, **SIZES}, tmp_path / "ViT-tiny.pt")
-    assert read_state_dict(Path(path)).keys() == {*state, *SIZES}
-    loaded = golden.load({**golden_files, "backbone_weights": path})
-    assert loaded.fingerprint() == model.fingerprint()
-
-
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state}])
-def test_backbone_weights_load_from_torch_save_files(
-    golden_files: Files, model: AdaCLIP, tmp_path: Path, wrap: Any
-) -> None:
-    path = write(tmp_path, wrap(load_file(golden_files["backbone_weights"])), "backbone.pt")
-    loaded = golden.load({**golden_files, "backbone_weights": path})
-    assert loaded.fingerprint() == model.fingerprint()
-
-
-def test_half_precision_backbone_weights_run_in_fp32(golden_files: Files, tmp_path: Path) -> None:
-    state = {k: v.half() for k, v in load_file(golden_files["backbone_weights"]).items()}
-    path = write(tmp_path, state, "backbone.pt")
-    loaded = golden.load({**golden_files, "backbone_weights": path})
-    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
-
-
-@pytest.mark.parametrize("backbone", ["ViT-S-32-alt", "ViT-B-32-quickgelu", golden.BACKBONE])
-def test_the_activation_is_always_the_exact_gelu(backbone: str) -> None:
-    with torch.device("meta"):
-        clip = open_clip.CLIP(**clip_config(backbone))
-    activations = [m for n, m in clip.named_modules() if n.endswith("mlp.gelu")]
-    assert len(activations) == len(clip.visual.transformer.resblocks) + len(
-        clip.transformer.resblocks
-    )
-    assert {type(m) for m in activations} == {nn.GELU}
-    assert {m.approximate for m in activations} == {"none"}

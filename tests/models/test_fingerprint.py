@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from pipeline.models import AdaCLIP, AdaCLIPSettings
@@ -16,12 +15,6 @@ from tests import golden
 Files = Mapping[str, str]
 KINDS = ("both", "static", "dynamic", "none")
 TOWERS = ("both", "visual", "text")
-
-
-@pytest.fixture(scope="module")
-def model(golden_files: Files) -> AdaCLIP:
-    """The golden model; tests leave its weights as they are."""
-    return golden.load(golden_files)
 
 
 def test_fingerprint_is_stable_and_readable(model: AdaCLIP, golden_files: Files) -> None:

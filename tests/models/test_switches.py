@@ -27,12 +27,6 @@ TOWERS = ("both", "visual", "text")
 LONG_NAME = "very long name of a hand-made wooden toy with many moving parts " * 6
 
 
-@pytest.fixture(scope="module")
-def model(golden_files: Files) -> AdaCLIP:
-    """The golden model; tests leave its weights as they are."""
-    return golden.load(golden_files)
-
-
 def plain_clip(golden_files: Files) -> Any:
     """The backbone as open_clip itself builds and runs it."""
     clip = open_clip.CLIP(
