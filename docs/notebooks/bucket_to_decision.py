@@ -7,19 +7,19 @@
 #
 # The pictures are generated, and the model is the small one that comes with the package: it shows
 # the way, and is not for real inspection. With your own bucket, put `s3://bucket/prefix` in the
-# place of the folders, and `backbone`, `backbone_weights` and `image_size` out of the
-# configuration: the defaults are the released model.
+# place of the folders, and leave `SMALL_MODEL` out of the configuration: the defaults are the
+# released model.
 
 # %%
 from pathlib import Path
 
 import ray
 
-import pipeline.models
 from pipeline.calibration import above, calibrate, read_calibration, write_calibration
 from pipeline.config import ScoreConfig
 from pipeline.datasets.synthetic import CATEGORIES, generate
 from pipeline.distributed.scoring import score_bucket
+from pipeline.models.packaged import SMALL_MODEL
 from pipeline.results import open_results
 
 HERE = Path("bucket_to_decision")
@@ -59,15 +59,7 @@ for number, defect in enumerate(CATEGORIES[CATEGORY].defects):
 # that job instead. Running it again scores only what is new.
 
 # %%
-small = Path(pipeline.models.__file__).parent / "small"
-config = ScoreConfig(
-    input=(str(HERE / "pictures"),),
-    output=str(HERE / "scores"),
-    backbone=str(small / "clip.json"),
-    backbone_weights=str(small / "clip.safetensors"),
-    checkpoint=str(small / "adaclip.safetensors"),
-    image_size=192,
-)
+config = ScoreConfig(input=(str(HERE / "pictures"),), output=str(HERE / "scores"), **SMALL_MODEL)
 ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 report = score_bucket(config)
 ray.shutdown()

@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_image
 
-import pipeline.models
 from pipeline.anomaly_map import render
 from pipeline.config import BenchmarkConfig
 from pipeline.datasets.synthetic import TEST_CATEGORIES, generate
 from pipeline.fast_images import decode_square
 from pipeline.images import MEAN, STD, decode, to_square
 from pipeline.models import AdaCLIP, load_adaclip
+from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
 
 from .photographs import encoded, photograph
 
@@ -35,8 +34,6 @@ Decode = Callable[[bytes, int], Pixels]
 
 EXACT = "pillow"
 SHAPES = {1: (1_152, 864), 3: (2_048, 1_536), 12: (4_000, 3_000)}  # megapixels: width, height
-SMALL = Path(pipeline.models.__file__).parent / "small"
-SMALL_SIZE = 192
 LABELLED = 24  # images on which the small model is asked
 LABELLED_PHOTO = 1_024
 
@@ -107,25 +104,15 @@ def _cpu_ms(function: Decode, data: bytes, size: int, repeat: int) -> float:
 
 def _score_deviation() -> Iterator[dict[str, Any]]:
     """What the small model makes of the same photographs, decoded otherwise."""
-    model = load_adaclip(
-        backbone=str(SMALL / "clip.json"),
-        backbone_weights=str(SMALL / "clip.safetensors"),
-        checkpoint=str(SMALL / "adaclip.safetensors"),
-        image_size=SMALL_SIZE,
-    )
+    model = load_adaclip(**SMALL_MODEL)
     categories = [TEST_CATEGORIES[i % len(TEST_CATEGORIES)] for i in range(LABELLED)]
     for file_format in ("JPEG", "PNG"):
-        files = [
-            encoded(
-                generate(c, "good" if i % 8 < 4 else "hole", i, LABELLED_PHOTO).image, file_format
-            )
-            for i, c in enumerate(categories)
-        ]
+        files = [encoded(_labelled(c, i), file_format) for i, c in enumerate(categories)]
         exact: tuple[NDArray[Any], NDArray[Any]] | None = None
         for name, function in decoders().items():
             if "simplejpeg" in name and file_format != "JPEG":
                 continue
-            scores, maps = _answers(model, [function(f, SMALL_SIZE) for f in files], categories)
+            scores, maps = _answers(model, [function(f, IMAGE_SIZE) for f in files], categories)
             exact = exact or (scores, maps)
             yield {
                 "format": file_format,
@@ -148,7 +135,7 @@ def _answers(
     """Scores [B] and maps [B, size, size]."""
     images = (np.stack(pixels).astype(np.float32) / 255 - np.array(MEAN)) / np.array(STD)
     out = model.predict(images.transpose(0, 3, 1, 2).astype(np.float32), categories)
-    maps = [render(grid.numpy(), SMALL_SIZE) for grid in out.logit_grid]
+    maps = [render(grid.numpy(), IMAGE_SIZE) for grid in out.logit_grid]
     return out.score.numpy(), np.stack(maps)
 
 

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from pipeline.datasets.synthetic import CATEGORIES, generate
 from pipeline.images import MEAN, STD
 from pipeline.models import load_adaclip
+from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.schema import MAP_SCHEMA
 from pipeline.writer import MAP_ROWS_PER_GROUP
-
-from .decoding import SMALL, SMALL_SIZE
 
 NUM_MAPS = 256  # two row groups
 BATCH = 16
@@ -40,19 +39,14 @@ def measure_maps() -> list[dict[str, Any]]:
 
 def logit_grids() -> NDArray[np.float16]:
     """[NUM_MAPS, h, w] of good and damaged products of all categories."""
-    model = load_adaclip(
-        backbone=str(SMALL / "clip.json"),
-        backbone_weights=str(SMALL / "clip.safetensors"),
-        checkpoint=str(SMALL / "adaclip.safetensors"),
-        image_size=SMALL_SIZE,
-    )
+    model = load_adaclip(**SMALL_MODEL)
     names, grids = list(CATEGORIES), []
     for first in range(0, NUM_MAPS, BATCH):
         numbers = range(first, first + BATCH)
         categories = [names[i % len(names)] for i in numbers]
         pixels = np.stack(
             [
-                generate(c, "good" if i % 2 else "hole", i, SMALL_SIZE).image
+                generate(c, "good" if i % 2 else "hole", i, IMAGE_SIZE).image
                 for i, c in zip(numbers, categories, strict=True)
             ]
         )

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,17 +20,16 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-import pipeline.models
 from pipeline.anomaly_map import render
 from pipeline.datasets.synthetic import CATEGORIES, TEST_CATEGORIES, generate
 from pipeline.evaluation import PixelHistogram, image_metrics
 from pipeline.images import preprocess
 from pipeline.models import AdaCLIP, load_adaclip
 from pipeline.models.clip import project_class_token, run_block
+from pipeline.models.packaged import SMALL_MODEL
 
 from .timing import Stopwatch, rounded, steadier
 
-SMALL = Path(pipeline.models.__file__).parent / "small"
 NATIVE_SIZE = 192  # of the small model, pixels
 LARGER_SIZE = 288  # for what only matters above the native size
 FIRST_SEED = 900_000  # the small model was made from smaller ones
@@ -260,12 +258,7 @@ def measure_options(
         repeats: timed rounds.
         per_category: pictures of each of the four left-out products.
     """
-    small = partial(
-        load_adaclip,
-        backbone=str(SMALL / "clip.json"),
-        backbone_weights=str(SMALL / "clip.safetensors"),
-        checkpoint=str(SMALL / "adaclip.safetensors"),
-    )
+    small = partial(load_adaclip, **SMALL_MODEL)
     found: list[dict[str, Any]] = []
     for option in options:
         size = LARGER_SIZE if option.larger else NATIVE_SIZE

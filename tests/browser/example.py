@@ -16,6 +16,7 @@ from pipeline.anomaly_map import summarize
 from pipeline.datasets.synthetic import CATEGORIES, TEST_CATEGORIES, generate
 from pipeline.images import preprocess
 from pipeline.models import AdaCLIP, load_adaclip
+from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.report.alerts import AlertRule
 from pipeline.report.morning import review
 from pipeline.report.summary import RunReport
@@ -23,8 +24,6 @@ from pipeline.schema import scored_schema
 from pipeline.storage import stat, write_object
 from pipeline.writer import ResultWriter
 
-SMALL = Path(__file__).parents[2] / "pipeline" / "models" / "small"
-IMAGE_SIZE = 192
 BROKEN = {
     "empty.jpg": (b"", "empty", "the object has no bytes"),
     "page.jpg": (b"<html>", "not_an_image", "no known image format"),
@@ -34,12 +33,7 @@ BROKEN = {
 
 def small_model() -> AdaCLIP:
     """The model that comes with the package."""
-    return load_adaclip(
-        backbone=str(SMALL / "clip.json"),
-        backbone_weights=str(SMALL / "clip.safetensors"),
-        checkpoint=str(SMALL / "adaclip.safetensors"),
-        image_size=IMAGE_SIZE,
-    )
+    return load_adaclip(**SMALL_MODEL)
 
 
 def fill(folder: Path, dates: list[str], per_category: int, defective: int) -> str:
