@@ -1,8 +1,9 @@
 """Which parts of AdaCLIP help the small model: ``python -m jobs.ablate_small_model``.
 
 Trains AdaCLIP's own weights with each kind of prompts, with and without fusion, from several seeds
-on the backbone in ``pipeline/models/small``, and measures each on the categories that neither has
-seen. Prints the table of docs/small-model.md, mean ± standard deviation over the seeds.
+on the backbone in ``pipeline/models/small`` and from the projections of patches beside it, and
+measures each on the categories that neither has seen. Prints the table of docs/small-model.md,
+mean ± standard deviation over the seeds.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import pandas as pd
 import torch
 import tyro
 
-from jobs.make_small_model import FOLDER, SIZE, TEST_SEED, load_small
+from jobs.make_small_model import TEST_SEED
 from pipeline.datasets.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES
 from pipeline.evaluation.table import markdown
+from pipeline.models import load_adaclip
+from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.report.summary import versions
 from pipeline.small_model import Pictures, denormals_flushed, measure, train_adaclip
 
@@ -60,17 +63,17 @@ def main() -> int:
 
 def ablate(settings: Settings) -> list[dict[str, object]]:
     """Train and measure every variant from every seed: a row each."""
-    pictures = Pictures.draw(TRAIN_CATEGORIES, settings.products, SIZE, seed=0)
-    pictures += Pictures.invent(settings.invented, SIZE, seed=0)
+    pictures = Pictures.draw(TRAIN_CATEGORIES, settings.products, IMAGE_SIZE, seed=0)
+    pictures += Pictures.invent(settings.invented, IMAGE_SIZE, seed=0)
     pairs = settings.test_pictures // 2
-    test = Pictures.draw(TEST_CATEGORIES, pairs, SIZE, seed=TEST_SEED, twins=False)
+    test = Pictures.draw(TEST_CATEGORIES, pairs, IMAGE_SIZE, seed=TEST_SEED, twins=False)
+    read_outs = load_adaclip(**SMALL_MODEL).patch_token_layer
     rows = []
     kinds = ("none", "static", "dynamic", "both")
     for seed, kind, fusion in product(range(settings.seeds), kinds, (False, True)):
-        model = load_small(
-            FOLDER / "clip.safetensors", prompt_kind=kind, use_fusion=fusion, seed=seed
-        )
-        train_adaclip(model, pictures, settings.steps, np.random.default_rng(seed))
+        variant = {"checkpoint": None, "prompt_kind": kind, "use_fusion": fusion, "seed": seed}
+        model = load_adaclip(**SMALL_MODEL | variant)
+        train_adaclip(model, read_outs, pictures, settings.steps, np.random.default_rng(seed))
         average = measure(model.eval(), test).iloc[-1]
         rows.append({"prompts": kind, "fusion": fusion, "seed": seed, **average[list(SHOWN)]})
         print(rows[-1], flush=True)

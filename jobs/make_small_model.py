@@ -16,13 +16,18 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+import torch.nn.functional as F
 import tyro
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from pipeline.datasets.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES
 from pipeline.evaluation import as_text
-from pipeline.models import AdaCLIP, load_adaclip, save_checkpoint
+from pipeline.models import load_adaclip, save_checkpoint
 from pipeline.models.clip import clip_config
+from pipeline.models.packaged import FOLDER, IMAGE_SIZE, SMALL_MODEL
+from pipeline.models.pretraining import PretrainingHeads
 from pipeline.small_model import (
     Budget,
     Pictures,
@@ -33,9 +38,6 @@ from pipeline.small_model import (
     train_text_tower,
 )
 
-FOLDER = Path(__file__).parents[1] / "pipeline" / "models" / "small"
-CONFIGURATION = FOLDER / "clip.json"
-SIZE = 192  # of the pictures, and of the image tower's input
 TEST_PAIRS = 30  # of each category, good and damaged
 TEST_SEED = 1_000_000  # far from the seeds of training
 
@@ -46,13 +48,13 @@ class Settings:
 
     output: str = str(FOLDER)
     """Folder that receives clip.safetensors and adaclip.safetensors."""
-    start_from: str | None = None
-    """A clip.safetensors whose image tower is trained further, instead of starting from nothing."""
+    work: str = "small-model"
+    """Folder that keeps the trained image tower: a call that finds it there makes the rest."""
     invented: int = 2400
     """Products that exist nowhere, each drawn good and damaged."""
-    products: int = 40
+    products: int = 100
     """Of each training category, each drawn good and damaged."""
-    image_steps: int = 5000
+    image_steps: int = 9000
     """Steps of the image tower, from small crops to whole pictures."""
     image_minutes: float | None = None
     """Train the image tower for so long instead of a number of steps."""
@@ -80,37 +82,57 @@ def make(settings: Settings) -> None:
     torch.manual_seed(settings.seed)
     rngs = [np.random.default_rng([settings.seed, stage]) for stage in (1, 2, 3)]
     started, folder = time.monotonic(), Path(settings.output)
-    weights = folder / "clip.safetensors"
     print(f"drawing {settings.invented:,} invented products and {settings.products} of", flush=True)
     print(f"{', '.join(TRAIN_CATEGORIES)}", flush=True)
-    pictures = Pictures.draw(TRAIN_CATEGORIES, settings.products, SIZE, seed=settings.seed)
-    pictures += Pictures.invent(settings.invented, SIZE, seed=settings.seed)
+    pictures = Pictures.draw(TRAIN_CATEGORIES, settings.products, IMAGE_SIZE, seed=settings.seed)
+    pictures += Pictures.invent(settings.invented, IMAGE_SIZE, seed=settings.seed)
     print(f"{len(pictures.images):,} pictures in {time.monotonic() - started:.0f} s", flush=True)
-    clip = open_clip.CLIP(**clip_config(str(CONFIGURATION)))
-
-    def keep() -> None:
-        save_file({k: v.half().contiguous() for k, v in clip.state_dict().items()}, weights)
-
-    budget = Budget(settings.image_steps, settings.image_minutes)
-    if settings.start_from:
-        clip.load_state_dict(load_file(settings.start_from))
-    continued = bool(settings.start_from)
-    train_image_tower(clip, pictures, budget, rngs[0], continued=continued, keep=keep)
-    train_text_tower(clip, pictures, settings.text_steps, rngs[1])
-    keep()
-    model = load_small(weights, checkpoint=None, seed=settings.seed)
-    train_adaclip(model, pictures, settings.adaclip_steps, rngs[2])
+    clip = open_clip.CLIP(**clip_config(SMALL_MODEL["backbone"]))
+    heads = PretrainingHeads(clip, len(pictures.names))
+    kept = Path(settings.work) / "image-tower.safetensors"
+    if kept.exists():
+        print(f"image tower: from {kept}")
+        restore(kept, settings, clip, heads)
+    else:
+        budget = Budget(settings.image_steps, settings.image_minutes)
+        train_image_tower(clip, heads, pictures, budget, rngs[0])
+        keep(kept, settings, clip, heads)
+    states = F.normalize(heads.states.detach(), dim=-1)
+    train_text_tower(clip, states, pictures.names, settings.text_steps, rngs[1])
+    weights = folder / "clip.safetensors"
+    save_file({k: v.half().contiguous() for k, v in clip.state_dict().items()}, weights)
+    made = {"backbone_weights": str(weights), "checkpoint": None}
+    model = load_adaclip(**SMALL_MODEL | made, seed=settings.seed)
+    train_adaclip(model, heads.patch_token_layer, pictures, settings.adaclip_steps, rngs[2])
     save_checkpoint(model, folder / "adaclip.safetensors")
-    test = Pictures.draw(TEST_CATEGORIES, TEST_PAIRS, SIZE, seed=TEST_SEED, twins=False)
+    test = Pictures.draw(TEST_CATEGORIES, TEST_PAIRS, IMAGE_SIZE, seed=TEST_SEED, twins=False)
     print(f"\ncategories that took no part:\n{as_text(measure(model.eval(), test))}\n")
     print(f"{folder}: made in {(time.monotonic() - started) / 60:.0f} min")
 
 
-def load_small(weights: Path, **arguments: Any) -> AdaCLIP:
-    """AdaCLIP on a small backbone, with ``load_adaclip``'s other arguments."""
-    return load_adaclip(
-        backbone=str(CONFIGURATION), backbone_weights=str(weights), image_size=SIZE, **arguments
-    )
+def keep(path: Path, settings: Settings, clip: Any, heads: PretrainingHeads) -> None:
+    """Write the image tower and its read-outs, with what they depend on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    both = nn.ModuleDict({"visual": clip.visual, "heads": heads})
+    save_file(both.state_dict(), path, {"made_with": made_with(settings)})
+
+
+def restore(path: Path, settings: Settings, clip: Any, heads: PretrainingHeads) -> None:
+    """Read what ``keep`` wrote.
+
+    Raises:
+        SystemExit: it was made with other settings.
+    """
+    with safe_open(path, "pt") as file:
+        if (found := file.metadata()["made_with"]) != made_with(settings):
+            raise SystemExit(f"{path} was made with {found}; remove it, or say --work elsewhere")
+    nn.ModuleDict({"visual": clip.visual, "heads": heads}).load_state_dict(load_file(path))
+
+
+def made_with(settings: Settings) -> str:
+    """The settings that the image tower depends on."""
+    names = ("seed", "invented", "products", "image_steps", "image_minutes")
+    return ", ".join(f"{name}={getattr(settings, name)}" for name in names)
 
 
 if __name__ == "__main__":

@@ -1,43 +1,74 @@
 """Making a small CLIP backbone from a few thousand labelled pictures on a CPU.
 
 CLIP learns which regions match which words from hundreds of millions of captioned images. With a
-few thousand, the image tower is told more: it learns from the category and state of each picture
-and from the defect's mask, then the text tower is tuned to the locked image tower (Zhai et al.,
-"LiT", CVPR 2022). What comes out has an OpenAI-style CLIP's architecture and nothing else.
+few thousand, the image tower is told more: which pixels are damaged, what the product looked like
+before, which pictures show damage, and which product they show. Its read-outs have AdaCLIP's form,
+cosines with two states, so AdaCLIP can start from them. Then the text tower is tuned to the locked
+image tower (Zhai et al., "LiT", CVPR 2022): sentences about sound and damaged products come to lie
+at the two states. What comes out has an OpenAI-style CLIP's architecture and nothing else.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .adaclip import LOGIT_SCALE
-from .clip import embed_patches, run_block
+from .adaclip import LOGIT_SCALE, NUM_TAPS
+from .clip import embed_patches
 from .losses import dice_loss
+from .prompts import Projections
+from .text import encode_text
 
 MIN_DEFECT_SHARE = 0.15  # of a patch: one with less of a defect is neither sound nor damaged
 POSITION_SCALE = 0.5  # of the position embedding, beside patches of unit variance
 QUERY_SCALE, VALUE_SCALE = 0.8, 0.4  # Trockman & Kolter, ICML 2023, use 0.7 and 0.4
-STATE_SCALE = 10.0  # of unit-length class embeddings, before the linear read-outs
+STATE_DISTANCE = 0.1  # of the two states at first, beside what they share
 DICE_WEIGHT = 0.5
 STATE_WEIGHT = 2.0  # one read-out beside four of the patches
+SOUND_PATCHES = 0.2  # weight of restoring them, beside damaged ones
 CATEGORY_WEIGHT = 0.1  # naming the product matters less here than judging it
+DIFFERENCE_WEIGHT = 3.0  # of the text features, beside the distance of each
+CATEGORY_SCALE = 10.0  # of unit-length class embeddings, before the linear read-out
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the image tower learns from: crops, or whole pictures."""
+
+    images: Tensor
+    """float32 [B, 3, S, S], normalised."""
+    sound: Tensor
+    """float32 [B, 3, S, S]: the same views of the same products before they were damaged."""
+    masks: Tensor
+    """float32 [B, S, S], 1 on the defect."""
+    categories: Tensor
+    """int64 [B] numbers."""
 
 
 class PretrainingHeads(nn.Module):
-    """Linear read-outs that exist only while the image tower learns."""
+    """Read-outs of the image tower; AdaCLIP starts from ``patch_token_layer``."""
 
-    def __init__(self, clip: Any, num_categories: int, taps: list[int]) -> None:
+    def __init__(self, clip: Any, num_categories: int) -> None:
         super().__init__()
         width, embed_dim = clip.visual.proj.shape
-        self.taps = taps
-        self.patch = nn.ModuleList(nn.Linear(width, 2) for _ in taps)
-        self.state = nn.Linear(embed_dim, 2)
+        size = clip.visual.conv1.kernel_size[0]
+        self.patch_token_layer = Projections(width, embed_dim, NUM_TAPS)
+        shared, apart = torch.randn(1, embed_dim), torch.randn(2, embed_dim)
+        self.states = nn.Parameter(shared + STATE_DISTANCE * apart)
         self.category = nn.Linear(embed_dim, num_categories)
+        self.pixels = nn.ModuleList(nn.Linear(width, size * size) for _ in range(NUM_TAPS))
+        self.restored = nn.Linear(width, 3 * size * size)
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """Sound and damaged logits [..., 2] of embeddings [..., E], as AdaCLIP reads them."""
+        unit = F.normalize(embeddings.float(), dim=-1)
+        return LOGIT_SCALE * unit @ F.normalize(self.states, dim=-1).T
 
 
 def initialise_image_tower(clip: Any, images: Tensor) -> None:
@@ -69,73 +100,75 @@ def initialise_image_tower(clip: Any, images: Tensor) -> None:
 
 
 def image_tower_loss(
-    clip: Any,
-    heads: PretrainingHeads,
-    images: Tensor,
-    masks: Tensor,
-    categories: Tensor,
-    corner: tuple[int, int] = (0, 0),
+    clip: Any, heads: PretrainingHeads, views: Views, corner: tuple[int, int] = (0, 0)
 ) -> Tensor:
-    """What the image tower learns from: damaged patches, damaged pictures, and their category.
+    """What the image tower learns from: damaged patches and pixels, what was there before,
+    damaged pictures, and their category.
 
     Args:
-        images: float32 [B, 3, S, S], normalised: whole pictures or, many times cheaper, crops.
-        masks: float32 [B, S, S], 1 on the defect.
-        categories: [B] numbers.
-        corner: row and column of the crops' first patch in the tower's grid.
+        views: of one size; small ones are many times cheaper.
+        corner: row and column of the views' first patch in the tower's grid.
     """
-    visual = clip.visual
-    share = F.avg_pool2d(masks[:, None], visual.conv1.kernel_size)[:, 0]
-    positions = _window(visual.positional_embedding, corner, share.shape[-1])
-    damaged = share.flatten(1) > MIN_DEFECT_SHARE
-    known = damaged | (share.flatten(1) == 0)
-    tokens = embed_patches(visual, images, positions)
-    loss = images.new_zeros(())
+    visual, size = clip.visual, clip.visual.conv1.kernel_size[0]
+    defect = F.unfold(views.masks[:, None], size, stride=size).mT  # [B, N, pixels]
+    share = defect.mean(dim=-1)
+    damaged = share > MIN_DEFECT_SHARE
+    known = damaged | (share == 0)
+    positions = _window(visual.positional_embedding, corner, views.images.shape[-1] // size)
+    tokens = embed_patches(visual, views.images, positions)
+    loss = tokens.new_zeros(())
+    every = len(visual.transformer.resblocks) // NUM_TAPS
     for j, block in enumerate(visual.transformer.resblocks):
         tokens = _run_block(block, tokens)
-        if j + 1 in heads.taps:
-            head = heads.patch[heads.taps.index(j + 1)]
-            logits = head(F.layer_norm(tokens[:, 1:], tokens.shape[-1:]))
+        if (j + 1) % every == 0:
+            tap, patches = j // every, tokens[:, 1:]
+            logits = heads.logits(heads.patch_token_layer.head[tap](patches))
             loss = loss + F.cross_entropy(logits[known], damaged[known].long())
             probability = (logits.softmax(dim=-1)[..., 1] * known).flatten()[None]
             loss = loss + DICE_WEIGHT * dice_loss(probability, damaged.flatten()[None])
-    embedding = STATE_SCALE * F.normalize(visual.ln_post(tokens[:, 0]) @ visual.proj, dim=-1)
-    state = F.cross_entropy(heads.state(embedding), damaged.any(dim=1).long())
-    loss = loss + STATE_WEIGHT * state
-    return loss + CATEGORY_WEIGHT * F.cross_entropy(heads.category(embedding), categories)
+            normed = F.layer_norm(patches, patches.shape[-1:])
+            pixels = heads.pixels[tap](normed).float()
+            loss = loss + F.binary_cross_entropy_with_logits(pixels, defect)
+    loss = loss + _restoration_loss(heads.restored(normed).float(), views, share > 0, size)
+    embedding = F.normalize(visual.ln_post(tokens[:, 0]) @ visual.proj, dim=-1)
+    state = F.cross_entropy(heads.logits(embedding), damaged.any(dim=1).long())
+    category = F.cross_entropy(heads.category(CATEGORY_SCALE * embedding), views.categories)
+    return loss + STATE_WEIGHT * state + CATEGORY_WEIGHT * category
 
 
-def text_tower_loss(clip: Any, images: Tensor, meanings: Tensor, tokens: Tensor) -> Tensor:
-    """Contrast between locked class embeddings and sentences about the same pictures.
+def _restoration_loss(restored: Tensor, views: Views, touched: Tensor, size: int) -> Tensor:
+    """How far the patches [B, N, 3 · pixels] are from what the damage changed."""
+    change = F.unfold(views.sound - views.images, size, stride=size).mT
+    error = F.smooth_l1_loss(restored, change, reduction="none").mean(dim=-1)
+    damaged = (error * touched).sum() / touched.sum().clamp(min=1)
+    sound = (error * ~touched).sum() / (~touched).sum().clamp(min=1)
+    return damaged + SOUND_PATCHES * sound
 
-    The scale is the one that AdaCLIP reads both with. At a smaller one the sentences about good and
-    damaged products would have to be so far apart that AdaCLIP's maps start saturated, with hardly
-    a gradient.
+
+def text_tower_loss(
+    clip: Any, states: Tensor, names: Sequence[str], prompts: Tensor | None
+) -> Tensor:
+    """How far AdaCLIP's text features are from the image tower's two states.
+
+    Their difference counts most: scores and maps are nothing but a cosine with it.
 
     Args:
-        images: [B, E] class embeddings, unit length.
-        meanings: [B] numbers; pictures of one meaning don't repel each other's sentences.
-        tokens: [B, 77] of a sentence about each picture.
+        states: [2, E] sound and damaged, unit length.
+        names: B class names.
+        prompts: [B, J, M, D] in front of the sentences, or None: see ``encode_text``.
+
+    Returns:
+        The squared distance, over that of the states from each other.
     """
-    logits = LOGIT_SCALE * images @ clip.encode_text(tokens, normalize=True).T
-    same = (meanings[:, None] == meanings).float()
-    target = same / same.sum(dim=1, keepdim=True)
-    loss: Tensor = F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
-    return loss
-
-
-def class_embedding(clip: Any, images: Tensor) -> Tensor:
-    """Plain class embeddings [B, E], unit length, of images at the tower's native size."""
-    visual = clip.visual
-    tokens = embed_patches(visual, images, visual.positional_embedding)
-    for block in visual.transformer.resblocks:
-        tokens = run_block(block, tokens)
-    embedding: Tensor = F.normalize(visual.ln_post(tokens[:, 0]) @ visual.proj, dim=-1)
-    return embedding
+    error = encode_text(clip, names, prompts) - states
+    apart = (states[1] - states[0]).square().sum()
+    difference = (error[:, 1] - error[:, 0]).square().sum(dim=-1)
+    loss = error.square().sum(dim=-1).mean() + DIFFERENCE_WEIGHT * difference.mean()
+    return loss / apart
 
 
 def _run_block(block: Any, tokens: Tensor) -> Tensor:
-    """``clip.run_block`` for autocast: attention stays float32, faster on CPUs than bfloat16."""
+    """``run_block`` for autocast: attention stays float32, faster on CPUs than bfloat16."""
     attention = block.attn
     mixed = F.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
     q, k, v = mixed.float().unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)

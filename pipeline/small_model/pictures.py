@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipeline.datasets.synthetic import CATEGORIES, Sample, generate, generate_invented
 from pipeline.images import MEAN, STD
+from pipeline.models.pretraining import Views
 
 ON_DEFECT_SHARE = 0.85  # of the crops from damaged products show some of the defect
 RECOLOURED_SHARE = 0.7
@@ -82,47 +83,51 @@ class Pictures:
         good = 2 * rng.integers(len(self.images) // 2, size=count // 2)
         return np.concatenate([good, good + 1])
 
-    def crops(
-        self, rng: np.random.Generator, chosen: NDArray[np.int64], side: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Cut from pictures of some numbers, mostly so that they show a defect if there is one.
+    def views(self, rng: np.random.Generator, chosen: NDArray[np.int64], side: int) -> Views:
+        """Crops of pictures of some numbers, mostly so that they show a defect if there is one.
 
         Returns:
-            Normalised images [B, 3, side, side], turned, mirrored and recoloured at random;
-            masks [B, side, side]; categories [B].
+            Views of ``side`` pixels, turned, mirrored and recoloured at random.
         """
-        images, masks, size = [], [], self.images.shape[1]
+        cut = []
         for i in chosen:
-            row, column = rng.integers(0, size - side + 1, 2)
-            if side < size and self.masks[i].any() and rng.random() < ON_DEFECT_SHARE:
-                rows, columns = np.nonzero(self.masks[i])
-                at = rng.integers(len(rows))
-                row = np.clip(rows[at] - rng.integers(side), 0, size - side)
-                column = np.clip(columns[at] - rng.integers(side), 0, size - side)
-            where = np.s_[i, row : row + side, column : column + side]
-            turn, flip = int(rng.integers(4)), rng.random() < 0.5
-            picture, mask = np.rot90(self.images[where], turn), np.rot90(self.masks[where], turn)
-            images.append(picture[:, ::-1] if flip else picture)
-            masks.append(mask[:, ::-1] if flip else mask)
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
-        return (
-            normalise(recolour(rng, pixels)),
-            torch.from_numpy(np.stack(masks)).float(),
+            where = self._place(rng, i, side)
+            mask = self.masks[i][where][..., None]
+            # The good twin goes through the same.
+            view = np.concatenate([self.images[i][where], self.images[i - i % 2][where], mask], -1)
+            view = np.rot90(view, int(rng.integers(4)))
+            cut.append(view[:, ::-1] if rng.random() < 0.5 else view)
+        cuts = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
+        images, sound = recolour(rng, cuts[:, :6].unflatten(1, (2, 3)) / 255).unbind(dim=1)
+        return Views(
+            normalise(images),
+            normalise(sound),
+            cuts[:, 6].float(),
             torch.from_numpy(self.categories[chosen]),
         )
 
+    def _place(self, rng: np.random.Generator, i: int, side: int) -> tuple[slice, slice]:
+        size = self.images.shape[1]
+        row, column = rng.integers(0, size - side + 1, 2)
+        if side < size and self.masks[i].any() and rng.random() < ON_DEFECT_SHARE:
+            rows, columns = np.nonzero(self.masks[i])
+            at = rng.integers(len(rows))
+            row = np.clip(rows[at] - rng.integers(side), 0, size - side)
+            column = np.clip(columns[at] - rng.integers(side), 0, size - side)
+        return slice(row, row + side), slice(column, column + side)
+
 
 def recolour(rng: np.random.Generator, images: Tensor) -> Tensor:
-    """Other hues, contrasts and brightness [B, 3, H, W] for most of the images."""
+    """Other hues, contrasts and brightness for most of the sets [B, n, 3, H, W] of images."""
     batch = len(images)
     order = torch.from_numpy(np.stack([rng.permutation(3) for _ in range(batch)]))
-    mixed = images.gather(1, order[:, :, None, None].expand_as(images))
+    mixed = images.gather(2, order[:, None, :, None, None].expand_as(images))
     gamma, contrast, brightness = (
-        torch.from_numpy(rng.uniform(low, high, (batch, 1, 1, 1))).float()
+        torch.from_numpy(rng.uniform(low, high, (batch, 1, 1, 1, 1))).float()
         for low, high in ((0.7, 1.4), (0.6, 1.3), (-0.15, 0.15))
     )
     mixed = ((mixed**gamma - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
-    chosen = torch.from_numpy(rng.random((batch, 1, 1, 1)) < RECOLOURED_SHARE)
+    chosen = torch.from_numpy(rng.random((batch, 1, 1, 1, 1)) < RECOLOURED_SHARE)
     return torch.where(chosen, mixed, images)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models import AdaCLIP
+from pipeline.models import AdaCLIP, AdaCLIPSettings
 from pipeline.models.pretraining import (
     PretrainingHeads,
-    class_embedding,
+    Views,
     image_tower_loss,
     initialise_image_tower,
     text_tower_loss,
 )
-from pipeline.models.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
+from pipeline.models.prompts import Projections
 from pipeline.models.training import make_optimizer, training_step
 
 from .pictures import Pictures
@@ -34,18 +34,16 @@ VIEWS = {  # side of the tower's view: sides in the picture that it is cut from,
     192: ((144, 168, 192, 192, 192), 8),  # whole pictures, or nearly so: whether
 }
 VIEW_SHARES = (0.35, 0.3, 0.35)  # of the time or steps
-CONTINUED_SHARES = (0.0, 0.35, 0.65)  # where the tower starts from weights
-CONTINUED_RATE = 0.5  # of the learning rates then
 MUON_LR, ADAM_LR = 0.02, 2e-3
+TEXT_LR = 1e-2
 WARM_UP = 100  # steps
+WHITENING_CROPS = 500
 PROGRESS_INTERVAL_S = 30.0
-KEEP_INTERVAL_S = 300.0
-TEXT_PICTURES = 1000  # that the text tower is tuned to
-TEXT_BATCH = 64
+TEXT_BATCH = 16  # class names
+MADE_UP_TOKENS = 3  # at most, of a class name that means nothing
 ADACLIP_BATCH = 8
-# Chosen on training categories left out: at 0.004 the maps of categories never seen got worse
-# after 50 steps, at this rate after 120.
-ADACLIP_LR = 5e-4
+# On new pictures of training products this, a quarter of it and no step at all are equally good.
+ADACLIP_LR = 2e-4
 
 
 @dataclass(frozen=True)
@@ -65,50 +63,37 @@ class Budget:
 
     def _share(self, started: float, step: int) -> float:
         if self.minutes is None:
-            return step / self.steps
+            return step / self.steps if self.steps else 1.0
         return (time.monotonic() - started) / (60 * self.minutes)
 
 
 def train_image_tower(
     clip: Any,
+    heads: PretrainingHeads,
     pictures: Pictures,
     budget: Budget,
     rng: np.random.Generator,
-    *,
-    continued: bool = False,
-    keep: Callable[[], None] = lambda: None,
 ) -> None:
     """From small crops to whole pictures.
 
     All come in pairs of the same product, good and damaged, so that nothing but the damage tells
     them apart.
-
-    Args:
-        continued: the tower holds weights to start from; small crops are left out.
-        keep: called every few minutes, for a run that does not reach its end.
     """
-    kept = time.monotonic()
-    depth, grid = len(clip.visual.transformer.resblocks), _grid(clip.visual)
-    side = next(iter(VIEWS))
-    if not continued:
-        initialise_image_tower(clip, pictures.crops(rng, pictures.twins(rng, 500), side)[0])
-    heads = PretrainingHeads(clip, len(pictures.names), [depth * i // 4 for i in (1, 2, 3, 4)])
-    optimizers = _optimizers(clip.visual, heads, CONTINUED_RATE if continued else 1.0)
-    ends = np.cumsum(CONTINUED_SHARES if continued else VIEW_SHARES)
-    patch = clip.visual.conv1.kernel_size[0]
+    side, (_, count) = next(iter(VIEWS.items()))
+    chosen = pictures.twins(rng, WHITENING_CROPS)
+    initialise_image_tower(clip, pictures.views(rng, chosen, side).images)
+    optimizers = _optimizers(clip.visual, heads)
+    ends = np.cumsum(VIEW_SHARES)
+    grid, patch = _grid(clip.visual), clip.visual.conv1.kernel_size[0]
     for step, done in progress("image tower", budget.shares()):
         side = list(VIEWS)[int(np.searchsorted(ends[:-1], done, side="right"))]
         sides, count = VIEWS[side]
         chosen = pictures.twins(rng, count)
-        images, masks, categories = pictures.crops(rng, chosen, int(rng.choice(sides)))
-        images, masks = _resize(images, side), _resize(masks[:, None], side)[:, 0]
+        views = _resize(pictures.views(rng, chosen, int(rng.choice(sides))), side)
         row, column = rng.integers(0, grid - side // patch + 1, 2)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = image_tower_loss(clip, heads, images, masks, categories, (row, column))
+            loss = image_tower_loss(clip, heads, views, (row, column))
         update(optimizers, loss, step, done)
-        if time.monotonic() - kept > KEEP_INTERVAL_S:
-            keep()
-            kept = time.monotonic()
 
 
 def _grid(visual: Any) -> int:
@@ -116,47 +101,60 @@ def _grid(visual: Any) -> int:
     return math.isqrt(tokens - 1)
 
 
-def _optimizers(visual: Any, heads: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+def _optimizers(visual: Any, heads: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for the rest."""
     matrices = [p for p in visual.transformer.parameters() if p.ndim == 2]
     taken = set(map(id, matrices))
     others = [p for p in [*visual.parameters(), *heads.parameters()] if id(p) not in taken]
     return [
-        torch.optim.Muon(matrices, lr=rate * MUON_LR, weight_decay=0.01),
-        torch.optim.AdamW(others, lr=rate * ADAM_LR, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.Muon(matrices, lr=MUON_LR, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=ADAM_LR, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
 
-def _resize(images: Tensor, side: int) -> Tensor:
-    if images.shape[-1] == side:
-        return images
-    return F.interpolate(images, side, mode="bilinear", antialias=True, align_corners=False)
+def _resize(views: Views, side: int) -> Views:
+    if views.images.shape[-1] == side:
+        return views
+
+    def resize(images: Tensor) -> Tensor:
+        return F.interpolate(images, side, mode="bilinear", antialias=True, align_corners=False)
+
+    masks = resize(views.masks[:, None])[:, 0]
+    return Views(resize(views.images), resize(views.sound), masks, views.categories)
 
 
-def train_text_tower(clip: Any, pictures: Pictures, steps: int, rng: np.random.Generator) -> None:
-    """Tune it to the class embeddings of the locked image tower."""
-    some = pictures.twins(rng, TEXT_PICTURES)
-    meanings = (2 * pictures.categories + pictures.masks.any((1, 2)))[some]
-    tokenize = open_clip.SimpleTokenizer()
-    with torch.no_grad():
-        parts = np.array_split(some, -(-len(some) // 8))
-        embeddings = torch.cat([class_embedding(clip, pictures.whole(part)) for part in parts])
+def train_text_tower(
+    clip: Any, states: Tensor, names: Sequence[str], steps: int, rng: np.random.Generator
+) -> None:
+    """Tune it to the two states [2, E] of the locked image tower, whatever the product is called.
+
+    A third of the names are the products', a third are "object" and a third mean nothing: names
+    that training never saw stand beside words that it did. In every other step stand prompts of
+    any kind before the sentences, so that AdaCLIP's do not begin by hiding them.
+    """
+    tokenizer = open_clip.SimpleTokenizer()
     text = [p for name, p in clip.named_parameters() if not name.startswith("visual.")]
-    optimizer = torch.optim.AdamW(text, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05)
+    for parameter in text:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(text, lr=TEXT_LR, betas=(0.9, 0.98), weight_decay=0.05)
+    width, depth = clip.token_embedding.embedding_dim, len(clip.transformer.resblocks)
+    states = F.normalize(states.detach(), dim=-1)
     for step, done in progress("text tower", Budget(steps).shares()):
-        chosen = rng.integers(len(meanings), size=TEXT_BATCH)
-        tokens = tokenize([_sentence(rng, pictures.names[m // 2], m % 2) for m in meanings[chosen]])
-        loss = text_tower_loss(clip, embeddings[chosen], torch.from_numpy(meanings[chosen]), tokens)
-        update([optimizer], loss, step, done)
+        some = [_name(rng, names, tokenizer) for _ in range(TEXT_BATCH)]
+        shape = (TEXT_BATCH, depth, AdaCLIPSettings.prompt_length, width)
+        prompts = torch.from_numpy(rng.standard_normal(shape, np.float32)) if step % 2 else None
+        update([optimizer], text_tower_loss(clip, states, some, prompts), step, done)
 
 
-def _sentence(rng: np.random.Generator, name: str, damaged: int) -> str:
-    states = ABNORMAL_STATES if damaged else NORMAL_STATES
-    # Names that training never saw stand beside states that it did: so must "object".
-    name = name if rng.random() < 0.5 else "object"
-    return TEMPLATES[rng.integers(len(TEMPLATES))].format(
-        states[rng.integers(len(states))].format(name)
-    )
+def _name(rng: np.random.Generator, names: Sequence[str], tokenizer: Any) -> str:
+    kind = rng.integers(3)
+    if kind == 0:
+        return names[int(rng.integers(len(names)))]
+    if kind == 1:
+        return "object"
+    ids = rng.integers(len(tokenizer.encoder) - 2, size=rng.integers(1, 1 + MADE_UP_TOKENS))
+    made_up: str = tokenizer.decode(ids.tolist())
+    return made_up.strip() or "object"
 
 
 def update(optimizers: list[torch.optim.Optimizer], loss: Tensor, step: int, done: float) -> None:
@@ -185,18 +183,29 @@ def progress(what: str, shares: Iterator[float]) -> Iterator[tuple[int, float]]:
     print(f"{what}: {step + 1:,} steps in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def train_adaclip(model: AdaCLIP, pictures: Pictures, steps: int, rng: np.random.Generator) -> None:
-    """The paper's losses on whole pictures, in few and small steps."""
-    with torch.no_grad():  # start from the class embedding as the backbone gives it
+def train_adaclip(
+    model: AdaCLIP,
+    read_outs: Projections,
+    pictures: Pictures,
+    steps: int,
+    rng: np.random.Generator,
+) -> None:
+    """The paper's losses on whole pictures, in few and small steps.
+
+    The class embedding starts as the backbone gives it, patches as the ``read_outs`` of its
+    image tower.
+    """
+    with torch.no_grad():
         for name, weight in model.cls_token_layer.named_parameters():
             weight.copy_(torch.eye(len(weight)) if name.endswith("weight") else 0 * weight)
+    model.patch_token_layer.load_state_dict(read_outs.state_dict())
     optimizer = make_optimizer(model, lr=ADACLIP_LR)
     whole = pictures.images.shape[1]
     for _ in progress("AdaCLIP", Budget(steps).shares()):
-        chosen = pictures.twins(rng, ADACLIP_BATCH)
-        images, masks, categories = pictures.crops(rng, chosen, whole)
-        names = [pictures.names[i] for i in categories]
-        training_step(model, optimizer, images, names, masks.flatten(1).any(1), masks)
+        views = pictures.views(rng, pictures.twins(rng, ADACLIP_BATCH), whole)
+        names = [pictures.names[i] for i in views.categories]
+        labels = views.masks.flatten(1).any(1)
+        training_step(model, optimizer, views.images, names, labels, views.masks)
 
 
 @contextmanager

@@ -36,29 +36,38 @@ def test_invented_pictures_join_the_named_ones_under_their_own_names() -> None:
     ]
 
 
-def test_batches_hold_as_many_good_as_damaged_and_crops_show_the_damage() -> None:
+def test_batches_hold_as_many_good_as_damaged_and_views_show_the_damage() -> None:
     pictures = Pictures.draw(("washer", "cork"), 4, SIZE, seed=0)
     rng = np.random.default_rng(0)
     chosen = pictures.twins(rng, 32)
     np.testing.assert_array_equal(chosen[:16] + 1, chosen[16:])
-    images, masks, categories = pictures.crops(rng, chosen, 32)
-    assert images.shape == (32, 3, 32, 32)
-    damaged = masks.flatten(1).any(1)
+    views = pictures.views(rng, chosen, 32)
+    assert views.images.shape == views.sound.shape == (32, 3, 32, 32)
+    damaged = views.masks.flatten(1).any(1)
     assert not damaged[:16].any()
     assert damaged[16:].sum() > 8
-    np.testing.assert_array_equal(categories, pictures.categories[chosen])
+    np.testing.assert_array_equal(views.categories, pictures.categories[chosen])
 
 
-def test_a_crop_as_large_as_the_picture_is_the_picture_turned_with_its_mask() -> None:
+def test_a_view_as_large_as_the_picture_is_the_picture_turned_with_its_mask() -> None:
     pictures = Pictures.draw(("cork",), 3, SIZE, seed=0)
-    chosen = np.arange(6)
-    _, masks, _ = pictures.crops(np.random.default_rng(1), chosen, SIZE)
-    assert masks.sum((1, 2)).tolist() == pictures.masks.sum((1, 2)).tolist()
+    views = pictures.views(np.random.default_rng(1), np.arange(6), SIZE)
+    assert views.masks.sum((1, 2)).tolist() == pictures.masks.sum((1, 2)).tolist()
+
+
+def test_beside_a_damaged_product_stands_its_good_twin_in_the_same_view() -> None:
+    pictures = Pictures.draw(("cork",), 3, SIZE, seed=0)
+    views = pictures.views(np.random.default_rng(1), np.arange(6), SIZE)
+    change = (views.images - views.sound).abs().amax(1)
+    assert not change[::2].any()
+    damage = views.masks[1::2].bool()
+    assert change[1::2][damage].mean() > 5 * change[1::2][~damage].mean()
 
 
 def test_recolouring_leaves_some_as_they_are_and_all_within_range() -> None:
-    images = torch.rand(40, 3, 8, 8)
+    images = torch.rand(40, 1, 3, 8, 8).repeat(1, 2, 1, 1, 1)
     other = recolour(np.random.default_rng(0), images)
+    torch.testing.assert_close(other[:, 0], other[:, 1])
     same = (other == images).flatten(1).all(1)
     assert 2 <= same.sum() <= 25
     assert other.min() >= 0

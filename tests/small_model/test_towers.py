@@ -9,21 +9,31 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+import torch.nn.functional as F
 
-from jobs.make_small_model import CONFIGURATION, SIZE
-from pipeline.models.clip import clip_config
-from pipeline.small_model import Budget, Pictures, towers, train_image_tower, train_text_tower
+from pipeline.models import AdaCLIP, AdaCLIPSettings
+from pipeline.models.clip import clip_config, embed_patches
+from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
+from pipeline.models.pretraining import PretrainingHeads, Views
+from pipeline.small_model import (
+    Budget,
+    Pictures,
+    towers,
+    train_adaclip,
+    train_image_tower,
+    train_text_tower,
+)
 
 
 @pytest.fixture
 def clip() -> Any:
     torch.manual_seed(0)
-    return open_clip.CLIP(**clip_config(str(CONFIGURATION)))
+    return open_clip.CLIP(**clip_config(SMALL_MODEL["backbone"]))
 
 
 @pytest.fixture(scope="module")
 def pictures() -> Pictures:
-    return Pictures.draw(("cork", "washer"), 2, SIZE, seed=0)
+    return Pictures.draw(("cork", "washer"), 2, IMAGE_SIZE, seed=0)
 
 
 def test_a_budget_of_steps_is_used_up_evenly() -> None:
@@ -37,62 +47,62 @@ def test_a_budget_of_minutes_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch) 
     assert shares == [0.25, 0.5, 0.75]
 
 
+def heads_of(clip: Any, pictures: Pictures) -> PretrainingHeads:
+    return PretrainingHeads(clip, len(pictures.names))
+
+
 def test_views_grow_from_crops_to_whole_pictures(
     clip: Any, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
-    def loss(clip: Any, heads: Any, images: Any, masks: Any, categories: Any, corner: Any) -> Any:
-        seen.append(images.shape[-1])
-        grid = SIZE // 8
-        assert all(0 <= c <= grid - images.shape[-1] // 8 for c in corner)
-        damaged = masks.flatten(1).any(1)
+    def loss(clip: Any, heads: PretrainingHeads, views: Views, corner: tuple[int, int]) -> Any:
+        side = views.images.shape[-1]
+        seen.append(side)
+        assert all(0 <= c <= (IMAGE_SIZE - side) // 8 for c in corner)
+        damaged = views.masks.flatten(1).any(1)
         assert not damaged[: len(damaged) // 2].any()
-        return heads.state.weight.sum()
+        return heads.states.sum()
 
     monkeypatch.setattr(towers, "image_tower_loss", loss)
-    train_image_tower(clip, pictures, Budget(8), np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    train_image_tower(clip, heads_of(clip, pictures), pictures, Budget(8), rng)
     assert sorted(seen) == seen
     assert set(seen) == set(towers.VIEWS)
 
 
-@pytest.fixture
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(towers, "VIEWS", {k: (sides, 2) for k, (sides, _) in towers.VIEWS.items()})
-    monkeypatch.setattr(towers, "TEXT_PICTURES", 8)
-    monkeypatch.setattr(towers, "TEXT_BATCH", 4)
-
-
-@pytest.mark.usefixtures("small_batches")
 def test_both_towers_learn_and_the_image_tower_is_locked_at_last(
-    clip: Any, pictures: Pictures
+    clip: Any, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(towers, "VIEWS", {k: (sides, 2) for k, (sides, _) in towers.VIEWS.items()})
+    monkeypatch.setattr(towers, "TEXT_BATCH", 3)
+    heads, rng = heads_of(clip, pictures), np.random.default_rng(0)
     before = {name: p.clone() for name, p in clip.named_parameters()}
-    train_image_tower(clip, pictures, Budget(2), np.random.default_rng(0))
+    train_image_tower(clip, heads, pictures, Budget(2), rng)
     between = {name: p.clone() for name, p in clip.named_parameters()}
     changed = {name for name in before if (before[name] != between[name]).any()}
     assert changed
     assert all(name.startswith("visual.") for name in changed)
-    train_text_tower(clip, pictures, 2, np.random.default_rng(0))
+    train_text_tower(clip, heads.states, pictures.names, 2, rng)
     changed = {name for name, p in clip.named_parameters() if (between[name] != p).any()}
     assert "token_embedding.weight" in changed
     assert not any(name.startswith("visual.") for name in changed)
 
 
-@pytest.mark.usefixtures("small_batches")
-def test_a_tower_that_goes_on_starts_from_its_weights_and_sees_no_small_crops(
-    clip: Any, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+def test_adaclip_starts_from_the_read_outs_of_the_image_tower(
+    clip: Any, pictures: Pictures
 ) -> None:
-    starts, sides = [], []
-    monkeypatch.setattr(towers, "initialise_image_tower", lambda *_: starts.append(True))
-
-    def loss(clip: Any, heads: Any, images: Any, *_: Any) -> Any:
-        sides.append(images.shape[-1])
-        return heads.state.weight.sum()
-
-    monkeypatch.setattr(towers, "image_tower_loss", loss)
-    train_image_tower(clip, pictures, Budget(6), np.random.default_rng(0), continued=True)
-    assert not starts
-    assert set(sides) == {128, 192}
-    train_image_tower(clip, pictures, Budget(1), np.random.default_rng(0))
-    assert starts
+    heads = heads_of(clip, pictures)
+    model = AdaCLIP(clip.eval().requires_grad_(False), AdaCLIPSettings(image_size=IMAGE_SIZE))
+    train_adaclip(model, heads.patch_token_layer, pictures, 0, np.random.default_rng(0))
+    images = pictures.whole(np.arange(2))
+    features = model(images, ["cork", "cork"])
+    tokens = embed_patches(clip.visual, images, model.position_embedding)
+    class_embedding, tapped = model.encode_image(
+        tokens, model.prompts(model.frozen_embedding(tokens))[0]
+    )
+    expected = heads.patch_token_layer.each(tapped)
+    torch.testing.assert_close(features.patch_embeddings, F.normalize(expected, dim=-1))
+    torch.testing.assert_close(
+        features.class_embedding, F.normalize(class_embedding, dim=-1), rtol=1e-4, atol=1e-5
+    )
