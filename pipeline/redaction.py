@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from typing import Any
 from urllib.parse import quote
 
 HIDDEN = "***"
@@ -44,6 +46,12 @@ def redact(text: str) -> str:
         for form in {secret, quote(secret, safe="")}:
             text = text.replace(form, HIDDEN)
     return _QUERY.sub(rf"\1{HIDDEN}", _USERINFO.sub(f"{HIDDEN}@", text))
+
+
+def redacted_json(content: dict[str, Any]) -> bytes:
+    """A JSON file without secrets, readable without a decoder."""
+    text = redact(json.dumps(content, indent=2, ensure_ascii=False))
+    return text.encode(errors="backslashreplace")  # a file name need not be Unicode
 
 
 def holds_credential(uri: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ import ray
 
 from pipeline.config import ScoreConfig
 from pipeline.manifest import Manifest, pending_images
-from pipeline.redaction import redact
+from pipeline.redaction import redact, redacted_json
 from pipeline.report import morning, webhook
 from pipeline.report.rates import Rates, past_rates
 from pipeline.report.run_files import read_run_file, write_run_file
@@ -291,9 +290,8 @@ def _tell_webhooks(night: Night) -> None:
 
 def _write_summary(night: Night, folder: str, say: Callable[[str], None]) -> None:
     uri = f"{absolute(folder)}/nightly/{night.scan_date}-{night.night_id}.json"
-    text = redact(json.dumps(night.as_dict(), indent=2, ensure_ascii=False))
     try:
-        write_object(uri, text.encode(errors="backslashreplace"))
+        write_object(uri, redacted_json(night.as_dict()))
     except StorageError as error:
         night.problems.append(f"the summary can't be written: {error}")
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.redaction import redact
+from pipeline.redaction import redacted_json
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
 
@@ -37,6 +37,4 @@ def write_run_file(output: str, run_id: str, name: str, content: dict[str, Any])
     Raises:
         StorageError: it can't be written.
     """
-    text = redact(json.dumps(content, indent=2, ensure_ascii=False))
-    # A file name need not be Unicode.
-    write_object(f"{absolute(output)}/runs/{run_id}/{name}", text.encode(errors="backslashreplace"))
+    write_object(f"{absolute(output)}/runs/{run_id}/{name}", redacted_json(content))

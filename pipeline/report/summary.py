@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import resource
 import sys
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.calibration import Calibration, above
-from pipeline.redaction import redact
+from pipeline.redaction import redact, redacted_json
 from pipeline.schema import TIMINGS
 
 PACKAGES = ("adaclip-pipeline", "torch", "open_clip_torch", "ray", "pyarrow", "pandas", "pillow")
@@ -179,8 +178,7 @@ class RunReport:
 
     def to_json(self) -> bytes:
         """report.json as bytes, without secrets."""
-        text = redact(json.dumps(self.as_dict(), indent=2, ensure_ascii=False))
-        return text.encode(errors="backslashreplace")  # a file name need not be Unicode
+        return redacted_json(self.as_dict())
 
     def table(self) -> str:
         """The closing summary for a terminal."""
