@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-import torch.nn.functional as F
 import tyro
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -97,8 +96,7 @@ def make(settings: Settings) -> None:
         budget = Budget(settings.image_steps, settings.image_minutes)
         train_image_tower(clip, heads, pictures, budget, rngs[0])
         keep(kept, settings, clip, heads)
-    states = F.normalize(heads.states.detach(), dim=-1)
-    train_text_tower(clip, states, pictures.names, settings.text_steps, rngs[1])
+    train_text_tower(clip, heads.states, pictures.names, settings.text_steps, rngs[1])
     weights = folder / "clip.safetensors"
     save_file({k: v.half().contiguous() for k, v in clip.state_dict().items()}, weights)
     made = {"backbone_weights": str(weights), "checkpoint": None}

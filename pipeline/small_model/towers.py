@@ -79,9 +79,8 @@ def train_image_tower(
     All come in pairs of the same product, good and damaged, so that nothing but the damage tells
     them apart.
     """
-    side, (_, count) = next(iter(VIEWS.items()))
     chosen = pictures.twins(rng, WHITENING_CROPS)
-    initialise_image_tower(clip, pictures.views(rng, chosen, side).images)
+    initialise_image_tower(clip, pictures.views(rng, chosen, min(VIEWS)).images)
     optimizers = _optimizers(clip.visual, heads)
     ends = np.cumsum(VIEW_SHARES)
     grid, patch = _grid(clip.visual), clip.visual.conv1.kernel_size[0]
@@ -134,8 +133,6 @@ def train_text_tower(
     """
     tokenizer = open_clip.SimpleTokenizer()
     text = [p for name, p in clip.named_parameters() if not name.startswith("visual.")]
-    for parameter in text:
-        parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(text, lr=TEXT_LR, betas=(0.9, 0.98), weight_decay=0.05)
     width, depth = clip.token_embedding.embedding_dim, len(clip.transformer.resblocks)
     states = F.normalize(states.detach(), dim=-1)
