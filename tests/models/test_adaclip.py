@@ -13,10 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline.models import AdaCLIP, Features, Prediction, load_adaclip
 from tests import golden
 
+from .predictions import LONG_NAME, assert_close, assert_identical
+
 Files = Mapping[str, str]
 ALL = list(range(len(golden.CASES)))
 EXACT = 1e-5  # where a batch may be summed in another order
-LONG_NAME = "very long name of a hand-made wooden toy with many moving parts " * 6
 MIXED_NAMES = ["a", LONG_NAME, "printed circuit board 4", "metal nut"]
 
 
@@ -24,19 +25,6 @@ MIXED_NAMES = ["a", LONG_NAME, "printed circuit board 4", "metal nut"]
 def everything() -> tuple[Tensor, list[str]]:
     """The four golden images and their class names."""
     return golden.batch(ALL)
-
-
-def assert_close(ours: Prediction, others: Prediction, atol: float) -> None:
-    """Equal scores and maps, up to ``atol``."""
-    torch.testing.assert_close(ours.score, others.score, rtol=0, atol=atol)
-    maps = (ours.logit_grid.sigmoid(), others.logit_grid.sigmoid())
-    torch.testing.assert_close(*maps, rtol=0, atol=atol)
-
-
-def assert_identical(ours: Prediction, others: Prediction) -> None:
-    """Equal scores and logits, bit for bit."""
-    assert torch.equal(ours.score, others.score)
-    assert torch.equal(ours.logit_grid, others.logit_grid)
 
 
 def rows(prediction: Prediction, index: list[int]) -> Prediction:

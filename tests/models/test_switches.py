@@ -15,16 +15,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.images import preprocess
-from pipeline.models import AdaCLIP, Features, Prediction
+from pipeline.models import AdaCLIP, Features
 from pipeline.models.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES, encode_text
 from tests import golden
+
+from .predictions import LONG_NAME, assert_close, assert_identical
 
 Files = Mapping[str, str]
 ALL = list(range(len(golden.CASES)))
 EXACT = 1e-5  # where a batch may be summed in another order
 KINDS = ("both", "static", "dynamic", "none")
 TOWERS = ("both", "visual", "text")
-LONG_NAME = "very long name of a hand-made wooden toy with many moving parts " * 6
 
 
 def plain_clip(golden_files: Files) -> Any:
@@ -55,19 +56,6 @@ def zero(module: nn.Module) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.zero_()
-
-
-def assert_close(ours: Prediction, others: Prediction, atol: float) -> None:
-    """Equal scores and maps, up to ``atol``."""
-    torch.testing.assert_close(ours.score, others.score, rtol=0, atol=atol)
-    maps = (ours.logit_grid.sigmoid(), others.logit_grid.sigmoid())
-    torch.testing.assert_close(*maps, rtol=0, atol=atol)
-
-
-def assert_identical(ours: Prediction, others: Prediction) -> None:
-    """Equal scores and logits, bit for bit."""
-    assert torch.equal(ours.score, others.score)
-    assert torch.equal(ours.logit_grid, others.logit_grid)
 
 
 def test_every_combination_of_switches_runs_and_matters(golden_files: Files) -> None:

@@ -67,17 +67,12 @@ def test_an_unknown_scheme_is_named() -> None:
     assert "nosuch://" in str(failure(list_all, "nosuch://bucket/dir"))
 
 
-def test_a_forbidden_object_is_access_denied(point_at: Callable[[str], None]) -> None:
-    body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
-    with serving(lambda handler: answer(handler, body, status=403)) as endpoint:
-        point_at(endpoint)
-        for action in (read_object, list_all):
-            assert failure(action, "s3://bucket/a.png").code == ErrorCode.ACCESS_DENIED
-
-
-def test_expired_credentials_are_access_denied(point_at: Callable[[str], None]) -> None:
-    body = b"<Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>"
-    with serving(lambda handler: answer(handler, body, status=400)) as endpoint:
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (400, "ExpiredToken")])
+def test_a_forbidden_object_and_expired_credentials_are_access_denied(
+    status: int, code: str, point_at: Callable[[str], None]
+) -> None:
+    body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
+    with serving(lambda handler: answer(handler, body, status=status)) as endpoint:
         point_at(endpoint)
         for action in (read_object, list_all):
             assert failure(action, "s3://bucket/a.png").code == ErrorCode.ACCESS_DENIED
