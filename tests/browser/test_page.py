@@ -350,7 +350,9 @@ def test_hostile_names_stay_text(page: Page) -> None:
 def test_an_image_that_is_gone_says_so(page: Page) -> None:
     page.fill("#filter-key", "kkkk")
     missing = page.locator(".card .missing")
-    assert "the image can't be read any more (not_found)" in missing.inner_text()
+    # A card's text is there once the browser has laid it out, a frame after the filter.
+    said = "the image can't be read any more (not_found)"
+    expect(missing).to_contain_text(said, use_inner_text=True)
     assert HOSTILE.split("\u202e")[0] in (missing.get_attribute("aria-label") or "")
     assert page.locator(".card .heat").count() == 1, "its map is there"
 
