@@ -20,7 +20,10 @@ STOP_TIMEOUT_S = 30.0  # for a measuring process to stop the Ray that it started
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores, memory and GPUs of this machine."""
+    """Processor, cores, memory and GPUs of this machine.
+
+    Asking starts CUDA, which takes GPU memory as long as this process lives.
+    """
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.split(":", 1)[1].strip() for line in info.splitlines() if "model name" in line]
     found = {

@@ -18,6 +18,7 @@ from .forward import measure_forward
 from .forward import rows as stage_rows
 from .machine import hardware, in_own_process
 from .map_files import measure_maps
+from .scoring_node import on_scoring_node
 from .tables import table
 from .training import measure_training
 from .whole_job import measure_feeding, measure_job, measure_overhead
@@ -79,7 +80,8 @@ def run_benchmark(config: BenchmarkConfig, say: Say = print) -> dict[str, Any]:
         say: receives the progress lines.
 
     Returns:
-        The document that the JSON holds: hardware, versions, settings, and results by part.
+        The document that the JSON holds: hardware of a node that scores, versions, settings, and
+        results by part.
 
     Raises:
         CannotRunError: as the scoring job, or the cluster's nodes share no folder.
@@ -89,7 +91,7 @@ def run_benchmark(config: BenchmarkConfig, say: Say = print) -> dict[str, Any]:
     results: dict[str, Any] = {}
     document = {
         "benchmark": list(config.parts),
-        "hardware": in_own_process(hardware),  # asking starts CUDA, which would take GPU memory
+        "hardware": on_scoring_node(config, hardware),
         "versions": versions(),
         "settings": asdict(config),
         "note": config.note,
@@ -112,7 +114,7 @@ def run_benchmark(config: BenchmarkConfig, say: Say = print) -> dict[str, Any]:
 def _measure(part: str, config: BenchmarkConfig, say: Say) -> Any:
     match part:
         case "model":
-            return in_own_process(measure_forward, config)
+            return on_scoring_node(config, measure_forward, config)
         case "job":
             return measure_job(config, say)
         case "feeding":

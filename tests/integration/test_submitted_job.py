@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.local import RayCluster, ray_cluster
+from pipeline.benchmark.whole_job import TINY
+from pipeline.storage import read_object
 from tests import golden
 from tests.bucket import BROKEN, jpeg, put
 
@@ -103,6 +105,28 @@ def test_exit_codes_of_a_submitted_job_tell_the_truth(
     assert wrong.returncode == 1  # ray job submit knows 0 and 1 only
     assert "error: weights 's3://nowhere/x.pth' can't be fetched" in wrong.stdout
     assert "Traceback" not in wrong.stdout
+
+
+def test_a_submitted_benchmark_measures_the_cluster(cluster: RayCluster, bucket: str) -> None:
+    place = f"s3://{bucket}"
+    arguments = ["jobs/benchmark.py", "--part=model", "--part=overhead", "--num-steps=1"]
+    arguments += [f"--work={place}/work", f"--output={place}/result.json"]
+    arguments += [f"--backbone={TINY}", "--backbone-weights=none", "--checkpoint=none"]
+    arguments += ["--image-size=56", "--photo-size=64", "--num-images=48"]
+    done = submit(cluster, arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "times the floor" in done.stdout
+    document = json.loads(read_object(f"{place}/result.json")[0])
+    assert document["hardware"]["cores"] >= 1
+    (forward,) = document["results"]["model"]
+    assert forward["settings"]["num_threads"] == 2  # of three CPUs, one is left to the readers
+    (overhead,) = document["results"]["overhead"]
+    assert overhead["images"] == 48
+
+    refused = submit(cluster, [*arguments, "--image-size=57"])
+    assert refused.returncode == 1
+    assert "image_size=57" in refused.stdout
+    assert "Traceback" not in refused.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

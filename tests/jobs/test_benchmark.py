@@ -74,7 +74,7 @@ def test_the_script_runs_from_the_repository() -> None:
 def test_a_part_is_measured_printed_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "in_own_process", lambda function, *args: function(*args))
+    monkeypatch.setattr(run, "on_scoring_node", lambda _, function, *args: function(*args))
     monkeypatch.setattr(model, "matrix_peak", lambda *_: 1e12)  # a minute of matrix products
     output = tmp_path / "result.json"
     flags = ["--part", "model", *TINY_MODEL, "--num-steps", "1", "--num-threads", "1"]
@@ -95,7 +95,7 @@ def test_a_part_is_measured_printed_and_kept(
 def test_what_the_measuring_refuses_exits_with_2_and_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "in_own_process", lambda function, *args: function(*args))
+    monkeypatch.setattr(run, "on_scoring_node", lambda _, function, *args: function(*args))
     flags = ["--part", "model", *TINY_MODEL, "--image-size", "57"]
     assert benchmark.main(flags) == entry.CANNOT_RUN
     assert "image_size=57" in capsys.readouterr().err
