@@ -51,12 +51,12 @@ class Settings:
     """Folder that keeps the trained image tower: a call that finds it there makes the rest."""
     invented: int = 2400
     """Products that exist nowhere, each drawn good and damaged."""
-    products: int = 100
+    products: int = 300
     """Of each training category, each drawn good and damaged."""
-    image_steps: int = 9000
-    """Steps of the image tower, from small crops to whole pictures."""
-    image_minutes: float | None = None
-    """Train the image tower for so long instead of a number of steps."""
+    image_minutes: float = 95.0
+    """Of training the image tower, from small crops to whole pictures."""
+    image_steps: int | None = None
+    """Train the image tower for so many steps instead, however long they take."""
     text_steps: int = 400
     """Steps of the text tower."""
     adaclip_steps: int = 60

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import ray
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+
+from pipeline.config import ScoreConfig
+
+from .resources import Resources, node_cpus
+
+Result = TypeVar("Result")
 
 WATCH_INTERVAL_S = 0.5
 
@@ -52,6 +59,31 @@ def connected(
         yield
     finally:
         ray.shutdown()
+
+
+def run_as_scorer(config: ScoreConfig, function: Callable[..., Result], *args: Any) -> Result:
+    """Call a function in a task that gets a scorer's GPU or CPUs, on any node that has them.
+
+    Args:
+        config: of the job whose scorer it would be.
+        function: importable on the cluster; what it raises is raised here.
+
+    Raises:
+        CannotRunError: the cluster has too few CPUs for the job.
+    """
+    plan = Resources.plan(config, ray.cluster_resources(), node_cpus())
+    remote = ray.remote(
+        num_gpus=plan.gpus_per_actor,
+        num_cpus=plan.cpus_per_actor,
+        max_calls=1,  # a process of its own, whose memory and CUDA context end with it
+        max_retries=0,
+    )
+    task = remote(function)
+    try:
+        result: Result = ray.get(task.remote(*args))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    return result
 
 
 def num_nodes() -> int:

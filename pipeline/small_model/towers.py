@@ -50,9 +50,9 @@ ADACLIP_LR = 2e-4
 class Budget:
     """How long a schedule goes on: for so many steps, or for so many minutes."""
 
-    steps: int
-    minutes: float | None = None
-    """Of wall-clock time; given, it takes the place of the steps."""
+    steps: int | None
+    minutes: float = 0.0
+    """Of wall-clock time, if no steps are given."""
 
     def shares(self) -> Iterator[float]:
         """How much of it is used up, from 0 to 1, before each step."""
@@ -62,9 +62,9 @@ class Budget:
             step += 1
 
     def _share(self, started: float, step: int) -> float:
-        if self.minutes is None:
-            return step / self.steps if self.steps else 1.0
-        return (time.monotonic() - started) / (60 * self.minutes)
+        if self.steps is None:
+            return (time.monotonic() - started) / (60 * self.minutes)
+        return step / self.steps if self.steps else 1.0
 
 
 def train_image_tower(

@@ -43,7 +43,7 @@ def test_a_budget_of_steps_is_used_up_evenly() -> None:
 def test_a_budget_of_minutes_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
     monkeypatch.setattr(time, "monotonic", lambda: 30.0 * next(clock))
-    shares = list(Budget(5, minutes=2).shares())
+    shares = list(Budget(None, minutes=2).shares())
     assert shares == [0.25, 0.5, 0.75]
 
 
