@@ -63,8 +63,10 @@ class Budget:
 
     def _share(self, started: float, step: int) -> float:
         if self.steps is None:
-            return (time.monotonic() - started) / (60 * self.minutes)
-        return step / self.steps if self.steps else 1.0
+            used, budget = time.monotonic() - started, 60 * self.minutes
+        else:
+            used, budget = step, self.steps
+        return used / budget if budget else 1.0
 
 
 def train_image_tower(

@@ -92,6 +92,13 @@ def test_a_part_is_measured_printed_and_kept(
         assert stage in shown
 
 
+def test_a_part_of_the_driver_asks_nothing_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that holds the only GPU would wait for another without end."""
+    monkeypatch.setattr(run, "measure_maps", list)
+    nowhere = BenchmarkConfig(part=("maps",), address="127.0.0.1:1")
+    assert run.run_benchmark(nowhere)["hardware"]["cores"] >= 1
+
+
 def test_what_the_measuring_refuses_exits_with_2_and_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,11 @@ def test_a_budget_of_steps_is_used_up_evenly() -> None:
     assert list(Budget(4).shares()) == [0, 0.25, 0.5, 0.75]
 
 
+@pytest.mark.parametrize("nothing", [Budget(0), Budget(None, minutes=0)])
+def test_a_budget_of_nothing_ends_at_once(nothing: Budget) -> None:
+    assert list(nothing.shares()) == []
+
+
 def test_a_budget_of_minutes_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
     monkeypatch.setattr(time, "monotonic", lambda: 30.0 * next(clock))
