@@ -68,7 +68,7 @@ class ScoreConfig(ModelConfig):
     decoder: Literal["exact", "fast"] = "exact"
     """How images become square pixels. "exact" is Pillow, as the released code; "fast" takes about
     half the CPU time and changes results, and so the fingerprint: everything is scored again.
-    Pixels move by at most 1 of 255 grey levels, scores of the small model by up to 0.005
+    Pixels move by at most 1 of 255 grey levels, scores of the small model by up to 0.014
     (docs/performance.md)."""
 
     batch_size: int | None = None
