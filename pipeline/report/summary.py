@@ -23,7 +23,7 @@ EXAMPLES_PER_ERROR = 3
 MAX_CATEGORIES = 10  # of the closing table
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RunReport:
     """Filled while the run goes on; ``listed = scored + skipped + errors`` when it is complete."""
 

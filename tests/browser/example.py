@@ -128,7 +128,9 @@ def _write(
     table = pa.Table.from_pylist(rows, schema=scored_schema())
     writer.add(table)
     writer.commit()
-    report = RunReport(run_id, {"scan_date": date}, fingerprint, "done")
+    report = RunReport(
+        run_id=run_id, settings={"scan_date": date}, model=fingerprint, status="done"
+    )
     report.add(table)
     report.listed = report.pending = len(rows)
     report.seconds |= {"run": 0.11 * len(rows), "list": 0.2, "model": 2.0}
