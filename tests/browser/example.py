@@ -52,7 +52,7 @@ def fill(folder: Path, dates: list[str], per_category: int, defective: int) -> s
     fingerprint = model.fingerprint()
     for night, date in enumerate(dates):
         run_id = f"{date.replace('-', '')}T020000Z-{night:06x}"
-        drifted = "metal casting" if night == len(dates) - 1 else ""
+        drifted = "woven fabric" if night == len(dates) - 1 else ""
         rows = []
         for number, category in enumerate(TEST_CATEGORIES):
             kinds = CATEGORIES[category].defects
@@ -66,7 +66,7 @@ def fill(folder: Path, dates: list[str], per_category: int, defective: int) -> s
                 rows.append(_scored(model, path, data, category))
         rows += [_failed(folder, date, name) for name in list(BROKEN)[: 1 + night % len(BROKEN)]]
         _write(output, rows, date, fingerprint, run_id)
-    rule = AlertRule(score_quantile=0.99, min_images=50)
+    rule = AlertRule(score_quantile=0.95, min_images=50)
     found = review(output, run_id=run_id, model=fingerprint, scan_date=dates[-1], rule=rule)
     write_object(f"{output}/runs/{run_id}/review.json", json.dumps(found).encode())
     return output

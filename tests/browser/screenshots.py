@@ -55,12 +55,12 @@ def main(folder: Path) -> None:
 
 def _arrange(page: Page, name: str) -> None:
     if name == "summary":
-        page.locator("#category-table button", has_text="metal casting").click()
+        page.locator("#category-table button", has_text="woven fabric").click()
         page.mouse.move(0, 0)
     elif name == "gallery":
         page.locator("#images").evaluate("element => element.scrollIntoView()")
     else:
-        page.locator("#category-table button", has_text="metal casting").click()
+        page.locator("#category-table button", has_text="woven fabric").click()
         page.locator(".card .open").nth(2).click()
     page.wait_for_timeout(1_500)  # charts and pictures
 
