@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +381,22 @@ def test_a_narrow_screen_scrolls_down_only(folder: Path, open_page: Open) -> Non
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.locator(".card .open").first.click()
     assert page.locator("#viewer-copy").is_visible()
+
+
+@pytest.mark.parametrize("chart", ["chart-nights", "chart-counts"])
+def test_dates_below_a_chart_do_not_overlap(folder: Path, open_page: Open, chart: str) -> None:
+    page = open_page(folder / "report.html")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    labels = page.locator(f"#{chart} .xtick text")
+    expect(labels.first).to_have_text("2026-01-01")
+    boxes = sorted(
+        labels.evaluate_all(
+            "all => all.map(each => each.getBoundingClientRect()).map(box => [box.left, box.right])"
+        )
+    )
+    assert len(boxes) > 1
+    assert all(left[1] < right[0] for left, right in pairwise(boxes))
 
 
 def test_everything_has_a_name(page: Page) -> None:

@@ -109,6 +109,11 @@ function drawScores(data, category, rows) {
      `before ${category.past[0] ? score(category.past[3]) : "nothing"}`);
 }
 
+// As many dates as fit beside each other.
+const nightAxis = (id) => ({
+  type: "category", tickangle: 0, nticks: Math.max(2, Math.floor(byId(id).clientWidth / 90)),
+});
+
 // Median, quantiles and highest score of one category, night by night.
 function drawNights(data, category) {
   const nights = category.nights;
@@ -136,7 +141,7 @@ function drawNights(data, category) {
     }),
   ], {
     title: heading("By night: median, quartiles, 5 to 95 %, highest"),
-    xaxis: { type: "category", nticks: 7, tickangle: 0 },
+    xaxis: nightAxis("chart-nights"),
     yaxis: { tickformat: ".2~f", nticks: 5, rangemode: "tozero" },
     shapes: limits.map((y) => ({
       type: "line", y0: y, y1: y, xref: "paper", x0: 0, x1: 1,
@@ -156,7 +161,7 @@ function drawCounts(data) {
     bar(data.nights.map((n) => n.errors), shade("alert", "alert-soft"), "errors"),
   ], {
     title: heading("Images by night, all categories"), barmode: "stack",
-    xaxis: { type: "category", nticks: 7, tickangle: 0 }, yaxis: { nticks: 3, tickformat: ",d" },
+    xaxis: nightAxis("chart-counts"), yaxis: { nticks: 3, tickformat: ",d" },
   }, `Images of ${x.length} nights`);
 }
 
