@@ -209,9 +209,11 @@ function isDark() {
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
+const redraw = () => drawCharts(page.data, page.category);
+
 function showTheme() {
   byId("theme").setAttribute("aria-pressed", String(isDark()));
-  drawCharts(page.data, page.category);
+  redraw();
 }
 
 const toggleTheme = () => setTheme(isDark() ? "light" : "dark");
@@ -270,6 +272,11 @@ function start() {
   byId("help-close").onclick = () => byId("help").close();
   document.addEventListener("keydown", onKey);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
+  let resized; // Plotly fits a chart's size to the window, not its number of dates
+  window.addEventListener("resize", () => {
+    clearTimeout(resized);
+    resized = setTimeout(redraw, 150);
+  });
   window.addEventListener("load", showTheme); // Plotly's script comes after this one
 }
 
