@@ -34,7 +34,7 @@ LISTED_SCHEMA = pa.schema(
     [
         *[MANIFEST_SCHEMA.field(name) for name in ("uri", "etag", "size", "last_modified")],
         pa.field("key", pa.string(), metadata={"doc": "path below the folder, bucket or root"}),
-        pa.field("category", pa.string(), metadata={"doc": "from a list's column"}),
+        pa.field("category", pa.string(), metadata={"doc": "from a list's column, '' if empty"}),
         *[MANIFEST_SCHEMA.field(name) for name in ("error", "error_message")],
     ]
 )
@@ -100,16 +100,17 @@ def _from_list(source: str, category_column: str) -> Iterator[pa.Table]:
                     f"{source} names URIs with a password or a signature, which the manifest and "
                     "every row would repeat; name the objects without, as s3://bucket/key"
                 )
-            categories: list[Any] = [None] * len(uris)
+            categories: list[str | None] = [None] * len(uris)
             if category_column in names:
-                categories = batch.column(category_column).to_pylist()
+                given = batch.column(category_column).to_pylist()
+                categories = ["" if name is None else str(name) for name in given]
             elif category_column != DEFAULT_CATEGORY_COLUMN:  # asked for by name
                 raise ValueError(f"{source} has no column {category_column!r}")
             found = list(pool.map(_look_up, uris))
             problems = [problem for _, problem in found]
             columns: dict[str, list[Any]] = {
                 "key": [uri.split("://", 1)[1].partition("/")[2] for uri in uris],
-                "category": [None if name is None else str(name) for name in categories],
+                "category": categories,
                 "error": [p and p.code.value for p in problems],
                 "error_message": [p and str(p) for p in problems],
             }

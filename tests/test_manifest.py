@@ -1,4 +1,4 @@
-"""Inputs → rows of the manifest: category rules, globs, lists, and what is done already."""
+"""Inputs → rows of the manifest: category rules, globs, and what is done already."""
 
 from __future__ import annotations
 
@@ -210,62 +210,13 @@ def test_an_input_that_is_missing_is_an_error_and_an_empty_prefix_is_not(
     assert (manifest.listed, manifest.files, rows) == (0, [], [])
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".CSV", ".parquet"])
-def test_a_list_names_objects_and_their_classes(
-    suffix: str, config: ScoreConfig, images: Path, tmp_path: Path, bucket: str
-) -> None:
-    put(bucket, {"odd, #+%20 key.png": b"x"})
-    uris = [
-        str(images / "bottle" / "1.png"),
-        f"file://{images}/top.png",
-        f"s3://{bucket}/odd, #+%20 key.png",
-        f"s3://{bucket}/missing.png",
-        f"file://{images}/top.png",
-    ]
-    listing = {"uri": uris, "category": ["bottle", "007", "cable", "cable", "007"], "extra": 1}
-    source = write_list(tmp_path / f"list{suffix}", pd.DataFrame(listing))
-    manifest, rows = build(replace(config, input=(source,)))
-    assert manifest.listed == 4
-    assert {row["uri"]: row["category"] for row in rows} == {
-        f"file://{images}/bottle/1.png": "bottle",
-        f"file://{images}/top.png": "007",
-        f"s3://{bucket}/odd, #+%20 key.png": "cable",
-        f"s3://{bucket}/missing.png": "cable",
-    }
-    (missing,) = (row for row in rows if row["error"])
-    assert missing["error"] == "not_found"
-    assert missing["uri"] in missing["error_message"]
-    assert (missing["etag"], missing["size"], missing["last_modified"]) == (None, None, None)
-
-
-def write_list(path: Path, frame: pd.DataFrame) -> str:
-    if path.suffix == ".parquet":
-        frame.to_parquet(path, index=False)
-    else:
-        frame.to_csv(path, index=False)
-    return str(path)
-
-
-def test_a_list_in_a_bucket_is_read(config: ScoreConfig, images: Path, bucket: str) -> None:
-    put(bucket, {"lists/a.csv": f"uri\n{images}/top.png\n".encode()})
-    assert names(build(replace(config, input=(f"s3://{bucket}/lists/a.csv",)))[1]) == ["top.png"]
-
-
-def test_a_list_may_have_another_column_for_the_class(
-    config: ScoreConfig, images: Path, tmp_path: Path
-) -> None:
-    frame = pd.DataFrame({"uri": [str(images / "top.png")], "product": ["cable"], "category": "no"})
-    source = write_list(tmp_path / "list.csv", frame)
-    assert categories(replace(config, input=(source,), category_column="product")) == {
-        "top.png": "cable"
-    }
-
-
 def test_a_list_may_ask_for_one_image_under_two_classes(
     config: ScoreConfig, images: Path, tmp_path: Path
 ) -> None:
-    frame = pd.DataFrame({"uri": str(images / "top.png"), "category": ["cable", "bottle", "cable"]})
-    manifest, rows = build(replace(config, input=(write_list(tmp_path / "list.csv", frame),)))
+    uri = images / "top.png"
+    listing = f"uri,category\n{uri},cable\n{uri},bottle\n{uri},cable\n"
+    source = write(tmp_path / "list.csv", listing.encode())
+    manifest, rows = build(replace(config, input=(str(source),)))
     assert sorted(row["category"] for row in rows) == ["bottle", "cable"]
     assert manifest.listed == 2
 
@@ -273,54 +224,32 @@ def test_a_list_may_ask_for_one_image_under_two_classes(
 def test_an_object_in_a_list_and_in_a_folder_counts_once(
     config: ScoreConfig, images: Path, tmp_path: Path
 ) -> None:
-    frame = pd.DataFrame({"uri": [str(images / "bottle" / "1.png")], "category": ["bottle"]})
-    inputs = (write_list(tmp_path / "list.csv", frame), str(images))
-    manifest, _ = build(replace(config, input=inputs))
+    listing = f"uri,category\n{images}/bottle/1.png,bottle\n"
+    source = write(tmp_path / "list.csv", listing.encode())
+    manifest, _ = build(replace(config, input=(str(source), str(images))))
     assert (manifest.listed, manifest.skipped) == (4, 0)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_list_holds_any_key(suffix: str, config: ScoreConfig, tmp_path: Path) -> None:
-    uris = [
-        str(write(tmp_path / "odd" / name)) for name in ('new\nline",.png', "1 %#+?.png", "ü✓.png")
-    ]
-    source = write_list(tmp_path / f"list{suffix}", pd.DataFrame({"uri": uris}))
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_empty_cell_of_a_list_names_no_class(
+    suffix: str, config: ScoreConfig, images: Path, tmp_path: Path
+) -> None:
+    uris = [str(images / "bottle" / name) for name in ("1.png", "good/2.png")]
+    frame = pd.DataFrame({"uri": uris, "category": ["cable", None]})
+    source = str(tmp_path / f"list.{suffix}")
+    frame.to_csv(source, index=False) if suffix == "csv" else frame.to_parquet(source)
     _, rows = build(replace(config, input=(source,)))
-    assert {row["uri"] for row in rows} == {f"file://{uri}" for uri in uris}
-    assert not any(row["error"] for row in rows)
+    found = {(row["category"], row["error"]) for row in rows}
+    assert found == {("cable", None), (None, "no_category")}
 
 
-def test_a_large_list_with_line_breaks_in_its_values_is_read_whole(
-    config: ScoreConfig, images: Path, tmp_path: Path
+def test_an_object_of_a_list_that_is_missing_has_a_row_without_a_version(
+    config: ScoreConfig, tmp_path: Path
 ) -> None:
-    uris = [f"{images}/missing/{i}.png" for i in range(150)]
-    frame = pd.DataFrame({"uri": uris, "notes": "line\n" * 2000})  # more than a block of 1 MiB
-    source = write_list(tmp_path / "list.csv", frame)
-    assert build(replace(config, input=(source,)))[0].listed == 150
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_list_without_uris_is_refused_by_name(
-    suffix: str, config: ScoreConfig, tmp_path: Path
-) -> None:
-    source = write_list(tmp_path / f"list{suffix}", pd.DataFrame({"path": ["a"], "category": "b"}))
-    with pytest.raises(ValueError, match=r"list\..* no column 'uri'.*path, category"):
-        build(replace(config, input=(source,)))
-    frame = pd.DataFrame({"uri": [f"file://{source}", None], "category": ["a", "b"]})
-    source = write_list(tmp_path / f"list{suffix}", frame)
-    with pytest.raises(ValueError, match=r"list\..* rows without a uri"):
-        build(replace(config, input=(source,)))
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_list_that_cannot_be_read_is_refused_by_name(
-    suffix: str, config: ScoreConfig, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=rf"list{suffix}"):
-        build(replace(config, input=(str(tmp_path / f"list{suffix}"),)))
-    (tmp_path / f"list{suffix}").write_bytes(b"uri\nfine\na,b,c\n")
-    with pytest.raises(ValueError, match=rf"list{suffix}"):
-        build(replace(config, input=(str(tmp_path / f"list{suffix}"),)))
+    source = write(tmp_path / "list.csv", b"uri,category\n/nowhere/a.png,cable\n")
+    _, [row] = build(replace(config, input=(str(source),)))
+    assert (row["error"], row["category"]) == ("not_found", "cable")
+    assert (row["etag"], row["size"], row["last_modified"]) == (None, None, None)
 
 
 def test_many_rows_make_several_files(config: ScoreConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,15 +304,6 @@ def test_image_id_depends_on_every_part_and_on_where_it_stands() -> None:
     assert max(Counter(made).values()) == 1
     assert all(len(value) == 16 for value in made)
     assert IdSet().add_new(np.array(made, dtype=ID_TYPE)).all()
-
-
-def test_a_category_column_asked_for_by_name_must_be_in_the_list(
-    config: ScoreConfig, tmp_path: Path
-) -> None:
-    listing = tmp_path / "list.csv"
-    listing.write_text("uri\n/a.jpg\n")
-    with pytest.raises(ValueError, match="no column 'product'"):
-        build(replace(config, input=(str(listing),), category_column="product"))
 
 
 def test_a_folder_of_blanks_names_no_class(config: ScoreConfig, tmp_path: Path) -> None:

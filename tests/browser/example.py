@@ -24,6 +24,7 @@ from pipeline.schema import scored_schema
 from pipeline.storage import stat, write_object
 from pipeline.writer import ResultWriter
 
+DRIFTED = "woven fabric"  # in another light in the last night
 BROKEN = {
     "empty.jpg": (b"", "empty", "the object has no bytes"),
     "page.jpg": (b"<html>", "not_an_image", "no known image format"),
@@ -52,7 +53,7 @@ def fill(folder: Path, dates: list[str], per_category: int, defective: int) -> s
     fingerprint = model.fingerprint()
     for night, date in enumerate(dates):
         run_id = f"{date.replace('-', '')}T020000Z-{night:06x}"
-        drifted = "woven fabric" if night == len(dates) - 1 else ""
+        last = night == len(dates) - 1
         rows = []
         for number, category in enumerate(TEST_CATEGORIES):
             kinds = CATEGORIES[category].defects
@@ -60,7 +61,7 @@ def fill(folder: Path, dates: list[str], per_category: int, defective: int) -> s
                 seed = 3_000_000 + (night * len(TEST_CATEGORIES) + number) * per_category + i
                 defect = kinds[i % len(kinds)] if i < defective else "good"
                 data = generate(category, defect, seed).jpeg()
-                if category == drifted:
+                if last and category == DRIFTED:
                     data = _darker(data)
                 path = folder / "images" / f"line-{number + 1}" / category / date / f"{seed}.jpg"
                 rows.append(_scored(model, path, data, category))

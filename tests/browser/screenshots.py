@@ -11,13 +11,13 @@ import tempfile
 from pathlib import Path
 
 import torch
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from pipeline.report.page import make_page
 from pipeline.report.selection import Query
 
 from .chromium import find_chromium
-from .example import fill
+from .example import DRIFTED, fill
 
 TARGET = Path(__file__).parents[2] / "docs" / "images"
 NIGHTS = [f"2026-11-{day}" for day in (16, 17, 18, 19, 20, 23, 24)]
@@ -55,12 +55,14 @@ def main(folder: Path) -> None:
 
 def _arrange(page: Page, name: str) -> None:
     if name == "summary":
-        page.locator("#category-table button", has_text="woven fabric").click()
+        for shown in ("Alert", "Scores have drifted"):
+            expect(page.locator("#notices"), "another model may not drift").to_contain_text(shown)
+        page.locator("#category-table button", has_text=DRIFTED).click()
         page.mouse.move(0, 0)
     elif name == "gallery":
         page.locator("#images").evaluate("element => element.scrollIntoView()")
     else:
-        page.locator("#category-table button", has_text="woven fabric").click()
+        page.locator("#category-table button", has_text=DRIFTED).click()
         page.locator(".card .open").nth(2).click()
     page.wait_for_timeout(1_500)  # charts and pictures
 
