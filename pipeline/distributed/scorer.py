@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from numpy.typing import NDArray
 
 from pipeline.anomaly_map import summarize
-from pipeline.images import MEAN, STD
-from pipeline.models import load_adaclip
 from pipeline.report.summary import peak_memory_bytes
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, scored_schema
+
+if TYPE_CHECKING:
+    from .predictor import Scored
 
 KEPT = (*MANIFEST_SCHEMA.names, "width", "height", "fetch_s", "decode_s")
 
@@ -39,21 +37,12 @@ class AnomalyScorer:
         Raises:
             ValueError: the weights are not those of the fingerprint (any more).
         """
-        if not gpus:
-            torch.set_num_threads(max(1, min(num_threads, len(os.sched_getaffinity(0)))))
-        elif gpus < 1:  # so that one actor's cache can't take the memory of its neighbours
-            torch.cuda.set_per_process_memory_fraction(gpus)
-        # PyTorch's default lets convolutions round fp32 to TF32, which the patch embedding feels.
-        torch.backends.cudnn.allow_tf32 = False
-        self._device = torch.device("cuda" if gpus else "cpu")
-        self._model = load_adaclip(**model_arguments, device=self._device)
-        if (found := self._model.fingerprint()) != fingerprint:
-            raise ValueError(
-                f"the weights changed since the run began: {found} instead of {fingerprint}"
-            )
-        self._image_size = self._model.settings.image_size
-        self._mean = torch.tensor(MEAN, device=self._device)
-        self._std = torch.tensor(STD, device=self._device)
+        # Here, because drivers name this class and need no PyTorch: 5 s and 0.8 GB of each.
+        from .predictor import Predictor
+
+        self._predictor = Predictor(
+            model_arguments, fingerprint=fingerprint, gpus=gpus, num_threads=num_threads
+        )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """``schema.pixel_schema`` → ``schema.scored_schema``; rows with an error pass through."""
@@ -61,9 +50,9 @@ class AnomalyScorer:
         rows = [dict(row) for row in batch.select(KEPT).to_pylist()]
         readable = [i for i, row in enumerate(rows) if row["error"] is None]
         if readable:
-            pixels = _pixels(batch.column("pixels"), self._image_size)
+            pixels = _pixels(batch.column("pixels"), self._predictor.image_size)
             categories = [rows[i]["category"] for i in readable]
-            for i, result in zip(readable, self._score(pixels, categories), strict=True):
+            for i, result in zip(readable, self._predictor.score(pixels, categories), strict=True):
                 rows[i] |= _columns(result, rows[i]["width"], rows[i]["height"])
             share = (time.monotonic() - started) / len(readable)
             for i in readable:
@@ -72,39 +61,6 @@ class AnomalyScorer:
         for row in rows:
             row["scorer_memory"] = memory
         return pa.Table.from_pylist(rows, schema=scored_schema())
-
-    def _score(
-        self, pixels: NDArray[np.uint8], categories: list[str]
-    ) -> list[tuple[float, NDArray[np.float16]] | None]:
-        """Score and logit grid of each image; None where the device has no memory even for one."""
-        try:
-            return list(self._predict(pixels, categories))
-        except torch.OutOfMemoryError:
-            pass  # halved outside the handler, whose traceback holds the failed attempt's tensors
-        torch.cuda.empty_cache()
-        if len(pixels) == 1:
-            return [None]
-        half = len(pixels) // 2
-        return self._score(pixels[:half], categories[:half]) + self._score(
-            pixels[half:], categories[half:]
-        )
-
-    def _predict(
-        self, pixels: NDArray[np.uint8], categories: list[str]
-    ) -> Iterator[tuple[float, NDArray[np.float16]]]:
-        on_gpu = self._device.type == "cuda"
-        host = torch.from_numpy(pixels)
-        # Pinned memory is copied while the GPU computes; from any other the copy waits for it.
-        uploaded = (host.pin_memory() if on_gpu else host).to(self._device, non_blocking=True)
-        images = uploaded.permute(0, 3, 1, 2).float().div_(255.0)
-        images.sub_(self._mean[:, None, None]).div_(self._std[:, None, None])
-        prediction = self._model.predict(images, categories)
-        score, grid = (
-            x.to("cpu", non_blocking=True) for x in (prediction.score, prediction.logit_grid)
-        )
-        if on_gpu:  # the only wait of a batch
-            torch.cuda.current_stream(self._device).synchronize()
-        return zip(score.tolist(), grid.numpy().astype(np.float16), strict=True)
 
 
 def _pixels(column: pa.ChunkedArray, image_size: int) -> NDArray[np.uint8]:
@@ -115,9 +71,7 @@ def _pixels(column: pa.ChunkedArray, image_size: int) -> NDArray[np.uint8]:
     return values[images.offset : images.offset + len(images)].copy()
 
 
-def _columns(
-    result: tuple[float, NDArray[np.float16]] | None, width: int, height: int
-) -> dict[str, Any]:
+def _columns(result: Scored | None, width: int, height: int) -> dict[str, Any]:
     if result is None:
         message = "the device has no memory for one image of this size; lower --image-size"
         return {"error": ErrorCode.OUT_OF_MEMORY.value, "error_message": message}

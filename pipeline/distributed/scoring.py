@@ -23,7 +23,6 @@ from pipeline.ledger import IdSet, read_final_ids
 from pipeline.lock import OutputLock
 from pipeline.logs import bind
 from pipeline.manifest import Manifest, build_manifest
-from pipeline.models import load_adaclip
 from pipeline.redaction import redact
 from pipeline.report import RunReport
 from pipeline.report.page import write_run_page
@@ -206,6 +205,8 @@ def _calibration(config: ScoreConfig, model: str) -> Calibration | None:
 
 
 def _load_and_fingerprint(model_arguments: dict[str, Any]) -> str:
+    from pipeline.models import load_adaclip  # not above: see AnomalyScorer
+
     return load_adaclip(**model_arguments).fingerprint()
 
 
