@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.benchmark.run import run_benchmark, shown
 from pipeline.config import BenchmarkConfig
 from pipeline.distributed import entry
 
@@ -28,6 +27,9 @@ def parse(arguments: list[str] | None = None) -> BenchmarkConfig:
 
 def measure(config: BenchmarkConfig, console: entry.Console) -> int:
     """Measure and show; returns the exit code."""
+    # Processes that measure whole jobs import this module: as drivers do, they load no PyTorch.
+    from pipeline.benchmark.run import run_benchmark, shown
+
     try:
         document = run_benchmark(config, say=console.say)
     except ValueError as error:  # no such model, or a run too small to project from

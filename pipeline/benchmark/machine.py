@@ -11,8 +11,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import torch
-
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -24,6 +22,8 @@ def hardware() -> dict[str, Any]:
 
     Asking starts CUDA, which takes GPU memory as long as this process lives.
     """
+    import torch  # not above: a driver, measured in a process of its own, has none
+
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.split(":", 1)[1].strip() for line in info.splitlines() if "model name" in line]
     found = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pipeline.models
+import pipeline
 from pipeline.config import NONE, BenchmarkConfig, ModelConfig, ScoreConfig
 from pipeline.distributed.cluster import connected, is_local, num_nodes, watched_object_stores
 from pipeline.distributed.errors import CannotRunError
@@ -27,7 +27,7 @@ from .stand_in import scorer_of_known_speed
 Say = Callable[[str], None]
 
 # Model of the runs whose scorer is a stand-in: only its fingerprint is asked for.
-TINY = str(Path(pipeline.models.__file__).parent / "tiny_clip.json")
+TINY = str(Path(pipeline.__file__).parent / "models" / "tiny_clip.json")
 JOB_IMAGES = 64
 OVERHEAD_IMAGES = (1_000, 10_000)
 OVERHEAD_SIDE = 70  # small images and photographs, so that decoding does not hide what is measured
