@@ -79,26 +79,9 @@ def _answer(
         there.send((False, error))
 
 
-def resident_bytes() -> int:
-    """Memory that this process holds now; Linux only."""
-    return _status_bytes("VmRSS")
-
-
 def reset_peak_memory() -> None:
     """Forget the peak that loading a model left (proc(5), /proc/pid/clear_refs); Linux only."""
     Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory_bytes_since_reset() -> int:
-    """Most memory that this process held since; Linux only."""
-    return _status_bytes("VmHWM")
-
-
-def _status_bytes(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {name}")
 
 
 class BusyCPUs:

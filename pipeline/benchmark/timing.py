@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections import defaultdict
@@ -12,6 +11,8 @@ from typing import TypeVar
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from pipeline.report import summary
 
 # Large enough for a product to hide what starting it costs, small enough for a second each.
 MATRIX_SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}
@@ -129,7 +130,7 @@ def peak_memory_bytes(device: torch.device) -> int:
     """On a GPU, the most that was allocated since the reset; else this process's all-time peak."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return summary.peak_memory_bytes()
 
 
 def rounded(value: float) -> float:

@@ -24,8 +24,9 @@ from pipeline.distributed.training_worker import sum_over_workers
 from pipeline.images import MEAN, STD
 from pipeline.models import load_adaclip
 from pipeline.models.training import make_optimizer, training_step
+from pipeline.report.summary import memory_bytes
 
-from .machine import peak_memory_bytes_since_reset, reset_peak_memory, resident_bytes
+from .machine import reset_peak_memory
 from .released_training import prepare, released_step
 
 Say = Callable[[str], None]
@@ -161,13 +162,13 @@ def _forget_peak(device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     reset_peak_memory()
-    return resident_bytes()
+    return memory_bytes("VmRSS")
 
 
 def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return peak_memory_bytes_since_reset()
+    return memory_bytes("VmHWM")
 
 
 def labelled_batch(

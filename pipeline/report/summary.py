@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -220,8 +221,18 @@ class RunReport:
 
 def peak_memory_bytes() -> int:
     """Peak resident memory of this process."""
+    if sys.platform == "linux":  # getrusage's outlives exec: a child would start at its parent's
+        return memory_bytes("VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage: bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def memory_bytes(name: str) -> int:
+    """A field of /proc/self/status (proc(5)), such as VmRSS; Linux only."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {name}")
 
 
 def versions() -> dict[str, str]:

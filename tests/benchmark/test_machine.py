@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.benchmark import machine
+from pipeline.report.summary import memory_bytes, peak_memory_bytes
 
 LINUX_ONLY = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 
@@ -30,12 +31,12 @@ def test_a_process_of_its_own_gives_results_and_errors_back() -> None:
 def test_a_peak_is_forgotten_when_it_is_reset() -> None:
     block = np.ones(30_000_000)
     machine.reset_peak_memory()
-    with_block = machine.peak_memory_bytes_since_reset()
+    with_block = peak_memory_bytes()
     assert with_block >= block.nbytes
     del block
     machine.reset_peak_memory()
-    assert machine.peak_memory_bytes_since_reset() < with_block - 200_000_000
-    assert machine.resident_bytes() <= machine.peak_memory_bytes_since_reset()
+    assert peak_memory_bytes() < with_block - 200_000_000
+    assert memory_bytes("VmRSS") <= peak_memory_bytes()
 
 
 def test_busy_cpus_are_a_share(monkeypatch: pytest.MonkeyPatch) -> None:

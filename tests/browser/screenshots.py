@@ -56,7 +56,9 @@ def main(folder: Path) -> None:
 def _arrange(page: Page, name: str) -> None:
     if name == "summary":
         for shown in ("Alert", "Scores have drifted"):
-            expect(page.locator("#notices"), "another model may not drift").to_contain_text(shown)
+            expect(
+                page.locator("#notices"), "what the picture is there to show; see fill"
+            ).to_contain_text(shown)
         page.locator("#category-table button", has_text=DRIFTED).click()
         page.mouse.move(0, 0)
     elif name == "gallery":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pyarrow as pa
@@ -234,3 +236,14 @@ def test_images_above_their_threshold_are_counted() -> None:
     }
     assert "1 above the threshold of their category" in made.table()
     assert json.loads(report().to_json())["thresholds"] is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_peak_memory_is_a_processs_own_not_its_parents() -> None:
+    """``getrusage`` carries it over exec; every benchmark's driver had its parent's."""
+    size = 600_000_000
+    parents = bytearray(b"x") * size
+    code = "from pipeline.report.summary import peak_memory_bytes; print(peak_memory_bytes())"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert 10_000_000 < int(shown) < size < peak_memory_bytes()
+    del parents
