@@ -23,11 +23,14 @@ from torch import nn
 
 from pipeline.datasets.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES
 from pipeline.evaluation import as_text
-from pipeline.models import load_adaclip, save_checkpoint
+from pipeline.models import AdaCLIP, load_adaclip, save_checkpoint
 from pipeline.models.clip import clip_config
 from pipeline.models.packaged import FOLDER, IMAGE_SIZE, SMALL_MODEL
 from pipeline.models.pretraining import PretrainingHeads
+from pipeline.models.text import encode_text
 from pipeline.small_model import (
+    FROM_NOTHING,
+    GOING_ON,
     Budget,
     Pictures,
     denormals_flushed,
@@ -49,6 +52,8 @@ class Settings:
     """Folder that receives clip.safetensors and adaclip.safetensors."""
     work: str = "small-model"
     """Folder that keeps the trained image tower: a call that finds it there makes the rest."""
+    go_on_from: str | None = None
+    """Folder of an earlier call: train its weights further, on the pictures of another --seed."""
     invented: int = 2400
     """Products that exist nowhere, each drawn good and damaged."""
     products: int = 300
@@ -81,6 +86,7 @@ def make(settings: Settings) -> None:
     torch.manual_seed(settings.seed)
     rngs = [np.random.default_rng([settings.seed, stage]) for stage in (1, 2, 3)]
     started, folder = time.monotonic(), Path(settings.output)
+    earlier = None if settings.go_on_from is None else load_earlier(Path(settings.go_on_from))
     print(f"drawing {settings.invented:,} invented products and {settings.products} of", flush=True)
     print(f"{', '.join(TRAIN_CATEGORIES)}", flush=True)
     pictures = Pictures.draw(TRAIN_CATEGORIES, settings.products, IMAGE_SIZE, seed=settings.seed)
@@ -88,13 +94,16 @@ def make(settings: Settings) -> None:
     print(f"{len(pictures.images):,} pictures in {time.monotonic() - started:.0f} s", flush=True)
     clip = open_clip.CLIP(**clip_config(SMALL_MODEL["backbone"]))
     heads = PretrainingHeads(clip, len(pictures.names))
+    if earlier is not None:
+        start_from(earlier, clip, heads)
     kept = Path(settings.work) / "image-tower.safetensors"
     if kept.exists():
         print(f"image tower: from {kept}")
         restore(kept, settings, clip, heads)
     else:
         budget = Budget(settings.image_steps, settings.image_minutes)
-        train_image_tower(clip, heads, pictures, budget, rngs[0])
+        course = FROM_NOTHING if earlier is None else GOING_ON
+        train_image_tower(clip, heads, pictures, budget, rngs[0], course)
         keep(kept, settings, clip, heads)
     train_text_tower(clip, heads.states, pictures.names, settings.text_steps, rngs[1])
     weights = folder / "clip.safetensors"
@@ -106,6 +115,23 @@ def make(settings: Settings) -> None:
     test = Pictures.draw(TEST_CATEGORIES, TEST_PAIRS, IMAGE_SIZE, seed=TEST_SEED, twins=False)
     print(f"\ncategories that took no part:\n{as_text(measure(model.eval(), test))}\n")
     print(f"{folder}: made in {(time.monotonic() - started) / 60:.0f} min")
+
+
+def load_earlier(folder: Path) -> AdaCLIP:
+    """The model that an earlier call wrote there."""
+    names = {"backbone_weights": "clip.safetensors", "checkpoint": "adaclip.safetensors"}
+    return load_adaclip(**SMALL_MODEL | {key: str(folder / name) for key, name in names.items()})
+
+
+def start_from(earlier: AdaCLIP, clip: Any, heads: PretrainingHeads) -> None:
+    """Take over its towers and read-outs of patches; the other read-outs are learned anew.
+
+    The two states are where its sentences lie.
+    """
+    clip.load_state_dict(earlier.clip.state_dict())
+    heads.patch_token_layer.load_state_dict(earlier.patch_token_layer.state_dict())
+    with torch.no_grad():
+        heads.states.copy_(encode_text(clip, ["object"], None)[0])
 
 
 def keep(path: Path, settings: Settings, clip: Any, heads: PretrainingHeads) -> None:
@@ -129,7 +155,7 @@ def restore(path: Path, settings: Settings, clip: Any, heads: PretrainingHeads) 
 
 def made_with(settings: Settings) -> str:
     """The settings that the image tower depends on."""
-    names = ("seed", "invented", "products", "image_steps", "image_minutes")
+    names = ("go_on_from", "seed", "invented", "products", "image_steps", "image_minutes")
     return ", ".join(f"{name}={getattr(settings, name)}" for name in names)
 
 

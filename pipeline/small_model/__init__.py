@@ -3,6 +3,8 @@
 from .measuring import measure
 from .pictures import Pictures
 from .towers import (
+    FROM_NOTHING,
+    GOING_ON,
     Budget,
     denormals_flushed,
     train_adaclip,
@@ -11,6 +13,8 @@ from .towers import (
 )
 
 __all__ = [
+    "FROM_NOTHING",
+    "GOING_ON",
     "Budget",
     "Pictures",
     "denormals_flushed",

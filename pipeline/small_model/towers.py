@@ -33,7 +33,6 @@ VIEWS = {  # side of the tower's view: sides in the picture that it is cut from,
     128: ((96, 128, 160, 192), 16),
     192: ((144, 168, 192, 192, 192), 8),  # whole pictures, or nearly so: whether
 }
-VIEW_SHARES = (0.35, 0.3, 0.35)  # of the time or steps
 MUON_LR, ADAM_LR = 0.02, 2e-3
 TEXT_LR = 1e-2
 WARM_UP = 100  # steps
@@ -44,6 +43,20 @@ MADE_UP_TOKENS = 3  # at most, of a class name that means nothing
 ADACLIP_BATCH = 8
 # On new pictures of training products this, a quarter of it and no step at all are equally good.
 ADACLIP_LR = 2e-4
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a budget of the image tower is spent on."""
+
+    view_shares: tuple[float, ...]
+    """Of the time or steps, for each of the ``VIEWS``."""
+    rate: float
+    """Of the learning rates, at their peak."""
+
+
+FROM_NOTHING = Course((0.35, 0.3, 0.35), 1.0)
+GOING_ON = Course((0.1, 0.3, 0.6), 0.5)  # crops have taught an earlier tower what they can
 
 
 @dataclass(frozen=True)
@@ -75,16 +88,21 @@ def train_image_tower(
     pictures: Pictures,
     budget: Budget,
     rng: np.random.Generator,
+    course: Course = FROM_NOTHING,
 ) -> None:
     """From small crops to whole pictures.
 
     All come in pairs of the same product, good and damaged, so that nothing but the damage tells
     them apart.
+
+    Args:
+        course: unless it is ``FROM_NOTHING``, the tower and the read-outs are trained as they are.
     """
-    chosen = pictures.twins(rng, WHITENING_CROPS)
-    initialise_image_tower(clip, pictures.views(rng, chosen, min(VIEWS)).images)
-    optimizers = _optimizers(clip.visual, heads)
-    ends = np.cumsum(VIEW_SHARES)
+    if course is FROM_NOTHING:
+        chosen = pictures.twins(rng, WHITENING_CROPS)
+        initialise_image_tower(clip, pictures.views(rng, chosen, min(VIEWS)).images)
+    optimizers = _optimizers(clip.visual, heads, course.rate)
+    ends = np.cumsum(course.view_shares)
     grid, patch = _grid(clip.visual), clip.visual.conv1.kernel_size[0]
     for step, done in progress("image tower", budget.shares()):
         side = list(VIEWS)[int(np.searchsorted(ends[:-1], done, side="right"))]
@@ -102,14 +120,14 @@ def _grid(visual: Any) -> int:
     return math.isqrt(tokens - 1)
 
 
-def _optimizers(visual: Any, heads: nn.Module) -> list[torch.optim.Optimizer]:
+def _optimizers(visual: Any, heads: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for the rest."""
     matrices = [p for p in visual.transformer.parameters() if p.ndim == 2]
     taken = set(map(id, matrices))
     others = [p for p in [*visual.parameters(), *heads.parameters()] if id(p) not in taken]
     return [
-        torch.optim.Muon(matrices, lr=MUON_LR, weight_decay=0.01),
-        torch.optim.AdamW(others, lr=ADAM_LR, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.Muon(matrices, lr=rate * MUON_LR, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=rate * ADAM_LR, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
 

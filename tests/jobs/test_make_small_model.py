@@ -57,7 +57,7 @@ def test_the_command_writes_weights_that_load(
     assert found.logit_grid.isfinite().all()
 
 
-def test_a_call_goes_on_from_the_image_tower_of_an_earlier_one(
+def test_a_call_finds_the_image_tower_of_one_that_stopped_later(
     make: Callable[..., dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = load_adaclip(**SMALL_MODEL | make("first"))
@@ -67,6 +67,29 @@ def test_a_call_goes_on_from_the_image_tower_of_an_earlier_one(
     assert first.fingerprint() == second.fingerprint()
     with pytest.raises(SystemExit, match=r"image_steps=3.*remove it"):
         make("third", "--image-steps", "4")
+
+
+def test_a_call_trains_the_weights_of_an_earlier_one_further(
+    make: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    first = load_adaclip(**SMALL_MODEL | make("first"))
+    more = ["--go-on-from", str(tmp_path / "first"), "--seed", "1", "--text-steps", "0"]
+    same = load_adaclip(
+        **SMALL_MODEL | make("same", *more, "--work", str(tmp_path / "0"), "--image-steps", "0")
+    )
+    for name, weight in first.clip.state_dict().items():
+        torch.testing.assert_close(same.clip.state_dict()[name], weight, rtol=0, atol=0)
+    further = load_adaclip(**SMALL_MODEL | make("further", *more, "--work", str(tmp_path / "3")))
+    moved = further.clip.visual.conv1.weight - first.clip.visual.conv1.weight
+    assert 0 < moved.norm() < 0.5 * first.clip.visual.conv1.weight.norm()
+
+
+def test_earlier_weights_are_asked_for_before_anything_is_drawn(
+    make: Callable[..., dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match=r"nowhere.*clip\.safetensors.*no such file"):
+        make("none", "--go-on-from", str(tmp_path / "nowhere"))
+    assert "drawing" not in capsys.readouterr().out
 
 
 def test_the_model_in_the_repository_finds_defects_of_categories_it_never_saw() -> None:
