@@ -86,6 +86,7 @@ def make(settings: Settings) -> None:
     torch.manual_seed(settings.seed)
     rngs = [np.random.default_rng([settings.seed, stage]) for stage in (1, 2, 3)]
     started, folder = time.monotonic(), Path(settings.output)
+    folder.mkdir(parents=True, exist_ok=True)  # now, not after an hour
     earlier = None if settings.go_on_from is None else load_earlier(Path(settings.go_on_from))
     print(f"drawing {settings.invented:,} invented products and {settings.products} of", flush=True)
     print(f"{', '.join(TRAIN_CATEGORIES)}", flush=True)

@@ -28,6 +28,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.Mon
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     patch.setenv("HF_HUB_OFFLINE", "1")
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Workers wait for the next test instead of being started anew: Ray ends more than CPUs.
+    patch.setenv("RAY_num_workers_soft_limit", "8")
     yield patch
     patch.undo()
 

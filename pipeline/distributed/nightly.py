@@ -22,8 +22,9 @@ from pipeline.scans import Scans, Source
 from pipeline.storage import StorageError, absolute, write_object
 
 from .errors import explained
+from .fingerprints import fingerprint
 from .scorer import AnomalyScorer
-from .scoring import Say, final_ids, fingerprint, new_run_id, score_bucket, tell_page
+from .scoring import Say, final_ids, new_run_id, score_bucket, tell_page
 
 FIRST_KEYS = 5  # that a preview shows
 KEPT = ("counts", "errors", "seconds", "images_per_s", "bytes")  # of report.json, in the summary
@@ -202,7 +203,7 @@ class Preview:
 
 
 def preview(source: Source) -> Preview:
-    """List what a source would score, and write nothing. Loads the model in a Ray task.
+    """List what a source would score, and write nothing.
 
     Raises:
         CannotRunError: bad input, output or model.

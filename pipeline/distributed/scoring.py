@@ -30,6 +30,7 @@ from pipeline.storage import absolute, arrow_filesystem, write_object
 from pipeline.writer import ResultWriter
 
 from .errors import CannotRunError, explained
+from .fingerprints import fingerprint, forget
 from .metrics import ScanMetrics
 from .reader import read_images
 from .resources import CPUS_PER_READER, Resources, node_cpus
@@ -104,7 +105,7 @@ def _score(
         write_object(f"{run_folder}/config.json", settings.encode())
     try:
         resources = Resources.plan(config, ray.cluster_resources(), node_cpus())
-        say(f"run {run_id}: loading the model")
+        say(f"run {run_id}: looking at the model")
         with _timed(report, "model"):
             report.model = fingerprint(config)
         report.calibration = _calibration(config, report.model)
@@ -126,6 +127,8 @@ def _score(
     except BaseException as error:
         report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         report.message = str(error)
+        if report.status == "failed":
+            forget(config)  # what its scorers loaded may be another model
         raise
     finally:
         write_object(f"{run_folder}/report.json", report.to_json())
@@ -177,23 +180,6 @@ def scoring_graph(
     )
 
 
-def fingerprint(config: ScoreConfig) -> str:
-    """What the rows carry as their model: its own fingerprint, and the decoder if it is not exact.
-
-    Loads the model once in a CPU task: this validates it, and its memory leaves with the task.
-
-    Raises:
-        CannotRunError: there is no such model.
-    """
-    load = ray.remote(num_cpus=1, max_retries=0)(_load_and_fingerprint)
-    try:
-        return f"{ray.get(load.remote(config.model_arguments))}{config.decoder_suffix}"
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ValueError):
-            raise CannotRunError(redact(str(error.cause))) from None
-        raise
-
-
 def _calibration(config: ScoreConfig, model: str) -> Calibration | None:
     if config.thresholds is None:
         return None
@@ -202,12 +188,6 @@ def _calibration(config: ScoreConfig, model: str) -> Calibration | None:
         calibration.check_model(model)
         calibration.values("score")
     return calibration
-
-
-def _load_and_fingerprint(model_arguments: dict[str, Any]) -> str:
-    from pipeline.models import load_adaclip  # not above: see AnomalyScorer
-
-    return load_adaclip(**model_arguments).fingerprint()
 
 
 def final_ids(config: ScoreConfig, model: str) -> IdSet:
@@ -259,6 +239,7 @@ def _run(
 ) -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = DataContext.get_current()
+    context.use_datasource_v2 = False  # it starts 32 actors to look at a handful of small files
     context.enable_progress_bars = False  # the progress line tells what users ask for
     context.actor_init_retry_on_errors = True  # a download that fails once is no reason to end
     writer = ResultWriter(

@@ -1,7 +1,7 @@
 """Weight files by URI, downloaded once a node: every process of a node shares one copy on its disk.
 
-Copies are kept under ``$XDG_CACHE_HOME/adaclip-pipeline/<hash of URI and version>/``; files of the
-Hugging Face Hub in the Hub's own cache, which works alike.
+Copies are kept under ``$XDG_CACHE_HOME/adaclip-pipeline/weights/<hash of URI and version>/``;
+files of the Hugging Face Hub in the Hub's own cache, which works alike.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _hub_file(uri: str) -> Path:
 def cache_folder() -> Path:
     """Where copies are kept on this node."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "adaclip-pipeline"
+    return Path(base) / "adaclip-pipeline" / "weights"
 
 
 @contextmanager

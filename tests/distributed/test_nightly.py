@@ -181,7 +181,7 @@ def test_another_model_scores_everything_again_and_keeps_the_old_rows(config: Sc
 
 def test_a_night_that_is_stopped_tells_what_it_did(config: ScoreConfig) -> None:
     def stop(line: str) -> None:
-        if line.startswith("b: ") and "loading the model" in line:
+        if line.startswith("b: ") and "looking at the model" in line:
             raise KeyboardInterrupt
 
     other = replace(config, output=f"{config.output}-b")

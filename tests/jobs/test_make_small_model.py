@@ -27,7 +27,6 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[
 
     def call(output: str, *more: str) -> dict[str, str]:
         folder = tmp_path / output
-        folder.mkdir()
         steps = ["--image-steps", "3", "--text-steps", "2", "--adaclip-steps", "1"]
         few = ["--invented", "2", "--products", "1", "--num-threads", "1"]
         where = ["--output", str(folder), "--work", str(tmp_path / "work")]
