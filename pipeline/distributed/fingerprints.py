@@ -38,8 +38,9 @@ def fingerprint(config: ScoreConfig) -> str:
         CannotRunError: there is no such model.
     """
     kept = _kept(config.model_arguments)
-    if kept is not None and kept.is_file():
-        return f"{kept.read_text()}{config.decoder_suffix}"
+    if kept is not None:
+        with suppress(OSError):  # not there, or gone since
+            return f"{kept.read_text()}{config.decoder_suffix}"
     load = ray.remote(num_cpus=1, max_retries=0)(_load_and_fingerprint)
     try:
         found = ray.get(load.remote(config.model_arguments))
@@ -54,7 +55,7 @@ def fingerprint(config: ScoreConfig) -> str:
 
 
 def forget(config: ScoreConfig) -> None:
-    """Load the model again next time."""
+    """Load the model again next time: what has its arguments may have become another."""
     kept = _kept(config.model_arguments)
     if kept is not None:
         with suppress(OSError):

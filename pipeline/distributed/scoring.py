@@ -127,8 +127,6 @@ def _score(
     except BaseException as error:
         report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         report.message = str(error)
-        if report.status == "failed":
-            forget(config)  # what its scorers loaded may be another model
         raise
     finally:
         write_object(f"{run_folder}/report.json", report.to_json())
@@ -272,6 +270,9 @@ def _run(
                 writer.add(rows)
                 report.add(rows)
                 metrics.add(rows)
+    except ray.exceptions.RayError:
+        forget(config)  # scorers refuse a model that is not the one of the fingerprint
+        raise
     finally:
         writer.commit()
         report.map_bytes, report.score_bytes = writer.map_bytes, writer.score_bytes

@@ -117,7 +117,7 @@ def test_a_home_that_can_not_be_written_to_is_no_reason_to_end(
 
 
 def test_a_wrong_name_ends_a_run_and_no_more_than_one(config: ScoreConfig, cache: Path) -> None:
-    """As of released weights that were published anew. No row may be committed under it."""
+    """As of released weights that were published anew."""
     right = fingerprint(config)
     [kept] = [path for path in cache.rglob("*") if path.is_file()]
     kept.write_text("another")

@@ -22,6 +22,7 @@ from pipeline.distributed.resources import Resources
 from pipeline.distributed.scoring import score_bucket, scoring_graph
 from pipeline.ledger import IdSet
 from pipeline.manifest import build_manifest
+from pipeline.models import load_adaclip, save_checkpoint
 from pipeline.models.weight_cache import fetch
 from tests import golden
 from tests.bucket import BROKEN, jpeg, put
@@ -290,6 +291,22 @@ def test_a_run_that_fails_has_a_page_that_says_why(config: ScoreConfig) -> None:
     [page] = pages(config)
     assert page["runs"][0]["status"] == "failed"
     assert "no such file" in page["runs"][0]["message"]
+
+
+def test_weights_that_change_under_a_run_stop_it(config: ScoreConfig, tmp_path: Path) -> None:
+    """Rows must not be committed under the fingerprint of other weights."""
+    write(Path(config.input[0]), {"a/0.jpg": jpeg(0)})
+    checkpoint = tmp_path / "latest.pth"
+    checkpoint.write_bytes(Path(config.checkpoint).read_bytes())
+
+    def replace_weights(line: str) -> None:
+        if "images to score" in line:
+            other = load_adaclip(backbone=config.backbone, backbone_weights=None)
+            save_checkpoint(other, checkpoint)
+
+    with pytest.raises(ray.exceptions.RayError, match="the weights changed since the run began"):
+        score_bucket(replace(config, checkpoint=str(checkpoint)), say=replace_weights)
+    assert not (Path(config.output) / "scores").exists()
 
 
 def test_the_fast_decoder_is_another_model_to_the_ledger(config: ScoreConfig) -> None:
