@@ -86,7 +86,11 @@ def make(settings: Settings) -> None:
     torch.manual_seed(settings.seed)
     rngs = [np.random.default_rng([settings.seed, stage]) for stage in (1, 2, 3)]
     started, folder = time.monotonic(), Path(settings.output)
-    folder.mkdir(parents=True, exist_ok=True)  # now, not after an hour
+    # What can be wrong is found now, not after an hour.
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = Path(settings.work) / "image-tower.safetensors"
+    if kept.exists():
+        check_made_with(kept, settings)
     earlier = None if settings.go_on_from is None else load_earlier(Path(settings.go_on_from))
     print(f"drawing {settings.invented:,} invented products and {settings.products} of", flush=True)
     print(f"{', '.join(TRAIN_CATEGORIES)}", flush=True)
@@ -97,10 +101,9 @@ def make(settings: Settings) -> None:
     heads = PretrainingHeads(clip, len(pictures.names))
     if earlier is not None:
         start_from(earlier, clip, heads)
-    kept = Path(settings.work) / "image-tower.safetensors"
     if kept.exists():
         print(f"image tower: from {kept}")
-        restore(kept, settings, clip, heads)
+        nn.ModuleDict({"visual": clip.visual, "heads": heads}).load_state_dict(load_file(kept))
     else:
         budget = Budget(settings.image_steps, settings.image_minutes)
         course = FROM_NOTHING if earlier is None else GOING_ON
@@ -142,16 +145,15 @@ def keep(path: Path, settings: Settings, clip: Any, heads: PretrainingHeads) -> 
     save_file(both.state_dict(), path, {"made_with": made_with(settings)})
 
 
-def restore(path: Path, settings: Settings, clip: Any, heads: PretrainingHeads) -> None:
-    """Read what ``keep`` wrote.
+def check_made_with(path: Path, settings: Settings) -> None:
+    """Refuse what ``keep`` wrote under other settings.
 
     Raises:
-        SystemExit: it was made with other settings.
+        SystemExit: it is such.
     """
     with safe_open(path, "pt") as file:
         if (found := file.metadata()["made_with"]) != made_with(settings):
             raise SystemExit(f"{path} was made with {found}; remove it, or say --work elsewhere")
-    nn.ModuleDict({"visual": clip.visual, "heads": heads}).load_state_dict(load_file(path))
 
 
 def made_with(settings: Settings) -> str:

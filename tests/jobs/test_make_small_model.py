@@ -56,7 +56,7 @@ def test_the_command_writes_weights_that_load(
     assert found.logit_grid.isfinite().all()
 
 
-def test_a_call_finds_the_image_tower_of_one_that_stopped_later(
+def test_a_call_takes_the_image_tower_that_one_of_the_same_settings_kept(
     make: Callable[..., dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = load_adaclip(**SMALL_MODEL | make("first"))
@@ -66,6 +66,7 @@ def test_a_call_finds_the_image_tower_of_one_that_stopped_later(
     assert first.fingerprint() == second.fingerprint()
     with pytest.raises(SystemExit, match=r"image_steps=3.*remove it"):
         make("third", "--image-steps", "4")
+    assert "drawing" not in capsys.readouterr().out
 
 
 def test_a_call_trains_the_weights_of_an_earlier_one_further(
