@@ -33,7 +33,7 @@ from .errors import CannotRunError, explained
 from .fingerprints import fingerprint, forget
 from .metrics import ScanMetrics
 from .reader import read_images
-from .resources import CPUS_PER_READER, Resources, node_cpus
+from .resources import CPUS_PER_MANIFEST_READER, CPUS_PER_READER, Resources, node_cpus
 from .scorer import AnomalyScorer
 
 PROGRESS_INTERVAL_S = 10.0
@@ -153,7 +153,7 @@ def scoring_graph(
     filesystem, _ = arrow_filesystem(manifest.folder)
     paths = [arrow_filesystem(uri)[1] for uri in manifest.files]
     return (
-        ray.data.read_parquet(paths, filesystem=filesystem)
+        ray.data.read_parquet(paths, filesystem=filesystem, num_cpus=CPUS_PER_MANIFEST_READER)
         .repartition(target_num_rows_per_block=rows)
         .map_batches(
             read,
