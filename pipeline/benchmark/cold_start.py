@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.config import BenchmarkConfig
-from pipeline.models.weight_cache import cache_folder
+from pipeline.local_cache import cache_folder
+from pipeline.models.weight_cache import CACHED
 
 from .machine import in_own_process
 from .whole_job import Case, make_case, run_case
@@ -34,7 +35,7 @@ def _start(case: Case) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache  # of this process and the Ray that it starts
         result = run_case(case)
-        fetched = sum(f.stat().st_size for f in cache_folder().rglob("*") if f.is_file())
+        fetched = sum(f.stat().st_size for f in cache_folder(CACHED).rglob("*") if f.is_file())
     return {
         "num_actors": result["num_actors"],
         "fetched_bytes": fetched,

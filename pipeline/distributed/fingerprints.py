@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import ray
 
 from pipeline.config import ScoreConfig
+from pipeline.local_cache import cache_folder
 from pipeline.redaction import redact
 from pipeline.report.summary import versions
 from pipeline.storage import StorageError, absolute, stat, write_object
@@ -80,9 +80,7 @@ def _kept(arguments: Mapping[str, Any]) -> Path | None:
         return None  # whoever loads it tells what is wrong
     code = [_digest(path) for path in sorted(CODE.glob("*.py"))]
     known = json.dumps([arguments, files, versions(), code], sort_keys=True)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    name = hashlib.sha256(known.encode()).hexdigest()
-    return Path(base) / "adaclip-pipeline" / "fingerprints" / name
+    return cache_folder("fingerprints") / hashlib.sha256(known.encode()).hexdigest()
 
 
 def _version(value: str) -> str:

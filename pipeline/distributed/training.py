@@ -30,8 +30,8 @@ from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
 
 from .errors import CannotRunError
+from .resources import CPUS_PER_READER
 from .scoring import PROGRESS_INTERVAL_S, Say
-from .training_data import CPUS_PER_READER
 from .training_output import EventLog, model_card, selected_epoch, write_metrics
 from .training_progress import Progress
 from .training_state import EpochRecord, TrainingState, load_state

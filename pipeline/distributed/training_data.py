@@ -23,7 +23,8 @@ from pipeline.datasets.sampling import Sample, mosaic
 from pipeline.images import ImageError, decode, to_square
 from pipeline.storage import StorageError, read_object
 
-CPUS_PER_READER = 0.5  # a reader waits for storage about as long as it decodes
+from .resources import CPUS_PER_READER
+
 SAMPLES_PER_BLOCK = 16  # 17 MB at 518 px: small enough that several wait in memory
 FETCH_THREADS = 8
 

@@ -19,7 +19,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from huggingface_hub import hf_hub_download
 
+from pipeline.local_cache import cache_folder
+
 CACHE_BYTES = 20 * 10**9  # some versions of the largest backbone; the oldest unused go first
+CACHED = "weights"
 KEPT_S = 3600.0  # however full the cache, what was used within the hour stays: it may be being read
 INCOMPLETE = ".incomplete"
 
@@ -47,7 +50,7 @@ def fetch(uri: str) -> Path:
                 raise FileNotFoundError("no such file")
             return Path(path)
         version = hashlib.sha256(f"{uri}|{filesystem.ukey(path)}".encode()).hexdigest()[:16]
-        folder = cache_folder() / version
+        folder = cache_folder(CACHED) / version
         local = folder / PurePosixPath(path).name
         with _locked(folder):
             if not local.exists():
@@ -68,12 +71,6 @@ def _hub_file(uri: str) -> Path:
         raise ValueError("write hf://owner/name/file or hf://owner/name@revision/file")
     name, _, revision = parts[1].partition("@")
     return Path(hf_hub_download(f"{parts[0]}/{name}", parts[2], revision=revision or None))
-
-
-def cache_folder() -> Path:
-    """Where copies are kept on this node."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "adaclip-pipeline" / "weights"
 
 
 @contextmanager
