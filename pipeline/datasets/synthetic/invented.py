@@ -92,7 +92,23 @@ def _lit(rng: Rng, image: Field, body: Region) -> Field:
     if rng.random() < 0.45:
         gloss = np.clip(facing, 0, 1) ** rng.uniform(8, 80)
         image = image + rng.uniform(40, 150) * gloss[..., None]
+    if rng.random() < 0.5:
+        image = image + _reflections(rng, depth / max(1.0, depth.max()), size)[..., None]
     return image
+
+
+def _reflections(rng: Rng, depth: Field, size: int) -> Field:
+    """Of lamps, in bright lines along the outline where it faces them."""
+    slope_y, slope_x = np.gradient(ndimage.gaussian_filter(depth, size / 60))
+    steep = np.hypot(slope_y, slope_x) + 1e-9
+    shine = np.zeros_like(depth)
+    for _ in range(int(rng.integers(1, 4))):
+        angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(-0.2, 0.9)
+        facing = (np.sin(angle) * slope_y + np.cos(angle) * slope_x) / steep
+        at, width = rng.uniform(0.1, 0.8), rng.uniform(0.03, 0.15)
+        line = np.exp(-(((depth - at) / width) ** 2)) * np.clip((facing - reach) / 0.15, 0, 1)
+        shine += rng.uniform(30, 130) * line
+    return shine
 
 
 def _ground(rng: Rng, size: int) -> Field:
