@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import boto3
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 from infra.local import s3_server
 from tests import golden
 
 torch.set_num_threads(1)  # more would spin at every barrier of these tiny models
+
+# Whose tests start a Ray cluster, themselves or through a job.
+WITH_RAY = (
+    "tests/distributed/",
+    "tests/docs/test_notebook.py",
+    "tests/faults/",
+    "tests/integration/",
+    "tests/jobs/",
+    "tests/test_security.py",
+)
+
+
+class OneCluster(LoadScopeScheduling):
+    """One process of ``pytest --numprocesses`` has all tests with Ray; the others go by files."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if nodeid.startswith(WITH_RAY) else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:
+    """Two clusters at a time would share two cores, and find each other."""
+    return OneCluster(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
