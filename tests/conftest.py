@@ -18,6 +18,7 @@ torch.set_num_threads(1)  # more would spin at every barrier of these tiny model
 
 # Whose tests start a Ray cluster, themselves or through a job.
 WITH_RAY = (
+    "tests/benchmark/",
     "tests/distributed/",
     "tests/docs/test_notebook.py",
     "tests/faults/",

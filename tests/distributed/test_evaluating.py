@@ -238,7 +238,7 @@ def test_the_papers_folders_are_measured_each_with_weights_that_never_saw_it(
         np.testing.assert_allclose(
             row(found, category)[list(METRICS)].astype(float),
             row(evaluation, category)[list(METRICS)].astype(float),
-            atol=1e-6,
+            atol=1e-5,  # a map's last bits depend on which images share its batch
         )
     # The released files can't be fetched here; the message tells which one was wanted.
     for only, wanted in (("mvtec", "visa_clinicdb"), ("visa", "mvtec_colondb")):
