@@ -77,6 +77,7 @@ def config(
         data=(str(folder / "parts"),),
         output=str(folder / "out"),
         image_size=golden.IMAGE_SIZE,
+        batch_size=1,  # the last bits of a map depend on which images share its batch
         **golden_files,  # type: ignore[arg-type]
     )
 
@@ -238,7 +239,7 @@ def test_the_papers_folders_are_measured_each_with_weights_that_never_saw_it(
         np.testing.assert_allclose(
             row(found, category)[list(METRICS)].astype(float),
             row(evaluation, category)[list(METRICS)].astype(float),
-            atol=1e-5,  # a map's last bits depend on which images share its batch
+            atol=1e-6,
         )
     # The released files can't be fetched here; the message tells which one was wanted.
     for only, wanted in (("mvtec", "visa_clinicdb"), ("visa", "mvtec_colondb")):
