@@ -26,6 +26,17 @@ def references_of(model: str) -> str | None:
     return model.partition(MARK)[2] or None
 
 
+def named(references: str | None) -> str:
+    """A reference set's id for people, who may have none."""
+    return f"the references {references}" if references else "no references"
+
+
+def rows_of(model: str) -> pc.Expression:
+    """Rows of a score table that carry a model, or it and any reference set behind it."""
+    column = pc.field("model").cast(pa.string())
+    return (column == model) | pc.starts_with(column, f"{model}{MARK}")
+
+
 @dataclass(frozen=True)
 class ModelIdentity:
     """The model of a run: one fingerprint, and a reference set for some categories."""
@@ -47,9 +58,12 @@ class ModelIdentity:
 
     def column(self, categories: pa.Array) -> pa.Array:
         """``of`` for [n] categories (strings, null = none)."""
-        found = pc.index_in(categories, pa.array(list(self.references), pa.string()))
         with_references = pa.array([self.of(name) for name in self.references], pa.string())
-        return pc.fill_null(with_references.take(found), self.base)
+        return pc.fill_null(self._chosen(categories, with_references), self.base)
+
+    def reference_sets(self, categories: pa.Array) -> pa.Array:
+        """The ids of [n] categories' reference sets; null without one."""
+        return self._chosen(categories, pa.array(self.references.values(), pa.string()))
 
     def condition(self) -> pc.Expression:
         """Rows of a score table whose scores compare with this run's: same model, same references.
@@ -60,5 +74,9 @@ class ModelIdentity:
         without = model == self.base
         if not self.references:
             return without
-        named = category.isin(pa.array(list(self.references), pa.string()))
+        named = category.isin(pa.array(self.references, pa.string()))
         return (without & ~named) | model.isin(pa.array(self.models[1:], pa.string()))
+
+    def _chosen(self, categories: pa.Array, values: pa.Array) -> pa.Array:
+        """Of [m] values, one for each category of ``references``, those of [n] categories."""
+        return values.take(pc.index_in(categories, pa.array(self.references, pa.string())))

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.identity import ModelIdentity
 from pipeline.schema import scored_schema
 from pipeline.writer import ResultWriter
 
@@ -44,13 +45,14 @@ def write(
     scan_date: str,
     model: str = "m",
     run_id: str | None = None,
+    references: dict[str, str] | None = None,
 ) -> None:
     """Write rows through the job's own writer."""
     writer = ResultWriter(
         output=output,
         scan_date=scan_date,
         run_id=run_id or f"run-{scan_date}-{model}",
-        model=model,
+        identity=ModelIdentity(model, references or {}),
         write_maps=True,
         interval_s=1e9,
     )

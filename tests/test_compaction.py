@@ -15,6 +15,7 @@ import pytest
 from pipeline import compaction
 from pipeline.anomaly_map import render
 from pipeline.compaction import compact, plan, recover
+from pipeline.identity import ModelIdentity
 from pipeline.ledger import read_final_ids
 from pipeline.results import open_results
 from pipeline.snapshot import read_journal
@@ -83,7 +84,7 @@ def test_rows_and_maps_stay_and_closed_partitions_get_one_file(output: str) -> N
     check_maps(output)
     assert sum(f"scan_date={DAY}" in uri for uri in files(output)) == 1
     assert sum(f"scan_date={OPEN_DAY}" in uri for uri in files(output)) == FILES
-    assert len(read_final_ids(output, "m", max_megapixels=100)) == 2 * TOTAL
+    assert len(read_final_ids(output, ModelIdentity("m"), max_megapixels=100)) == 2 * TOTAL
 
 
 def test_plain_pandas_reads_what_compaction_left(output: str) -> None:
@@ -206,7 +207,7 @@ def test_killed_at_any_step_readers_see_every_row_once_and_the_next_run_goes_on(
         pd.testing.assert_frame_equal(table(output), before)
         check_maps(output)
         assert len(files(output)) == 1
-        assert len(read_final_ids(output, "m", max_megapixels=100)) == TOTAL
+        assert len(read_final_ids(output, ModelIdentity("m"), max_megapixels=100)) == TOTAL
     assert step == 7, "maps, journal, scores, journal, deletes, journal: each of the six was killed"
 
 
@@ -257,7 +258,7 @@ def test_a_reader_beside_compaction_never_sees_a_row_twice_or_not_at_all(output:
         try:
             while not stop.is_set():
                 frame = open_results(output).scores(latest=False, columns=["image_id"])
-                done = len(read_final_ids(output, "m", max_megapixels=100))
+                done = len(read_final_ids(output, ModelIdentity("m"), max_megapixels=100))
                 seen.append((len(frame), frame.image_id.nunique(), done))
         except BaseException as error:
             errors.append(error)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import ledger
+from pipeline.identity import ModelIdentity
 from pipeline.ledger import (
     ID_TYPE,
     Ids,
@@ -68,7 +69,7 @@ def without(row: dict[str, Any], name: str) -> dict[str, Any]:
 
 def final(output: str, names: list[str], max_megapixels: float = 100.0) -> set[str]:
     """Those of the named images that the ledger holds."""
-    done = read_final_ids(output, MODEL, max_megapixels=max_megapixels)
+    done = read_final_ids(output, ModelIdentity(MODEL), max_megapixels=max_megapixels)
     count = len(done)
     new = done.add_new(ids_from_hex(pa.array([hex_id(name) for name in names])))
     held = {name for name, is_new in zip(names, new, strict=True) if not is_new}
@@ -146,7 +147,7 @@ def test_many_ids_at_once_are_the_ids_one_by_one(rows: list[tuple[str, str, str 
     rows = [row for row in rows if encodable(row)] or [("s3://b/ü", "1", None)]
     uri, etag, category = (pa.array(column, pa.string()) for column in zip(*rows, strict=True))
     expected = [image_id(u, e, MODEL, c or "") for u, e, c in rows]
-    assert image_ids(uri, etag, MODEL, category).tobytes() == b"".join(expected)
+    assert image_ids(uri, etag, ModelIdentity(MODEL), category).tobytes() == b"".join(expected)
 
 
 def encodable(row: tuple[str, str, str | None]) -> bool:
@@ -237,9 +238,9 @@ def test_a_damaged_score_file_is_named(output: str) -> None:
     write_scores(output, "scan_date=2025-01-01/a.parquet", [{"image": "a"}])
     write_object(f"{output}/scores/scan_date=2025-01-01/bad.parquet", b"cut short")
     with pytest.raises(pa.ArrowInvalid, match=r"scan_date=2025-01-01/bad\.parquet"):
-        read_final_ids(output, MODEL, max_megapixels=100.0)
+        read_final_ids(output, ModelIdentity(MODEL), max_megapixels=100.0)
 
 
 def test_a_score_folder_that_cannot_be_listed_is_an_error_not_an_empty_ledger() -> None:
     with pytest.raises(StorageError, match="nosuch"):
-        read_final_ids("nosuch://bucket", MODEL, max_megapixels=100.0)
+        read_final_ids("nosuch://bucket", ModelIdentity(MODEL), max_megapixels=100.0)

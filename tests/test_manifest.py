@@ -17,6 +17,7 @@ import pytest
 
 from pipeline import manifest as manifest_module
 from pipeline.config import ScoreConfig
+from pipeline.identity import ModelIdentity
 from pipeline.ledger import ID_TYPE, IdSet, ids_from_hex
 from pipeline.manifest import Manifest, build_manifest
 from pipeline.schema import MANIFEST_SCHEMA, image_id
@@ -24,6 +25,7 @@ from pipeline.storage import StorageError, arrow_filesystem, stat
 from tests.bucket import put
 
 MODEL = "model-1"
+IDENTITY = ModelIdentity(MODEL)
 Rows = list[dict[str, Any]]
 
 
@@ -50,7 +52,7 @@ def write(path: Path, data: bytes = b"x") -> Path:
 def build(config: ScoreConfig, done: IdSet | None = None) -> tuple[Manifest, Rows]:
     """The manifest and its rows, with what must hold for every manifest."""
     folder = f"{config.output}/runs/{len(list(Path(config.output).glob('runs/*')))}/manifest"
-    manifest = build_manifest(config, MODEL, IdSet() if done is None else done, folder)
+    manifest = build_manifest(config, IDENTITY, IdSet() if done is None else done, folder)
     rows: Rows = []
     for uri in manifest.files:
         filesystem, path = arrow_filesystem(uri)
@@ -196,9 +198,9 @@ def test_several_inputs_are_read_together(
 def test_the_root_of_a_bucket_can_be_an_input_and_the_output_too(bucket: str) -> None:
     put(bucket, {"cable/1.png": b"x", "2.png": b"x", "scores/old.parquet": b"x"})
     config = ScoreConfig(input=(f"s3://{bucket}",), output=f"s3://{bucket}/")
-    manifest = build_manifest(config, MODEL, IdSet(), f"s3://{bucket}/runs/1/manifest")
+    manifest = build_manifest(config, IDENTITY, IdSet(), f"s3://{bucket}/runs/1/manifest")
     assert manifest.listed == 2
-    assert build_manifest(config, MODEL, IdSet(), f"s3://{bucket}/runs/2/manifest").listed == 2
+    assert build_manifest(config, IDENTITY, IdSet(), f"s3://{bucket}/runs/2/manifest").listed == 2
 
 
 def test_an_input_that_is_missing_is_an_error_and_an_empty_prefix_is_not(
@@ -257,7 +259,7 @@ def test_many_rows_make_several_files(config: ScoreConfig, monkeypatch: pytest.M
     seen: list[int] = []
     done = IdSet()
     folder = f"{config.output}/runs/1/manifest"
-    manifest = build_manifest(config, MODEL, done, folder, lambda m: seen.append(m.listed))
+    manifest = build_manifest(config, IDENTITY, done, folder, lambda m: seen.append(m.listed))
     assert len(manifest.files) == len(set(manifest.files)) == 2
     assert seen == [2, 4]
     assert len(done) == 4

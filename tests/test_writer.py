@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline import writer as writer_module
+from pipeline.identity import ModelIdentity
 from pipeline.schema import MAP_SCHEMA, SCORE_SCHEMA, ErrorCode, scored_schema
 from pipeline.storage import StorageError, arrow_filesystem, write_object
 from pipeline.writer import ResultWriter
@@ -25,7 +26,7 @@ MODIFIED = datetime(2025, 1, 30, 12, tzinfo=UTC)
 
 
 def result_writer(output: str, **changes: Any) -> ResultWriter:
-    settings = {"scan_date": "2025-01-31", "run_id": "run-1", "model": "model-1"}
+    settings = {"scan_date": "2025-01-31", "run_id": "run-1", "identity": ModelIdentity("model-1")}
     return ResultWriter(
         output=output, **{**settings, "write_maps": True, "interval_s": 3600.0, **changes}
     )

@@ -17,6 +17,7 @@ from pipeline.datasets.auxiliary import split_name
 from pipeline.evaluation import image_metrics, metrics_table, paper_checkpoint
 from pipeline.evaluation.paper import DATASETS
 from pipeline.evaluation.table import AVERAGE
+from pipeline.identity import ModelIdentity
 from pipeline.schema import SCORE_SCHEMA, ErrorCode
 from pipeline.snapshot import read_scores, score_dataset
 from pipeline.storage import (
@@ -27,7 +28,7 @@ from pipeline.storage import (
     write_object,
 )
 
-from .choosing import choose_model
+from .choosing import choose_identity, rows_of
 from .errors import CannotRunError
 from .measuring import measure_pixels
 from .scoring import Say, score_bucket
@@ -166,7 +167,7 @@ def _score(config: EvaluateConfig, sets: list[LabelledSet], say: Say) -> pd.Data
         report = score_bucket(config.score_config(lists, checkpoint), say)
         scores = _read_scores(output, chosen)
         for each in chosen:
-            joined[each.name] = _joined(each, scores, report.model)
+            joined[each.name] = _joined(each, scores, report.identity)
     return pd.concat([joined[each.name] for each in sets], ignore_index=True)
 
 
@@ -184,9 +185,9 @@ def _existing_scores(config: EvaluateConfig, sets: list[LabelledSet]) -> pd.Data
     scores = _read_scores(output, sets)
     found = f"{config.scores} holds scores of these images by"
     none = "score them first, or leave --scores"
-    model = choose_model(scores.model, config.model, found=found, none=none)
-    _check_image_size(config, output, scores[scores.model == model].run_id.iloc[0])
-    return pd.concat([_joined(each, scores, model) for each in sets], ignore_index=True)
+    identity = choose_identity(scores, config.model, found=found, none=none)
+    _check_image_size(config, output, rows_of(scores, identity).run_id.iloc[0])
+    return pd.concat([_joined(each, scores, identity) for each in sets], ignore_index=True)
 
 
 def _check_image_size(config: EvaluateConfig, output: str, run_id: str) -> None:
@@ -222,14 +223,14 @@ def _read_scores(output: str, sets: list[LabelledSet]) -> pd.DataFrame:
     return newest
 
 
-def _joined(labelled: LabelledSet, scores: pd.DataFrame, model: str) -> pd.DataFrame:
+def _joined(labelled: LabelledSet, scores: pd.DataFrame, identity: ModelIdentity) -> pd.DataFrame:
     rows: pd.DataFrame = labelled.rows.to_pandas()
-    scores = scores[scores.model == model][["uri", "category", *_SCORED]]
+    scores = rows_of(scores, identity)[["uri", "category", *_SCORED]]
     frame = rows.merge(scores, how="left", on=["uri", "category"], validate="one_to_one")
     absent = frame.score.isna() & frame.error.isna()
     frame.loc[absent, "error"] = NOT_SCORED
     frame.loc[absent, "error_message"] = "no score under this category and model"
-    return frame.assign(dataset=labelled.name, model=model)
+    return frame.assign(dataset=labelled.name, model=frame.category.map(identity.of))
 
 
 def _category_row(rows: pd.DataFrame, pixels: dict[str, float] | None) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from .text import encode_text
 
 LOGIT_SCALE = 100.0  # CLIP's temperature, fixed in the released code
 NUM_TAPS = 4  # patch tokens after 1/4, 2/4, 3/4 and 4/4 of the blocks (section 4.1)
-# The first taps of the frozen pass are compared with an image's siblings. The last one made pixel AP
-# worse (docs/references.md), and is the only one that the frozen pass does not compute anyway.
+# The first taps of the frozen pass are compared with an image's siblings. The last one made pixel
+# AP worse (docs/references.md), and is the only one that the frozen pass does not compute anyway.
 NUM_REFERENCE_TAPS = 3
 
 # Part of every fingerprint: raise it when a change of code changes scores beyond rounding.

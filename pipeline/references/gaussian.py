@@ -48,7 +48,7 @@ class Gaussian:
         offset = (whitening @ mean[..., None]).squeeze(-1)
         return cls(whitening.float(), offset.float())
 
-    def to(self, device: torch.device) -> Gaussian:
+    def to(self, device: torch.device | str) -> Gaussian:
         """On another device."""
         return Gaussian(self.whitening.to(device), self.offset.to(device))
 
@@ -56,6 +56,12 @@ class Gaussian:
     def nbytes(self) -> int:
         """Bytes of memory."""
         return self.whitening.nbytes + self.offset.nbytes
+
+    @property
+    def foreign_distance(self) -> float:
+        """Distance of what shares nothing with the patches: of a unit vector in any direction."""
+        squared = self.whitening.double().square().sum(dim=(1, 2)) / self.whitening.shape[-1]
+        return float(squared.sqrt().mean())
 
     def distances(self, tokens: Tensor) -> Tensor:
         """Mahalanobis distance of every patch, mean over the layers.

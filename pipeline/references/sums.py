@@ -5,7 +5,7 @@ Letters: M images, T layers, N patches, C width, G looks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,10 @@ class Sums:
         second = num_patches * (covariance + mean[:, :, None] * mean[:, None])
         return cls(num_images, num_patches, num_patches * mean, second)
 
+    def to(self, device: torch.device | str) -> Sums:
+        """On another device."""
+        return replace(self, first=self.first.to(device), second=self.second.to(device))
+
     def __add__(self, other: Sums) -> Sums:
         """Those of both."""
         return Sums(
@@ -64,6 +68,14 @@ class Sums:
         """Mean [T, C] and covariance [T, C, C]."""
         mean = self.first / self.num_patches
         return mean, self.second / self.num_patches - mean[:, :, None] * mean[:, None]
+
+
+def sum_up(tokens: Tensor, chosen: Tensor) -> Sums:
+    """The sums of some images, one after the other, so that float64 copies stay small."""
+    total = Sums.of(tokens[chosen[:1]])
+    for i in chosen[1:]:
+        total += Sums.of(tokens[i : i + 1])
+    return total
 
 
 def pack(symmetric: Tensor) -> Tensor:

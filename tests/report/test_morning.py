@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from pipeline.calibration import Calibration, CalibrationError, Limit, write_calibration
+from pipeline.identity import ModelIdentity
 from pipeline.report.alerts import AlertRule
 from pipeline.report.morning import mark_told, review, table
 from pipeline.storage import write_object
 from tests import outputs
 
+MODEL = ModelIdentity("m")
 TODAY, RUN = "2026-01-20", "20260120T020000Z-abcdef"
 HOSTILE = "\x1b]0;owned\x07\u202ebolt\n<script>../../x" + "y" * 500
 
@@ -50,7 +52,7 @@ def tonight(output: str, rows: list[dict[str, Any]], run_id: str = RUN) -> None:
 
 
 def reviewed(output: str, rule: AlertRule | None = None, **more: Any) -> dict[str, Any]:
-    found = review(output, run_id=RUN, model="m", scan_date=TODAY, rule=rule, **more)
+    found = review(output, run_id=RUN, identity=MODEL, scan_date=TODAY, rule=rule, **more)
     assert json.loads(json.dumps(found, allow_nan=False)) == found, "ready for JSON"
     return found
 
@@ -73,6 +75,7 @@ def test_the_most_anomalous_images_come_first(output: str) -> None:
             "uri": "s3://b/in/9002.jpg",
             "category": "nut",
             "score": pytest.approx(0.9),
+            "score_logit": None,
             "anomalous_area": pytest.approx(0.09),
             "box": [10, 10, 40, 40],
         },
@@ -167,7 +170,7 @@ def test_rows_of_a_stopped_run_are_not_lost(output: str, report: bytes | None) -
     write_object(f"{output}/runs/{RUN}/report.json", b'{"status": "done"}')
     later = "20260121T020000Z-bbbbbb"
     outputs.write(output, good(60, 5), "2026-01-21", run_id=later)
-    after = review(output, run_id=later, model="m", scan_date="2026-01-21", rule=AlertRule())
+    after = review(output, run_id=later, identity=MODEL, scan_date="2026-01-21", rule=AlertRule())
     assert after["counts"]["new"] == 5
 
 
@@ -186,7 +189,7 @@ def test_a_nightly_run_is_told_of_until_its_night_was(output: str) -> None:
     mark_told(output, found, "s3://b/nightly/2026-01-20-a.json")
     later = "20260121T020000Z-bbbbbb"
     outputs.write(output, good(60, 5), "2026-01-21", run_id=later)
-    after = review(output, run_id=later, model="m", scan_date="2026-01-21", rule=AlertRule())
+    after = review(output, run_id=later, identity=MODEL, scan_date="2026-01-21", rule=AlertRule())
     assert (after["untold_runs"], after["counts"]["new"]) == ([], 5)
 
 

@@ -206,6 +206,7 @@ def test_thresholds_and_drift_are_the_nightly_reviews(output: str) -> None:
         "fired": True,
         "reasons": ["bolt: 2"],
         "uncalibrated": {"nut": 0},
+        "outdated": [],
     }
     assert gather(output, Query(nights=4))["counts"]["over"] == 3
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.identity import ModelIdentity
 from pipeline.report.rates import RUNS, past_rates
 from pipeline.storage import write_object
 
@@ -25,7 +26,7 @@ def report(output: Path, night: int, rate: float | None, **changes: Any) -> None
 
 
 def test_an_output_without_runs_has_no_rates(tmp_path: Path) -> None:
-    assert past_rates(str(tmp_path / "new"), "m") is None
+    assert past_rates(str(tmp_path / "new"), ModelIdentity("m")) is None
 
 
 def test_rates_are_medians_of_the_newest_runs_of_the_model_that_did_something(
@@ -40,7 +41,7 @@ def test_rates_are_medians_of_the_newest_runs_of_the_model_that_did_something(
     report(tmp_path, 23, 1e9, counts=None)
     write_object(f"{tmp_path}/runs/20260124T020000Z-abc/report.json", b"damaged")
     write_object(f"{tmp_path}/runs/20260125T020000Z-abc/config.json", b"{}")
-    rates = past_rates(str(tmp_path), "m")
+    rates = past_rates(str(tmp_path), ModelIdentity("m"))
     assert rates is not None
     assert (rates.num_runs, rates.images_per_s, rates.start_s) == (RUNS, 6.5, 12.0)
     assert rates.seconds(650) == pytest.approx(112.0)

@@ -231,6 +231,7 @@ def test_images_above_their_threshold_are_counted() -> None:
         "false_alarm_rate": 0.3,
         "confidence": 0.9,
         "score": {"bolt": 0.5},
+        "outdated": [],
         "above": {"bolt": 1},
         "uncalibrated": {"nut": 1},
     }
