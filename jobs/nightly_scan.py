@@ -48,6 +48,9 @@ class NightlyConfig:
     rescore: bool = False
     """Score what is listed again, also what the outputs hold under the same model. The new rows are
     the ones that open_results shows; the old stay in the table."""
+    refresh_references: bool = False
+    """Make the references of sources with "references: auto" anew, from what is listed now; their
+    images are scored again."""
     scan_date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
     """Partition to write to, YYYY-MM-DD. Default: today (UTC)."""
     lock_wait_s: float = 0.0
@@ -107,7 +110,8 @@ def scans_of(config: NightlyConfig) -> Scans:
     }
     for name in ("rescore", "scan_date", "lock_wait_s"):
         settings[name] = getattr(config, name)
-    return load_scans(config.config).select(config.source).override(**settings)
+    scans = load_scans(config.config).select(config.source).override(**settings)
+    return scans.refreshed() if config.refresh_references else scans
 
 
 def _prepare(arguments: list[str] | None) -> _Job:

@@ -48,7 +48,7 @@ class ModelIdentity:
 
     def of(self, category: str | None) -> str:
         """What rows of a category carry as their model."""
-        found = self.references.get(category or "")
+        found = None if category is None else self.references.get(category)
         return self.base if found is None else f"{self.base}{MARK}{found}"
 
     @property

@@ -43,6 +43,8 @@ class CatalogueEntry:
     unlabelled: bool
     """Whether what looked damaged was left out, or all images were known to be good."""
     num_images: int
+    num_looks: int
+    """Colours, sides, products of the same name: each is a reference of its own."""
     num_looked_at: int
     """Readable images that were looked at; without labels, not all of them count."""
     abnormal_share: float

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.identity import ModelIdentity
 from pipeline.schema import scored_schema
-from pipeline.writer import ResultWriter
+from pipeline.writer import MAP_ROWS_PER_GROUP, ResultWriter
 
 GRID = 6
+NEWER = (
+    *("score_logit", "zero_shot_score", "reference_score", "nearest_reference"),
+    *("reference_set", "embedding"),
+)
 
 
 def grid(i: int) -> NDArray[np.float16]:
@@ -58,3 +65,11 @@ def write(
     )
     writer.add(pa.Table.from_pylist(rows, schema=scored_schema()))
     writer.commit()
+
+
+def age(output: str) -> None:
+    """Leave the files as a version wrote them that knew no references and no embeddings."""
+    for path in Path(output.removeprefix("file://")).glob("*/scan_date=*/*.parquet"):
+        table = pq.ParquetFile(path).read()
+        kept = [name for name in table.column_names if name not in NEWER]
+        pq.write_table(table.select(kept), path, row_group_size=MAP_ROWS_PER_GROUP)

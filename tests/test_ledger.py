@@ -148,6 +148,9 @@ def test_many_ids_at_once_are_the_ids_one_by_one(rows: list[tuple[str, str, str 
     uri, etag, category = (pa.array(column, pa.string()) for column in zip(*rows, strict=True))
     expected = [image_id(u, e, MODEL, c or "") for u, e, c in rows]
     assert image_ids(uri, etag, ModelIdentity(MODEL), category).tobytes() == b"".join(expected)
+    identity = ModelIdentity(MODEL, {str(rows[0][2]): "1"})
+    expected = [image_id(u, e, identity.of(c), c or "") for u, e, c in rows]
+    assert image_ids(uri, etag, identity, category).tobytes() == b"".join(expected)
 
 
 def encodable(row: tuple[str, str, str | None]) -> bool:
@@ -178,6 +181,30 @@ def test_rows_of_another_model_do_not_count(output: str) -> None:
     rows = [{"image": "mine"}, {"image": "other", "model": "model-2"}]
     write_scores(output, "scan_date=2025-01-01/a.parquet", rows)
     assert final(output, ["mine", "other"]) == {"mine"}
+
+
+def test_rows_of_other_references_do_not_count_nor_take_memory(tmp_path: Path) -> None:
+    """A file of before there were references, and two sets of one category."""
+    output, with_references = str(tmp_path), ModelIdentity(MODEL, {"bolt": "1", "cap": "7"})
+    before = [{"image": "b0", "category": "bolt"}, {"image": "n0", "category": "nut"}]
+    write_scores(output, "scan_date=2025-01-01/a.parquet", [*before, {"image": "none"}])
+    after = [
+        {"image": f"b{i}", "category": "bolt", "model": f"{MODEL}+refs-{i}"} for i in (1, 2)
+    ] + [{"image": "c7", "category": "cap", "model": f"{MODEL}+refs-7", "error": "empty"}]
+    write_scores(output, "scan_date=2025-01-02/a.parquet", after)
+
+    def held(identity: ModelIdentity) -> set[str]:
+        done = read_final_ids(output, identity, max_megapixels=100.0)
+        names = ["b0", "n0", "none", "b1", "b2", "c7"]
+        count, new = len(done), done.add_new(ids_from_hex(pa.array(list(map(hex_id, names)))))
+        found = {name for name, is_new in zip(names, new, strict=True) if not is_new}
+        assert len(found) == count
+        return found
+
+    assert held(ModelIdentity(MODEL)) == {"b0", "n0", "none"}
+    assert held(with_references) == {"n0", "none", "b1", "c7"}
+    assert held(ModelIdentity(MODEL, {"bolt": "2"})) == {"n0", "none", "b2"}
+    assert held(ModelIdentity(MODEL, {"bolt": "3"})) == {"n0", "none"}
 
 
 @pytest.mark.parametrize("code", ErrorCode)

@@ -19,7 +19,7 @@ from pipeline import manifest as manifest_module
 from pipeline.config import ScoreConfig
 from pipeline.identity import ModelIdentity
 from pipeline.ledger import ID_TYPE, IdSet, ids_from_hex
-from pipeline.manifest import Manifest, build_manifest
+from pipeline.manifest import Manifest, build_manifest, pending_images
 from pipeline.schema import MANIFEST_SCHEMA, image_id
 from pipeline.storage import StorageError, arrow_filesystem, stat
 from tests.bucket import put
@@ -290,6 +290,24 @@ def test_the_same_bytes_uploaded_again_are_no_new_image(config: ScoreConfig, buc
     assert build(config, ledger(rows))[0].pending == 0
     put(bucket, {"cable/a.png": b"version 2"})
     assert build(config, ledger(rows))[0].pending == 1
+
+
+def test_references_of_one_category_leave_the_ids_of_the_others(config: ScoreConfig) -> None:
+    _, rows = build(config)
+
+    def pending(done: IdSet, **references: str) -> Rows:
+        identity = ModelIdentity(MODEL, references)
+        tables = pending_images(config, identity, done, Manifest(""))
+        return [row for table in tables for row in table.to_pylist()]
+
+    first = pending(ledger(rows), bottle="1")
+    assert names(first) == ["1.png", "2.png"]
+    assert not {row["image_id"] for row in first} & {row["image_id"] for row in rows}
+    done = ledger(rows + first)
+    assert pending(done, bottle="1") == []
+    second = pending(done, bottle="2")
+    assert names(second) == ["1.png", "2.png"], "refreshed"
+    assert names(pending(done, bottle="1", **{"metal-nut": "3"})) == ["3.JPG"], "another joins"
 
 
 def test_image_id_is_the_same_today_and_tomorrow() -> None:

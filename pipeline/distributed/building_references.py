@@ -252,6 +252,8 @@ class _Outcome:
         if self.entry is None:
             return f"no references: {self.reason}"
         told = f"{self.entry.num_images:,} references"
+        if self.entry.num_looks > 1:
+            told += f" of {self.entry.num_looks} looks"
         if self.entry.unlabelled:
             told += f", about {self.entry.abnormal_share:.0%} of the images look damaged"
         return told if self.is_new else f"{told}, made before"
@@ -331,14 +333,12 @@ class _Work:
     def _make(
         self, category: str, set_id: str, rows: pa.Table, before: CatalogueEntry | None
     ) -> _Outcome:
+        kept = read_set(self.uri, before.id, before.sha256) if before else None
         sample = [self._read(block) for block in _blocks(rows[:SAMPLE_SIZE])]
-        rest, unusable = self._rest(rows[SAMPLE_SIZE:], sample)
+        rest, unusable = self._rest(rows[SAMPLE_SIZE:], sample, kept)
         unusable += [each for block in sample for each in _unusable(ray.get(block))]
-        kept = before and read_set(self.uri, before.id, before.sha256)
         data, told = self.builders.call(
-            *("build", category, self.earlier.model, sample, rest),
-            unlabelled=self.unlabelled,
-            earlier=kept,
+            *("build", category, self.earlier.model, sample, rest, kept), unlabelled=self.unlabelled
         )
         entry = CatalogueEntry(
             id=set_id,
@@ -349,17 +349,21 @@ class _Work:
         write_set(self.uri, entry, data)
         return _Outcome(entry, "", True, len(rows), tuple(unusable))
 
-    def _rest(self, rows: pa.Table, sample: list[Any]) -> tuple[Any, list[tuple[str, str, str]]]:
+    def _rest(
+        self, rows: pa.Table, sample: list[Any], kept: bytes | None
+    ) -> tuple[Any, list[tuple[str, str, str]]]:
         """What is kept of the images beyond the sample, and those that can't be read."""
         if not len(rows):
             return None, []
-        screened = self.builders.call("screen", sample) if self.unlabelled else None
+        screens = self.builders.call("screens", sample, kept, unlabelled=self.unlabelled)
 
         def add_up(block: pa.Table) -> tuple[Any, list[tuple[str, str, str]]]:
             read = self._read(block)
             problems = _unusable(ray.get(read))
-            usable = len(problems) < len(block)
-            return self.builders.call("add_up", read, screened) if usable else None, problems
+            if len(problems) == len(block):
+                return None, problems
+            part = self.builders.call("add_up", read, screens, unlabelled=self.unlabelled)
+            return part, problems
 
         with ThreadPoolExecutor(len(self.builders.actors)) as threads:
             parts = list(threads.map(add_up, _blocks(rows)))

@@ -38,26 +38,29 @@ class ReferenceBuilder:
         )
         self._batch_size = batch_size
 
-    def screen(self, blocks: Sequence[Any]) -> Screen:
-        """What is normal in a sample without labels.
+    def screens(
+        self, blocks: Sequence[Any], earlier: bytes | None, *, unlabelled: bool
+    ) -> list[Screen]:
+        """What is normal in a sample, by look.
 
         Args:
-            blocks: tables of ``schema.pixel_schema``, of one category.
+            blocks: tables of ``schema.pixel_schema``, of one category, or references to them.
+            earlier: file of a set to which these images are added: its looks hold.
+            unlabelled: leave out what looks damaged.
 
         Raises:
             ValueError: images that are no use (``pipeline.references``).
         """
-        from pipeline.references import screen
+        rows = _readable(blocks)
+        return [each.to("cpu") for each in self._screens(earlier, self._look(rows)[0], unlabelled)]
 
-        return screen(self._look(_readable(blocks))[0]).to("cpu")
-
-    def add_up(self, block: pa.Table, screened: Screen | None) -> Rest:
-        """What to keep of images beyond the sample; of those that pass, if there is a screen."""
+    def add_up(self, block: pa.Table, screens: Sequence[Screen], *, unlabelled: bool) -> Rest:
+        """What to keep of images beyond the sample."""
         from pipeline.references import add_up
 
         tokens, embeddings = self._look(rows := _readable([block]))
-        device = self._predictor.device
-        rest = add_up(_images(rows), tokens, embeddings, screened.to(device) if screened else None)
+        here = [each.to(self._predictor.device) for each in screens]
+        rest = add_up(_images(rows), tokens, embeddings, here, unlabelled=unlabelled)
         return rest.to("cpu")
 
     def build(
@@ -66,19 +69,19 @@ class ReferenceBuilder:
         model: str,
         blocks: Sequence[Any],
         rest: Rest | None,
+        earlier: bytes | None,
         *,
         unlabelled: bool,
-        earlier: bytes | None = None,
     ) -> tuple[bytes, dict[str, Any]]:
         """The file of a reference set, and what the catalogue says of it.
 
         Args:
             category: its name.
             model: fingerprint of AdaCLIP and the decoder.
-            blocks: of the sample, as of ``screen``.
+            blocks: of the sample, as of ``screens``.
             rest: of the images beyond.
-            unlabelled: leave out what looks damaged.
             earlier: file of a set to which these images are added.
+            unlabelled: leave out what looks damaged.
 
         Raises:
             ValueError: images that are no use (``pipeline.references``).
@@ -87,17 +90,27 @@ class ReferenceBuilder:
 
         seen = self._see(_readable(blocks), category)
         rest = rest.to(self._predictor.device) if rest else None
-        found = build(category, model, seen, unlabelled=unlabelled, rest=rest)
+        screens = self._screens(earlier, seen.tokens, unlabelled)
+        found = build(category, model, seen, screens, unlabelled=unlabelled, rest=rest)
         if earlier is not None:
             found = merge(ReferenceSet.from_bytes(earlier), found)
         return found.to_bytes(), {
             "num_images": len(found.images),
+            "num_looks": len(found.looks),
             "num_looked_at": found.num_looked_at,
             "abnormal_share": round(found.abnormal_share, 4),
             "unlabelled": found.unlabelled,
             "created": found.created,
             "images": tuple(tuple(image) for image in found.images),
         }
+
+    def _screens(self, earlier: bytes | None, tokens: Tensor, unlabelled: bool) -> list[Screen]:
+        from pipeline.references import ReferenceSet, screens_of
+
+        if earlier is None:
+            return screens_of(tokens, unlabelled=unlabelled)
+        looks = ReferenceSet.from_bytes(earlier).screens()
+        return [each.to(self._predictor.device) for each in looks]
 
     def _look(self, rows: pa.Table) -> tuple[Tensor, Tensor]:
         """Tokens [M, T, N, C] and class embeddings [M, E] of the frozen pass alone."""

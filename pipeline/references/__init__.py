@@ -11,12 +11,14 @@ from .building import (
     add_up,
     build,
     merge,
+    screens_of,
 )
 from .gaussian import Gaussian
 from .judging import EXACT_BELOW, Judge, Judgement
 from .left_out import left_out_distances
+from .look import Look, Readings
 from .reference_set import ReferenceImage, ReferenceSet
-from .robust import Screen, screen
+from .robust import Screen
 from .scale import Scale
 from .sums import Sums
 from .tokens import normalise
@@ -28,6 +30,8 @@ __all__ = [
     "Gaussian",
     "Judge",
     "Judgement",
+    "Look",
+    "Readings",
     "ReferenceImage",
     "ReferenceSet",
     "Rest",
@@ -40,5 +44,5 @@ __all__ = [
     "left_out_distances",
     "merge",
     "normalise",
-    "screen",
+    "screens_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,16 +10,18 @@ from torch import Tensor
 
 from .gaussian import Gaussian
 from .left_out import left_out_distances
-from .reference_set import Readings, ReferenceImage, ReferenceSet
-from .robust import Screen, screen
+from .look import Look, Readings
+from .reference_set import ReferenceImage, ReferenceSet
+from .robust import Screen, assign, find_looks
 from .scale import RARE
 from .sums import Sums, sum_up
 
 # Images whose tokens are held at once, 17 MB each at 518 px and width 1,024: as good as all of a
 # bucket for telling what is normal (docs/references.md).
 SAMPLE_SIZE = 64
-NUM_READINGS = 32  # images that are judged by the others, each by a fit of its own
+NUM_READINGS = 32  # images of a look that are judged by the others, each by a fit of its own
 LEAST_UNLABELLED = 8  # images: half of fewer tell nothing of what is normal
+LEAST_FOR_LOOKS = 16  # known-good images: fewer are one look
 
 
 @dataclass(frozen=True)
@@ -35,132 +38,166 @@ class Seen:
     logits: Tensor
     """[M] AdaCLIP's logits of the images."""
 
-    def only(self, chosen: Tensor) -> Seen:
-        """Some of them, by index."""
-        return Seen(
-            tuple(self.images[int(i)] for i in chosen),
-            self.tokens[chosen],
-            self.embeddings[chosen],
-            self.grids[chosen],
-            self.logits[chosen],
-        )
-
 
 @dataclass(frozen=True)
 class Rest:
-    """What is kept of the images beyond the sample: they add up over workers in any order."""
+    """What is kept of the images beyond the sample: it adds up over workers in any order."""
 
     images: tuple[ReferenceImage, ...]
-    sums: Sums | None
+    looks: tuple[int, ...]
+    """Of each image."""
+    sums: tuple[Sums, ...]
+    """Of each look."""
     embeddings: Tensor
     """[M, E], unit length."""
     num_looked_at: int
 
     def to(self, device: torch.device | str) -> Rest:
         """On another device."""
-        sums = self.sums and self.sums.to(device)
+        sums = tuple(each.to(device) for each in self.sums)
         return replace(self, sums=sums, embeddings=self.embeddings.to(device))
 
     def __add__(self, other: Rest) -> Rest:
         """Both."""
-        sums = [each.sums for each in (self, other) if each.sums is not None]
         return Rest(
             self.images + other.images,
-            sums[0] + sums[1] if len(sums) == 2 else (sums[0] if sums else None),
+            self.looks + other.looks,
+            tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)),
             torch.cat([self.embeddings, other.embeddings]),
             self.num_looked_at + other.num_looked_at,
         )
 
 
+def screens_of(tokens: Tensor, *, unlabelled: bool) -> list[Screen]:
+    """The looks of a sample [M, T, N, C].
+
+    Raises:
+        ValueError: images that are no use; the message says why, and what to do.
+    """
+    _check(tokens, unlabelled)
+    if unlabelled or len(tokens) >= LEAST_FOR_LOOKS:
+        return find_looks(tokens)
+    everything = torch.arange(len(tokens), device=tokens.device)
+    return [Screen(Gaussian.fit(sum_up(tokens, everything)), torch.inf)]
+
+
 def add_up(
-    images: tuple[ReferenceImage, ...], tokens: Tensor, embeddings: Tensor, screened: Screen | None
+    images: Sequence[ReferenceImage],
+    tokens: Tensor,
+    embeddings: Tensor,
+    screens: Sequence[Screen],
+    *,
+    unlabelled: bool,
 ) -> Rest:
-    """What to keep of some images; with ``screened``, of those that pass it."""
+    """What to keep of some images: those that look normal, or all that are known to be good.
+
+    Raises:
+        ValueError: the tokens are not finite.
+    """
     _check_finite(tokens)
-    passed = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
-    if screened is not None:
-        passed = screened.passes(tokens)
-    chosen = passed.nonzero().flatten()
+    look, normal = assign(screens, tokens)
+    chosen = (normal if unlabelled else torch.ones_like(normal)).nonzero().flatten()
     return Rest(
         tuple(images[int(i)] for i in chosen),
-        sum_up(tokens, chosen) if len(chosen) else None,
+        tuple(look[chosen].tolist()),
+        tuple(sum_up(tokens, chosen[look[chosen] == i]) for i in range(len(screens))),
         embeddings[chosen],
         len(tokens),
     )
 
 
 def build(
-    category: str, model: str, seen: Seen, *, unlabelled: bool, rest: Rest | None = None
+    category: str,
+    model: str,
+    seen: Seen,
+    screens: Sequence[Screen],
+    *,
+    unlabelled: bool,
+    rest: Rest | None = None,
 ) -> ReferenceSet:
     """A reference set of one category.
 
     Args:
         category: its name.
         model: fingerprint of AdaCLIP.
-        seen: the sample, at most ``SAMPLE_SIZE`` images; the same whatever the order of images.
+        seen: the sample, at most ``SAMPLE_SIZE`` images.
+        screens: the looks; of ``screens_of``, or of the set that these images are added to.
         unlabelled: leave out what looks damaged; else all images are known to be good.
         rest: of the images beyond the sample.
 
     Raises:
         ValueError: images that are no use; the message says why, and what to do.
     """
-    _check_images(seen.tokens, unlabelled)
-    kept = torch.ones(len(seen.images), dtype=torch.bool, device=seen.tokens.device)
-    if unlabelled:
-        kept = screen(seen.tokens).passes(seen.tokens)
-    chosen = kept.nonzero().flatten()
-    own = sum_up(seen.tokens, chosen)
-    total = own if rest is None or rest.sums is None else own + rest.sums
-    good = seen.only(chosen)
-    read = good.only(torch.arange(min(NUM_READINGS, len(good.images))))
-    readings = Readings(left_out_distances(read.tokens, total), read.grids, read.logits)
+    arguments = (seen.images, seen.tokens, seen.embeddings, screens)
+    sample = add_up(*arguments, unlabelled=unlabelled)
+    whole = sample if rest is None else sample + rest
+    position = {image: i for i, image in enumerate(seen.images)}
+    of_look: list[list[int]] = [[] for _ in screens]
+    for image, number in zip(sample.images, sample.looks, strict=True):
+        of_look[number].append(position[image])
+    looks = [
+        Look(sums.to("cpu"), _read(seen, own[:NUM_READINGS], sums).rounded())
+        for sums, own in zip(whole.sums, of_look, strict=True)
+    ]
     found = ReferenceSet(
         category=category,
         model=model,
         unlabelled=unlabelled,
-        images=good.images + (rest.images if rest else ()),
-        sums=total.to("cpu"),
-        readings=readings.rounded(),
-        embeddings=torch.cat([good.embeddings, *([rest.embeddings] if rest else [])]).half().cpu(),
-        num_looked_at=len(seen.images) + (rest.num_looked_at if rest else 0),
+        images=whole.images,
+        look_of=whole.looks,
+        looks=tuple(looks),
+        embeddings=whole.embeddings.half().cpu(),
+        num_looked_at=whole.num_looked_at,
     )
     if not unlabelled:
         return found
-    return replace(found, abnormal_share=_abnormal_share(found, seen, kept))
+    return replace(found, abnormal_share=_abnormal_share(found, seen, set(sample.images)))
 
 
 def merge(earlier: ReferenceSet, later: ReferenceSet) -> ReferenceSet:
-    """One set from two of the same category and model, without common images.
+    """One set from two of the same looks, without common images.
 
-    Distances keep what they were when they were read: those of the earlier set's images, judged
+    Distances stay what they were when they were read: those of the earlier set's images, judged
     by fewer others, are a little too far, so good images come out as better, never as worse.
     """
     looked_at = earlier.num_looked_at + later.num_looked_at
     shares = [each.abnormal_share * each.num_looked_at for each in (earlier, later)]
+    looks = (
+        Look(a.sums + b.sums, (b.readings + a.readings).first(NUM_READINGS))
+        for a, b in zip(earlier.looks, later.looks, strict=True)
+    )
     return replace(
         later,
         unlabelled=earlier.unlabelled or later.unlabelled,
         images=earlier.images + later.images,
-        sums=earlier.sums + later.sums,
-        readings=(later.readings + earlier.readings).first(NUM_READINGS),
+        look_of=earlier.look_of + later.look_of,
+        looks=tuple(looks),
         embeddings=torch.cat([earlier.embeddings, later.embeddings]),
         num_looked_at=looked_at,
         abnormal_share=sum(shares) / looked_at,
     )
 
 
-def _abnormal_share(found: ReferenceSet, seen: Seen, kept: Tensor) -> float:
+def _read(seen: Seen, own: list[int], sums: Sums) -> Readings:
+    """What some of the images read, each judged by all others in the sums."""
+    distances = left_out_distances(seen.tokens[own], sums) if own else seen.grids[own]
+    return Readings(distances, seen.grids[own], seen.logits[own])
+
+
+def _abnormal_share(found: ReferenceSet, seen: Seen, kept: set[ReferenceImage]) -> float:
     """Share of the sample that lies where one in a hundred good images does, beyond that one."""
-    scale = found.scale()
-    gaussian = Gaussian.fit(found.sums).to(seen.tokens.device)
-    out = (~kept).nonzero().flatten()
-    others = seen.only(out)
-    judged = scale.judge(gaussian.distances(others.tokens), others.grids, others.logits)
-    beyond = int((judged.reference_logit > 0).sum()) / len(seen.images)
-    return max(0.0, beyond - RARE)
+    out = [i for i, image in enumerate(seen.images) if image not in kept]
+    if not out:
+        return 0.0
+    beyond = torch.ones(len(out), dtype=torch.bool, device=seen.tokens.device)
+    for look in found.looks:
+        distances = Gaussian.fit(look.sums).to(seen.tokens.device).distances(seen.tokens[out])
+        judged = look.scale().judge(distances, seen.grids[out], seen.logits[out])
+        beyond &= judged.reference_logit > 0
+    return max(0.0, int(beyond.sum()) / len(seen.images) - RARE)
 
 
-def _check_images(tokens: Tensor, unlabelled: bool) -> None:
+def _check(tokens: Tensor, unlabelled: bool) -> None:
     _check_finite(tokens)
     count = len(tokens)
     if unlabelled and count < LEAST_UNLABELLED:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .gaussian import Gaussian
 from .reference_set import ReferenceSet
+from .scale import Judged
 from .sums import Sums
 
 # An image that is among fewer references is judged by the others alone, which takes a fit of its
@@ -35,22 +36,22 @@ class Judge:
     """One category's references, ready for use."""
 
     def __init__(self, references: ReferenceSet, device: torch.device) -> None:
-        """Fit the Gaussian.
+        """Fit the Gaussians.
 
         Raises:
             ValueError: sums that are no use (``Gaussian.fit``).
         """
         self._references, self._device = references, device
-        self._gaussian = Gaussian.fit(references.sums).to(device)
-        self._scale = references.scale()
+        self._gaussians = [Gaussian.fit(each.sums).to(device) for each in references.looks]
+        self._scales = [each.scale() for each in references.looks]
         self._embeddings = references.embeddings.to(device).float()
         self._position = {tuple(image): i for i, image in enumerate(references.images)}
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory: the Gaussian, the embeddings, and the sums in float64."""
-        sums = self._references.sums
-        return self._gaussian.nbytes + self._embeddings.nbytes + sums.second.nbytes
+        """Bytes of memory: the Gaussians, the embeddings, and the sums in float64."""
+        sums = sum(each.sums.second.nbytes for each in self._references.looks)
+        return sum(each.nbytes for each in self._gaussians) + self._embeddings.nbytes + sums
 
     def judge(
         self,
@@ -60,7 +61,7 @@ class Judge:
         grids: Tensor,
         logits: Tensor,
     ) -> Judgement:
-        """Judge a batch of images of this category.
+        """Judge a batch of images of this category, each by the look that it is nearest to.
 
         Args:
             images: B URIs with their ETags, to know those that are references themselves.
@@ -70,17 +71,24 @@ class Judge:
             logits: [B] AdaCLIP's logits of the images.
         """
         own = [self._position.get(image) for image in images]
-        distances = self._gaussian.distances(tokens)
-        if 1 < len(self._references.images) < EXACT_BELOW:
-            for i, position in enumerate(own):
-                if position is not None:
-                    distances[i] = self._without(tokens[i : i + 1])
-        judged = self._scale.judge(distances, grids.float(), logits.float())
+        by_look = [
+            self._scales[look].judge(self._distances(look, tokens, own), grids, logits)
+            for look in range(len(self._gaussians))
+        ]
+        look = torch.stack([each.reference_logit for each in by_look]).argmin(dim=0)
+        judged = Judged(*(_chosen(torch.stack(each), look) for each in zip(*by_look, strict=True)))
         return Judgement(*judged, self._nearest(embeddings, own))
 
-    def _without(self, tokens: Tensor) -> Tensor:
-        others = self._references.sums - Sums.of(tokens.cpu())
-        return Gaussian.fit(others).to(self._device).distances(tokens)[0]
+    def _distances(self, look: int, tokens: Tensor, own: Sequence[int | None]) -> Tensor:
+        """Of a batch from a look [B, N]; of its own images, from the others of the look."""
+        distances = self._gaussians[look].distances(tokens)
+        sums = self._references.looks[look].sums
+        for i, position in enumerate(own):
+            is_own = position is not None and self._references.look_of[position] == look
+            if is_own and 1 < sums.num_images < EXACT_BELOW:
+                others = Gaussian.fit(sums - Sums.of(tokens[i : i + 1].cpu()))
+                distances[i] = others.to(self._device).distances(tokens[i : i + 1])[0]
+        return distances
 
     def _nearest(self, embeddings: Tensor, own: Sequence[int | None]) -> tuple[str, ...]:
         likeness = embeddings.float() @ self._embeddings.mT
@@ -90,3 +98,8 @@ class Judge:
         best = likeness.max(dim=1)
         found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return tuple(self._references.images[i].uri if v > -2 else "" for i, v in found)
+
+
+def _chosen(values: Tensor, look: Tensor) -> Tensor:
+    """Values [looks, B, ...] of each image's look, [B, ...]."""
+    return values[look, torch.arange(len(look), device=look.device)]

@@ -69,8 +69,15 @@ class Spread:
         P(a good image exceeds v) ≈ exp(−(v − location) / width) far above the mean, so that the
         log of RARE / P is linear in v.
         """
-        width = self.std * math.sqrt(6) / math.pi
-        return (values - self.mean) / width + EULER + math.log(RARE)
+        return (values - self.mean) / self._width + EULER + math.log(RARE)
+
+    def value_of(self, logit: float) -> float:
+        """The value that has a ``logit``."""
+        return self.mean + (logit - EULER - math.log(RARE)) * self._width
+
+    @property
+    def _width(self) -> float:
+        return self.std * math.sqrt(6) / math.pi
 
 
 class Judged(NamedTuple):
