@@ -118,6 +118,11 @@ LABELLED_SCHEMA = pa.schema(
     [
         pa.field("uri", pa.string(), nullable=False, metadata={"doc": "the image"}),
         _column("mask_uri", pa.string(), "its mask; null: empty if label is 0, unknown if it is 1"),
+        _column(
+            "more_mask_uris",
+            pa.list_(pa.string()),
+            "more masks of the same image, null for none: the defect is the union of all",
+        ),
         pa.field("label", pa.int8(), nullable=False, metadata={"doc": "1 abnormal, 0 good"}),
         pa.field("category", pa.string(), nullable=False, metadata={"doc": "class name"}),
         pa.field("split", pa.string(), nullable=False, metadata={"doc": "train or test"}),
