@@ -18,7 +18,7 @@ import ray
 from numpy.typing import NDArray
 from ray.data import DataContext
 
-from pipeline.datasets import DatasetError, decode_mask
+from pipeline.datasets import DatasetError, LostMaskError, read_masks
 from pipeline.datasets.sampling import Sample, mosaic
 from pipeline.images import ImageError, decode, to_square
 from pipeline.storage import StorageError, read_object
@@ -28,7 +28,9 @@ from .resources import CPUS_PER_READER
 SAMPLES_PER_BLOCK = 16  # 17 MB at 518 px: small enough that several wait in memory
 FETCH_THREADS = 8
 
-_IMAGE = pa.struct([("uri", pa.string()), ("mask_uri", pa.string()), ("label", pa.int8())])
+_IMAGE = pa.struct(
+    [("uri", pa.string()), ("mask_uris", pa.list_(pa.string())), ("label", pa.int8())]
+)
 PLAN_SCHEMA = pa.schema(
     [
         pa.field("category", pa.string()),
@@ -54,6 +56,8 @@ class Batch:
     """The images of each sample, for messages."""
     errors: list[str]
     """What could not be read, with its name; a batch with errors can't be trained on."""
+    lost_masks: list[str]
+    """Images whose masks say nothing at this size, with the reason; ``has_mask`` is false."""
 
     def __len__(self) -> int:
         return len(self.categories)
@@ -76,7 +80,9 @@ def plan_table(rows: pa.Table, samples: Sequence[Sample]) -> pa.Table:
     Returns:
         ``PLAN_SCHEMA``.
     """
-    columns = rows.select(["uri", "mask_uri", "label", "category"]).to_pylist()
+    columns = rows.select(["uri", "mask_uri", "more_mask_uris", "label", "category"]).to_pylist()
+    for row in columns:
+        row["mask_uris"] = [*filter(None, [row["mask_uri"]]), *(row["more_mask_uris"] or ())]
     plan = [
         {"category": columns[sample[0]]["category"], "images": [columns[i] for i in sample]}
         for sample in samples
@@ -153,6 +159,7 @@ def sample_schema(image_size: int) -> pa.Schema:
             pa.field("mask", pa.binary(image_size * image_size)),
             pa.field("uris", pa.string()),
             pa.field("error", pa.string()),
+            pa.field("lost_masks", pa.list_(pa.string())),
         ]
     )
 
@@ -162,12 +169,15 @@ def _read_sample(row: dict[str, Any], size: int, max_megapixels: float) -> dict[
     sample = {"position": row["position"], "category": row["category"]}
     sample["uris"] = ", ".join(image["uri"] for image in images)
     side = size if len(images) == 1 else size // 2
-    tiles, masks = [], []
+    tiles, masks, lost = [], [], []
     for image in images:
         try:
             tile, mask = _read_image(image, side, max_megapixels)
         except _UnreadableError as error:
             return {**sample, "error": str(error)}
+        if isinstance(mask, LostMaskError):
+            lost.append(f"{image['uri']}: {mask}")
+            mask = np.zeros((side, side), dtype=np.uint8)
         tiles.append(tile)
         masks.append(mask)
     if len(tiles) > 1:
@@ -175,9 +185,10 @@ def _read_sample(row: dict[str, Any], size: int, max_megapixels: float) -> dict[
     return {
         **sample,
         "label": max(image["label"] for image in images),
-        "has_mask": all(image["mask_uri"] or not image["label"] for image in images),
+        "has_mask": not lost and all(im["mask_uris"] or not im["label"] for im in images),
         "pixels": tiles[0].tobytes(),
         "mask": masks[0].tobytes(),
+        "lost_masks": lost,
     }
 
 
@@ -187,17 +198,18 @@ class _UnreadableError(Exception):
 
 def _read_image(
     image: dict[str, Any], side: int, max_megapixels: float
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Pixels [side, side, 3] and mask [side, side] of one image."""
+) -> tuple[NDArray[Any], NDArray[Any] | LostMaskError]:
+    """Pixels [side, side, 3] and mask [side, side] of one image, or why the mask says nothing."""
     uri = image["uri"]
     try:
         square = to_square(decode(read_object(uri)[0], max_megapixels=max_megapixels), side)
-        uri = image["mask_uri"]
-        if uri is None:
-            return square.pixels, np.zeros((side, side), dtype=np.uint8)
-        mask = decode_mask(read_object(uri)[0], side, width=square.width, height=square.height)
-        return square.pixels, mask.astype(np.uint8)
-    except (StorageError, ImageError, DatasetError, MemoryError) as error:
+        size = {"width": square.width, "height": square.height}
+        return square.pixels, read_masks(image["mask_uris"], side, **size).astype(np.uint8)
+    except LostMaskError as error:
+        return square.pixels, error
+    except DatasetError as error:  # names the mask
+        raise _UnreadableError(str(error)) from error
+    except (StorageError, ImageError, MemoryError) as error:
         raise _UnreadableError(f"{uri}: {str(error) or type(error).__name__}") from error
 
 
@@ -216,4 +228,5 @@ def _batch(samples: list[dict[str, Any]], size: int) -> Batch:
         categories=[s["category"] for s in readable],
         uris=[s["uris"] for s in readable],
         errors=[s["error"] for s in samples if s["error"] is not None],
+        lost_masks=[lost for s in readable for lost in s["lost_masks"] or ()],
     )
