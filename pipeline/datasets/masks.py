@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy import ndimage
 
-from ..images import FORMATS
+from ..images import FORMATS, upright
+from ..images.png import without_large_texts
 from ..storage import read_object
 from .listing import DatasetError
 
@@ -133,13 +134,13 @@ def _lost_share(defect: NDArray[np.bool_], square: NDArray[np.bool_]) -> float:
 def _binary(data: bytes, width: int | None = None, height: int | None = None) -> NDArray[np.bool_]:
     """Which pixels [height, width] of a mask file are defect."""
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image: Image.Image = Image.open(io.BytesIO(without_large_texts(data)), formats=FORMATS)
         # Compared before any pixel is decoded: a mask is thereby no larger than its image.
         if width is not None and sorted(image.size) != sorted((width, height or 0)):
             raise _other_size(image, width, height)
         lossy = image.format in _LOSSY
         _refuse_deep_colours(image)
-        ImageOps.exif_transpose(image, in_place=True)
+        image = upright(image)
         if width is not None and image.size != (width, height):
             raise _other_size(image, width, height)
         return _defect(image, lossy)
