@@ -10,21 +10,30 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import ray
 
 from pipeline.images import Decoder, ImageError, SquareImage, decode, to_square
 from pipeline.ledger import max_object_bytes
 from pipeline.schema import ErrorCode, pixel_schema
 from pipeline.storage import StorageError, read_object
 
+from .reading_log import MAX_DEATHS
+
 FETCH_THREADS = 16
 FETCHED_BYTES_AHEAD = 256 * 2**20  # encoded images waiting for the decoder, per task
 ROWS_PER_YIELD = 16  # bounds a task's memory: 13 MB of pixels at 518 px
 
 Row = dict[str, Any]
+Square = Callable[[bytes], SquareImage]
 
 
 def read_images(
-    rows: pa.Table, *, image_size: int, max_megapixels: float, decoder: Decoder = "exact"
+    rows: pa.Table,
+    *,
+    image_size: int,
+    max_megapixels: float,
+    decoder: Decoder = "exact",
+    log: Any = None,
 ) -> Iterator[pa.Table]:
     """Fetch and decode a block of the manifest.
 
@@ -36,20 +45,48 @@ def read_images(
         image_size: side of the square in pixels.
         max_megapixels: larger images are refused before they are decoded.
         decoder: "fast" takes ``pipeline.fast_images``, whose pixels differ a little.
+        log: handle of a ``ReadingLog``, by which rows that kill their readers are given up.
 
     Yields:
         Tables of ``schema.pixel_schema(image_size)``.
     """
     schema = pixel_schema(image_size)
     square = partial(_decoder(decoder), size=image_size, max_megapixels=max_megapixels)
+    limit = max_object_bytes(max_megapixels)
     done: list[Row] = []
-    for row, fetched in _fetch_ahead(rows.to_pylist(), max_object_bytes(max_megapixels)):
-        done.append(_read(row, fetched, square))
+    for row in _logged(rows.to_pylist(), limit, square, log):
+        done.append(row)
         if len(done) == ROWS_PER_YIELD:
             yield pa.Table.from_pylist(done, schema=schema)
             done = []
     if done:
         yield pa.Table.from_pylist(done, schema=schema)
+
+
+def _logged(rows: list[Row], max_bytes: int, square: Square, log: Any) -> Iterator[Row]:
+    """The rows with their pixels; one by one, and each noted, if a reader of them died before."""
+    block = rows[0]["image_id"] if rows and log else ""
+    given_up = ray.get(log.start.remote(block)) if block else None
+    if given_up is None:
+        yield from _all_read(rows, max_bytes, square)
+    else:
+        for row in rows:
+            if row["image_id"] in given_up:
+                message = f"{MAX_DEATHS} processes died while they read it; look at it, or leave"
+                message += " it out with --exclude"
+                yield row | {"error": ErrorCode.KILLED_READER.value, "error_message": message}
+                continue
+            ray.get(log.note.remote(block, row["image_id"]))
+            (read,) = _all_read([row], max_bytes, square)
+            ray.get(log.note.remote(block, None))
+            yield read
+    if block:
+        log.finish.remote(block)
+
+
+def _all_read(rows: list[Row], max_bytes: int, square: Square) -> Iterator[Row]:
+    for row, fetched in _fetch_ahead(rows, max_bytes):
+        yield _read(row, fetched, square)
 
 
 def _fetch_ahead(
@@ -110,9 +147,7 @@ def _fetch(uri: str, etag: str) -> tuple[bytes, float]:
     return data, time.monotonic() - started
 
 
-def _read(
-    row: Row, fetch: Future[tuple[bytes, float]] | None, square: Callable[[bytes], SquareImage]
-) -> Row:
+def _read(row: Row, fetch: Future[tuple[bytes, float]] | None, square: Square) -> Row:
     if fetch is None:
         return row
     try:
