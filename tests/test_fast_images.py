@@ -105,13 +105,13 @@ def damaged(file_format: str, seed: int) -> bytes:
 def test_damaged_bytes_do_not_end_the_process(file_format: str) -> None:
     """torchvision's PNG decoder did (signal 11), for most of these."""
     codes = []
-    for seed in range(100):
+    for seed in range(40):
         try:
             decode_square(damaged(file_format, seed), 32)
         except ImageError as error:
             codes.append(error.code)
     assert set(codes) <= {"truncated"}
-    assert file_format == "JPEG" or len(codes) > 50
+    assert file_format == "JPEG" or len(codes) > 20
 
 
 @pytest.mark.parametrize(("data", "code"), BROKEN.values(), ids=BROKEN)

@@ -27,10 +27,10 @@ _LOSSY = ("JPEG", "AVIF")
 
 OPAQUE = 127  # of 255: what is less counts as transparent
 
-# Share of a mask's defect whose regions may vanish in the model's square before the mask is no
-# longer one: specks beside a defect are far below it, scratches thinner than a pixel far above.
+# Share of a mask's defect that may vanish in the model's square before the mask is no longer one:
+# specks beside a defect are far below it, scratches thinner than a pixel far above.
 MAX_LOST_SHARE = 0.1
-_NEIGHBOURS = np.ones((3, 3), dtype=int)  # 8, as for AUPRO
+_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 class LostMaskError(Exception):
@@ -114,21 +114,16 @@ def _resized(defect: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
 
 
 def _lost_share(defect: NDArray[np.bool_], square: NDArray[np.bool_]) -> float:
-    """Share of the defect's pixels in regions of which the square keeps less than half.
+    """Share of the defect's pixels that are far from any defect in the square.
 
-    A pixel counts as kept if its own pixel of the square, or one beside it, is defect: resizing
-    may move an edge by one.
+    Near is in a pixel of the square that is defect, or beside one: resizing may move an edge by
+    one, but where a thin defect vanished nothing is left beside it either.
     """
     size = len(square)
     near = ndimage.binary_dilation(square, structure=_NEIGHBOURS)
     rows, columns = (np.arange(side) * size // side for side in defect.shape)
     kept = defect & near[rows[:, None], columns]
-    if np.array_equal(kept, defect):
-        return 0.0
-    regions, count = ndimage.label(defect, structure=_NEIGHBOURS)
-    areas = np.bincount(regions[defect], minlength=count + 1)
-    left = np.bincount(regions[kept], minlength=count + 1)
-    return float(areas[2 * left < areas].sum() / areas.sum())
+    return 1 - float(kept.sum() / defect.sum())
 
 
 def _binary(data: bytes, width: int | None = None, height: int | None = None) -> NDArray[np.bool_]:

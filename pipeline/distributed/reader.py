@@ -10,20 +10,18 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import ray
 
 from pipeline.images import Decoder, ImageError, SquareImage, decode, to_square
 from pipeline.ledger import max_object_bytes
 from pipeline.schema import ErrorCode, pixel_schema
 from pipeline.storage import StorageError, read_object
 
-from .reading_log import MAX_DEATHS
+from .reading_log import Row, read_logged
 
 FETCH_THREADS = 16
 FETCHED_BYTES_AHEAD = 256 * 2**20  # encoded images waiting for the decoder, per task
 ROWS_PER_YIELD = 16  # bounds a task's memory: 13 MB of pixels at 518 px
 
-Row = dict[str, Any]
 Square = Callable[[bytes], SquareImage]
 
 
@@ -52,9 +50,9 @@ def read_images(
     """
     schema = pixel_schema(image_size)
     square = partial(_decoder(decoder), size=image_size, max_megapixels=max_megapixels)
-    limit = max_object_bytes(max_megapixels)
+    read = partial(_all_read, max_bytes=max_object_bytes(max_megapixels), square=square)
     done: list[Row] = []
-    for row in _logged(rows.to_pylist(), limit, square, log):
+    for row in read_logged(rows.to_pylist(), _key, log, read=read, give_up=_given_up):
         done.append(row)
         if len(done) == ROWS_PER_YIELD:
             yield pa.Table.from_pylist(done, schema=schema)
@@ -63,30 +61,18 @@ def read_images(
         yield pa.Table.from_pylist(done, schema=schema)
 
 
-def _logged(rows: list[Row], max_bytes: int, square: Square, log: Any) -> Iterator[Row]:
-    """The rows with their pixels; one by one, and each noted, if a reader of them died before."""
-    block = rows[0]["image_id"] if rows and log else ""
-    given_up = ray.get(log.start.remote(block)) if block else None
-    if given_up is None:
-        yield from _all_read(rows, max_bytes, square)
-    else:
-        for row in rows:
-            if row["image_id"] in given_up:
-                message = f"{MAX_DEATHS} processes died while they read it; look at it, or leave"
-                message += " it out with --exclude"
-                yield row | {"error": ErrorCode.KILLED_READER.value, "error_message": message}
-                continue
-            ray.get(log.note.remote(block, row["image_id"]))
-            (read,) = _all_read([row], max_bytes, square)
-            ray.get(log.note.remote(block, None))
-            yield read
-    if block:
-        log.finish.remote(block)
-
-
-def _all_read(rows: list[Row], max_bytes: int, square: Square) -> Iterator[Row]:
+def _all_read(rows: list[Row], *, max_bytes: int, square: Square) -> Iterator[Row]:
     for row, fetched in _fetch_ahead(rows, max_bytes):
         yield _read(row, fetched, square)
+
+
+def _key(row: Row) -> str:
+    return str(row["image_id"])
+
+
+def _given_up(row: Row, reason: str) -> Row:
+    message = f"{reason}; look at its size and format, or leave it out with --exclude"
+    return row | {"error": ErrorCode.KILLED_READER.value, "error_message": message}
 
 
 def _fetch_ahead(

@@ -8,9 +8,12 @@ when several readers died is given up by name, whatever killed them.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
+
+Row = dict[str, Any]
 
 # Of readers, during one row. A machine that goes away just then is no reason; twice is no chance.
 MAX_DEATHS = 2
@@ -71,3 +74,37 @@ class ReadingLog:
 def start_reading_log() -> Any:
     """The handle of a new actor, which ends with its last handle."""
     return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ReadingLog).remote()
+
+
+def read_logged(
+    rows: list[Row],
+    key: Callable[[Row], str],
+    log: Any,
+    *,
+    read: Callable[[list[Row]], Iterator[Row]],
+    give_up: Callable[[Row, str], Row],
+) -> Iterator[Row]:
+    """Read rows in order; one by one, and each noted, if a reader of them died before.
+
+    Args:
+        rows: a block.
+        key: what tells a row from all others.
+        log: handle of a ``ReadingLog``, or None to do without.
+        read: gives the rows as they are read.
+        give_up: makes a row of one that killed its readers, and of the reason.
+    """
+    block = key(rows[0]) if rows and log is not None else ""
+    given_up = ray.get(log.start.remote(block)) if block else None
+    if given_up is None:
+        yield from read(rows)
+    else:
+        for row in rows:
+            if key(row) in given_up:
+                yield give_up(row, f"{MAX_DEATHS} processes died while they read it")
+                continue
+            ray.get(log.note.remote(block, key(row)))
+            done = list(read([row]))
+            ray.get(log.note.remote(block, None))
+            yield from done
+    if block:
+        log.finish.remote(block)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from pipeline.datasets.sampling import Sample, mosaic
 from pipeline.images import ImageError, decode, to_square
 from pipeline.storage import StorageError, read_object
 
+from .reading_log import Row, read_logged, start_reading_log
 from .resources import CPUS_PER_READER
 
 SAMPLES_PER_BLOCK = 16  # 17 MB at 518 px: small enough that several wait in memory
@@ -119,7 +121,11 @@ def _read(blocks: list[pa.Table], image_size: int, max_megapixels: float) -> Ite
     # from_arrow would start a task of one CPU for every block, which a full cluster never runs.
     dataset = ray.data.from_blocks(blocks).map_batches(
         read,
-        fn_kwargs={"image_size": image_size, "max_megapixels": max_megapixels},
+        fn_kwargs={
+            "image_size": image_size,
+            "max_megapixels": max_megapixels,
+            "log": start_reading_log(),
+        },
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=CPUS_PER_READER,
@@ -127,24 +133,31 @@ def _read(blocks: list[pa.Table], image_size: int, max_megapixels: float) -> Ite
     return iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
 
 
-def read_samples(rows: pa.Table, *, image_size: int, max_megapixels: float) -> Iterator[pa.Table]:
+def read_samples(
+    rows: pa.Table, *, image_size: int, max_megapixels: float, log: Any = None
+) -> Iterator[pa.Table]:
     """Fetch and decode a block of the plan.
 
     Args:
         rows: ``PLAN_SCHEMA`` after a column ``position``.
         image_size: side of the square in pixels; even, for mosaics.
         max_megapixels: larger images are an error.
+        log: handle of a ``ReadingLog``, by which what kills its readers becomes an error.
 
     Yields:
         Tables of ``sample_schema(image_size)``, one a sample.
     """
+    read_one = partial(_read_sample, size=image_size, max_megapixels=max_megapixels)
 
-    def read(row: dict[str, Any]) -> dict[str, Any]:
-        return _read_sample(row, image_size, max_megapixels)
+    def read(samples: list[Row]) -> Iterator[Row]:
+        with ThreadPoolExecutor(FETCH_THREADS) as pool:
+            yield from pool.map(read_one, samples)
 
-    with ThreadPoolExecutor(FETCH_THREADS) as pool:
-        for sample in pool.map(read, rows.to_pylist()):
-            yield pa.Table.from_pylist([sample], schema=sample_schema(image_size))
+    def key(sample: Row) -> str:
+        return str(sample["position"])
+
+    for sample in read_logged(rows.to_pylist(), key, log, read=read, give_up=_given_up):
+        yield pa.Table.from_pylist([sample], schema=sample_schema(image_size))
 
 
 def sample_schema(image_size: int) -> pa.Schema:
@@ -164,10 +177,18 @@ def sample_schema(image_size: int) -> pa.Schema:
     )
 
 
-def _read_sample(row: dict[str, Any], size: int, max_megapixels: float) -> dict[str, Any]:
-    images = row["images"]
-    sample = {"position": row["position"], "category": row["category"]}
-    sample["uris"] = ", ".join(image["uri"] for image in images)
+def _given_up(row: Row, reason: str) -> Row:
+    sample = _unread(row)
+    return {**sample, "error": f"{sample['uris']}: {reason}"}
+
+
+def _unread(row: Row) -> Row:
+    uris = ", ".join(image["uri"] for image in row["images"])
+    return {"position": row["position"], "category": row["category"], "uris": uris}
+
+
+def _read_sample(row: Row, size: int, max_megapixels: float) -> Row:
+    images, sample = row["images"], _unread(row)
     side = size if len(images) == 1 else size // 2
     tiles, masks, lost = [], [], []
     for image in images:

@@ -17,7 +17,8 @@ from pipeline.distributed.reading_log import (
     UnreadableBlockError,
     start_reading_log,
 )
-from pipeline.schema import MANIFEST_SCHEMA
+from pipeline.distributed.training_data import plan_table, read_samples
+from pipeline.schema import LABELLED_SCHEMA, MANIFEST_SCHEMA
 from pipeline.storage import stat
 from tests.bucket import jpeg
 
@@ -98,3 +99,17 @@ def test_rows_that_kill_their_readers_become_rows(tmp_path: Path) -> None:
     assert errors == {"0": None, "1": killed, "2": None, "3": killed, "4": None}
     assert f"{MAX_DEATHS} processes died" in found["1"]["error_message"]
     assert len(found["0"]["pixels"]) == SIZE * SIZE * 3
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_training_names_what_kills_its_readers(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(0))
+    row = {"uri": f"file://{tmp_path}/a.jpg", "label": 0, "category": "bolt", "split": "test"}
+    plan = plan_table(pa.Table.from_pylist([row], schema=LABELLED_SCHEMA), [(0,)])
+    plan = plan.add_column(0, "position", pa.array([7]))
+    log = start_reading_log()
+    for _ in range(MAX_DEATHS + 1):  # the first reader's death is not noted
+        ray.get(log.start.remote("7"))
+        ray.get(log.note.remote("7", "7"))
+    (sample,) = read_samples(plan, image_size=SIZE, max_megapixels=1.0, log=log)
+    assert sample["error"].to_pylist() == [f"{row['uri']}: 2 processes died while they read it"]
