@@ -25,6 +25,7 @@ _MASK_FOLDERS = frozenset(
         *("annotation", "annotations", "seg", "segmentation"),
     )
 )
+_UNLABELLED = frozenset(("unknown", "unlabeled", "unlabelled", "unsorted"))
 _COLOURS = "rgb"  # MVTec 3D-AD: beside xyz, which holds no pictures
 _IMAGE_FOLDERS = frozenset((_COLOURS, "image", "images", "img"))
 _MASK_NAME = re.compile(
@@ -70,7 +71,7 @@ def read_folders(layout: Layout, listing: Listing) -> list[Row]:
     depth = _depth(images, listing, layout)
     rows = []
     for image in images:
-        if len(image.folders) <= depth:
+        if len(image.folders) <= depth or word(image.folders[depth]) in _UNLABELLED:
             continue
         good = _is_good(image, depth)
         found = masks.of(image, depth, good)

@@ -150,7 +150,7 @@ def test_folders_that_contradict_each_other_are_refused_by_name(
 
 
 def test_what_is_left_out_is_counted_aloud(root: str, caplog: pytest.LogCaptureFixture) -> None:
-    write(root, "cup/good/a.png", "cup/chip/b.png", "cup/logo.png", "logo.png")
+    write(root, "cup/good/a.png", "cup/chip/b.png", "cup/logo.png", "cup/unknown/c.png")
     write(root, "cup/masks/chip/none.png")
     assert len(rows(root)) == 2
     assert f"{root}: 2 image files are left out, such as {root}/" in caplog.text
