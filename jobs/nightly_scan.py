@@ -6,6 +6,7 @@ Run it directly (starts a local Ray), or on a cluster:
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from pipeline.scans import Scans, load_scans
 from pipeline.storage import StorageError
 
 GOES_ON = "finished rows are written, the same command goes on from here"
+
+_log = logging.getLogger("jobs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +140,9 @@ def _preview(job: _Job, console: entry.Console) -> int:
             print(preview(source).lines(job.config.price_per_hour), flush=True)
         except (CannotRunError, StorageError) as error:
             code = console.fail(f"{source.name}: {error}", entry.FAILED)
+        except Exception as error:  # whatever it is, the other sources are looked at
+            _log.exception("%s can't be looked at", source.name)
+            code = console.fail(f"{source.name}: {type(error).__name__}: {error}", entry.FAILED)
     return code
 
 

@@ -24,6 +24,8 @@ class ErrorCode(StrEnum):
     """The category rule finds no class name in this key."""
     TOO_LARGE = "too_large"
     """More pixels (or bytes) than ``--max-megapixels`` allows."""
+    KILLED_READER = "killed_reader"
+    """The process that read it died, several times: of its memory, or of a decoder's fault."""
     OUT_OF_MEMORY = "out_of_memory"
     """The device had no memory for even this image alone."""
     EMPTY = "empty"
@@ -33,7 +35,8 @@ class ErrorCode(StrEnum):
     TRUNCATED = "truncated"
     """An image whose data is cut short or damaged."""
     UNSUPPORTED_MODE = "unsupported_mode"
-    """An image whose pixels have no defined conversion to 8-bit RGB (32-bit float, say)."""
+    """An image whose pixels have no defined conversion to 8-bit RGB (32-bit float, say), or in a
+    format that is not read (HEIC, DICOM)."""
     NOT_FINITE = "not_finite"
     """The model gave a score that is not a number."""
 
@@ -150,6 +153,11 @@ LABELLED_SCHEMA = pa.schema(
     [
         pa.field("uri", pa.string(), nullable=False, metadata={"doc": "the image"}),
         _column("mask_uri", pa.string(), "its mask; null: empty if label is 0, unknown if it is 1"),
+        _column(
+            "more_mask_uris",
+            pa.list_(pa.string()),
+            "more masks of the same image, null for none: the defect is the union of all",
+        ),
         pa.field("label", pa.int8(), nullable=False, metadata={"doc": "1 abnormal, 0 good"}),
         pa.field("category", pa.string(), nullable=False, metadata={"doc": "class name"}),
         pa.field("split", pa.string(), nullable=False, metadata={"doc": "train or test"}),

@@ -31,7 +31,7 @@ from pipeline.images import FORMATS
 from pipeline.ledger import IdSet
 from pipeline.manifest import build_manifest
 from pipeline.models import load_adaclip
-from pipeline.models.checkpoint import read_state_dict
+from pipeline.models.weight_files import read_state_dict
 from tests import golden
 from tests.bucket import jpeg, put
 

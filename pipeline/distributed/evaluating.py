@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -34,6 +34,7 @@ from .measuring import measure_pixels
 from .scoring import Say, score_bucket
 
 NOT_SCORED = "not_scored"
+_LOST_COLUMNS = ["dataset", "category", "uri", "reason"]
 _SCORED = ("score", "width", "height", "map_file", "map_row", "error", "error_message")
 
 
@@ -61,6 +62,8 @@ class Evaluation:
     """Data sets of the paper that were not there."""
     scores: pd.DataFrame
     """Usable images: dataset, category, label (1 abnormal, 0 good), score."""
+    lost_masks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_LOST_COLUMNS))
+    """Images whose masks say nothing at this size: dataset, category, uri, reason."""
 
     @property
     def num_images(self) -> int:
@@ -91,7 +94,11 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
         sets, missing = _read_sets(config)
         for each in sets:
             categories = len(pc.unique(each.rows["category"]))
-            say(f"{each.name}: {len(each.rows):,} labelled images, {categories:,} categories")
+            abnormal = pc.sum(each.rows["label"]).as_py()
+            say(
+                f"{each.name}: {len(each.rows):,} labelled images ({len(each.rows) - abnormal:,} "
+                f"good, {abnormal:,} abnormal), {categories:,} categories"
+            )
         if config.scores is None:
             output = absolute(config.output)
             frame = _score(config, sets, say)
@@ -112,7 +119,7 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
     errors = frame.loc[frame.error.notna(), columns].reset_index(drop=True)
     usable = frame.error.isna()
     scores = frame.loc[usable, ["dataset", "category", "label", "score"]].reset_index(drop=True)
-    return Evaluation(table, errors, missing, scores)
+    return Evaluation(table, errors, missing, scores, _lost_masks(frame))
 
 
 def _read_sets(config: EvaluateConfig) -> tuple[list[LabelledSet], list[str]]:
@@ -233,6 +240,11 @@ def _joined(labelled: LabelledSet, scores: pd.DataFrame, identity: ModelIdentity
     return frame.assign(dataset=labelled.name, model=frame.category.map(identity.of))
 
 
+def _lost_masks(frame: pd.DataFrame) -> pd.DataFrame:
+    lost = frame[frame.lost_mask.notna()].rename(columns={"lost_mask": "reason"})
+    return lost[_LOST_COLUMNS].reset_index(drop=True)
+
+
 def _category_row(rows: pd.DataFrame, pixels: dict[str, float] | None) -> dict[str, Any]:
     usable = rows[rows.error.isna()]
     first = rows.iloc[0]
@@ -242,7 +254,10 @@ def _category_row(rows: pd.DataFrame, pixels: dict[str, float] | None) -> dict[s
         "model": first.model,
         "images": len(rows),
         "abnormal": int((rows.label == 1).sum()),
-        "without_mask": int(((usable.label == 1) & usable.mask_uri.isna()).sum()),
+        "without_mask": int(
+            ((usable.label == 1) & (usable.mask_uri.isna() | usable.lost_mask.notna())).sum()
+        ),
+        "lost_masks": int(usable.lost_mask.notna().sum()),
         "unusable": len(rows) - len(usable),
         **image_metrics(usable.score.to_numpy(), usable.label.to_numpy()),
         **(pixels or {}),

@@ -36,6 +36,7 @@ from .errors import CannotRunError, explained
 from .fingerprints import fingerprint, forget
 from .metrics import ScanMetrics
 from .reader import read_images
+from .reading_log import start_reading_log
 from .resources import CPUS_PER_MANIFEST_READER, CPUS_PER_READER, Resources, node_cpus
 from .scorer import AnomalyScorer
 
@@ -171,6 +172,7 @@ def scoring_graph(
                 "image_size": image_size,
                 "max_megapixels": max_megapixels,
                 "decoder": decoder,
+                "log": start_reading_log(),
             },
             batch_size=None,
             batch_format="pyarrow",

@@ -13,6 +13,7 @@ from pipeline.storage import StorageError, absolute, list_objects, read_object
 
 LOOKED_AT = 100  # reports; nights without new images have no rate
 RUNS = 10  # the newest that scored something: hardware and settings of long ago tell little
+BEFORE = ("model", "references", "list")  # stages that end before the first image
 FEWEST_IMAGES = 10  # of a run whose rate counts; a shorter one measures the start of its actors
 
 
@@ -22,7 +23,7 @@ class Rates:
 
     images_per_s: float
     start_s: float
-    """Seconds before the first image: loading the model and listing."""
+    """Seconds before the first image: loading the model, references and listing."""
     num_runs: int
 
     def seconds(self, num_images: int) -> float:
@@ -64,6 +65,6 @@ def _rate(uri: str, identity: ModelIdentity) -> tuple[float, float] | None:
             return None
         if bool(report.get("references")) != bool(identity.references):
             return None
-        return float(rate), float(seconds.get("model", 0.0) + seconds.get("list", 0.0))
+        return float(rate), float(sum(seconds.get(stage, 0.0) for stage in BEFORE))
     except (ValueError, KeyError, TypeError):
         return None  # of another version, or damaged: no reason not to estimate

@@ -46,3 +46,19 @@ def test_rates_are_medians_of_the_newest_runs_of_the_model_that_did_something(
     assert (rates.num_runs, rates.images_per_s, rates.start_s) == (RUNS, 6.5, 12.0)
     assert rates.seconds(650) == pytest.approx(112.0)
     assert rates.seconds(0) == 12.0
+
+
+def test_runs_with_references_are_told_from_those_with_some(tmp_path: Path) -> None:
+    """Which sets does not matter: they change from night to night."""
+    with_references = ModelIdentity("m", {"bolt": "3"})
+    seconds = {"model": 5.0, "list": 7.0, "references": 30.0, "run": 50.0}
+    report(tmp_path, 1, 8.0, references={})
+    assert past_rates(str(tmp_path), with_references) is None
+    report(tmp_path, 2, 4.0, references={"uri": "auto", "sets": {"nut": "1"}}, seconds=seconds)
+    plain, slower = (
+        past_rates(str(tmp_path), identity) for identity in (ModelIdentity("m"), with_references)
+    )
+    assert plain is not None
+    assert slower is not None
+    assert (plain.images_per_s, plain.start_s) == (8.0, 12.0)
+    assert (slower.images_per_s, slower.start_s) == (4.0, 42.0)
