@@ -71,6 +71,8 @@ def ray_cluster(*, num_cpus: int, environment: Mapping[str, str]) -> Iterator[Ra
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray forgets an uploaded working directory after so long, though the next job names it.
+        "RAY_RUNTIME_ENV_TEMPORARY_REFERENCE_EXPIRATION_S": "7200",
         # A job's entrypoint says "python": it has to find this environment's.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }

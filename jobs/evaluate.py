@@ -17,6 +17,7 @@ from pipeline.distributed.evaluating import Evaluation, evaluate
 from pipeline.evaluation import as_markdown, as_text, compare
 from pipeline.evaluation.paper import comparisons_as_markdown, comparisons_as_text
 from pipeline.evaluation.plots import draw
+from pipeline.evaluation.protocols import protocols_as_markdown, protocols_as_text
 from pipeline.report.summary import clean
 from pipeline.storage import absolute, write_object
 
@@ -44,6 +45,8 @@ def measure(config: EvaluateConfig, console: entry.Console) -> int:
     write_tables(evaluation, config.output, pictures)
     show(evaluation)
     _print(f"\ntables: {absolute(config.output)}/metrics.md, metrics.csv, metrics.parquet")
+    if config.has_protocols:
+        _print("and beside other images: protocols.md, protocols.csv, protocols.parquet")
     if pictures:
         _print(f"pictures: {absolute(config.output)}/plots/")
     return exit_code(evaluation, config.max_error_rate, console)
@@ -73,18 +76,26 @@ def write_plots(evaluation: Evaluation, output: str) -> list[str]:
 
 def write_tables(evaluation: Evaluation, output: str, pictures: list[str]) -> None:
     """Write metrics.csv, .parquet and .md, which shows the pictures, and what was not used."""
-    folder, table = absolute(output), evaluation.table
-    parquet = io.BytesIO()
-    table.to_parquet(parquet, index=False)
+    folder, table, protocols = absolute(output), evaluation.table, evaluation.protocols
     comparisons = comparisons_as_markdown(compare(table))
     text = f"# Metrics\n\n{as_markdown(table)}\n{comparisons}\n{_missing(evaluation)}"
     text += "".join(f"\n![{name}]({name})\n" for name in pictures)
-    write_object(f"{folder}/metrics.parquet", parquet.getvalue())
-    write_object(f"{folder}/metrics.csv", table.to_csv(index=False).encode())
-    write_object(f"{folder}/metrics.md", text.encode())
+    _write(f"{folder}/metrics", table, text)
+    if len(protocols):
+        text = f"# Beside other images\n\n{protocols_as_markdown(protocols)}"
+        _write(f"{folder}/protocols", protocols, text)
     write_object(f"{folder}/errors.csv", evaluation.errors.to_csv(index=False).encode())
     lost = evaluation.lost_masks.to_csv(index=False)
     write_object(f"{folder}/lost_masks.csv", lost.encode())
+
+
+def _write(uri: str, table: pd.DataFrame, text: str) -> None:
+    """A table in three forms; the text is the one for people."""
+    parquet = io.BytesIO()
+    table.to_parquet(parquet, index=False)
+    write_object(f"{uri}.parquet", parquet.getvalue())
+    write_object(f"{uri}.csv", table.to_csv(index=False).encode())
+    write_object(f"{uri}.md", text.encode())
 
 
 def show(evaluation: Evaluation) -> None:
@@ -92,6 +103,8 @@ def show(evaluation: Evaluation) -> None:
     _print("\n" + as_text(evaluation.table))
     if comparisons := compare(evaluation.table):
         _print("\n" + comparisons_as_text(comparisons))
+    if len(evaluation.protocols):
+        _print("\n" + protocols_as_text(evaluation.protocols))
     if missing := _missing(evaluation):
         _print("\n" + missing)
     row: pd.Series

@@ -89,18 +89,18 @@ def pending_images(
         ValueError: an input list has no column "uri".
     """
     # Inputs may overlap, and a list may name an object twice: each counts once. One folder names
-    # every object once, and needs no such set.
+    # every object once, and needs no such sets.
     alone = len(config.input) == 1 and not config.input[0].lower().endswith(LIST_SUFFIXES)
-    seen = None if alone else IdSet()
+    seen = None if alone else (IdSet(), IdSet())
     for objects in _in_chunks(_selected(config, manifest)):
         category = pa.array(_categories(objects, config), pa.string())
         ids = image_ids(objects["uri"], objects["etag"], identity, category)
         first = np.ones(len(ids), dtype=bool)
         if seen is not None:
-            first = seen.add_new(ids)
+            first = seen[0].add_new(ids)
             # Where the folders below two inputs give an object two class names, the first input's
             # holds; of the names that a list gives, each counts.
-            first &= seen.add_new(
+            first &= seen[1].add_new(
                 image_ids(objects["uri"], objects["etag"], ModelIdentity(""), objects["category"])
             )
         new = np.zeros(len(ids), dtype=bool)

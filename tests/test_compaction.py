@@ -300,6 +300,6 @@ def test_old_shards_without_embeddings_join_with_new_ones(tmp_path: Path) -> Non
     (shard,) = frame.map_file.unique()
     found = pq.read_table(arrow_filesystem(f"{output}/{shard}")[1], partitioning=None)
     assert found.schema.equals(MAP_SCHEMA)
-    for image_id, kept in zip(found["image_id"].to_pylist(), found["embedding"].to_pylist()):
-        expected = vectors.get(image_id)
-        assert kept == (None if expected is None else expected.tolist())
+    for kept in found.to_pylist():
+        expected = vectors.get(kept["image_id"])
+        assert kept["embedding"] == (None if expected is None else expected.tolist())

@@ -223,6 +223,16 @@ def test_a_list_may_ask_for_one_image_under_two_classes(
     assert manifest.listed == 2
 
 
+def test_a_list_is_read_under_any_model_also_one_without_a_name(
+    config: ScoreConfig, images: Path, tmp_path: Path
+) -> None:
+    listed = write(tmp_path / "list.csv", f"uri,category\n{images}/bolt/a.jpg,bolt".encode())
+    config = replace(config, input=(str(listed),))
+    for model in ("m", ""):
+        (rows,) = pending_images(config, ModelIdentity(model), IdSet(), Manifest(""))
+        assert rows["category"].to_pylist() == ["bolt"]
+
+
 def test_an_object_in_a_list_and_in_a_folder_counts_once(
     config: ScoreConfig, images: Path, tmp_path: Path
 ) -> None:

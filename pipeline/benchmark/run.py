@@ -17,7 +17,9 @@ from .decoding import measure_decoding
 from .forward import measure_forward
 from .forward import rows as stage_rows
 from .machine import hardware, in_own_process
+from .many_categories import measure_categories
 from .map_files import measure_maps
+from .references import measure_references, measure_yardstick
 from .scoring_node import on_scoring_node
 from .tables import table
 from .training import measure_training
@@ -25,7 +27,8 @@ from .whole_job import measure_feeding, measure_job, measure_overhead
 
 Say = Callable[[str], None]
 
-ON_DRIVER = {"decode", "maps", "training"}  # parts without Ray, measured where the job's driver is
+# Parts without Ray, measured where the job's driver is.
+ON_DRIVER = {"decode", "maps", "training", "references", "mutual"}
 
 # Column of a terminal's table and its format, by part.
 JOB = {"images": ",d", "photo_size": "d", "num_actors": "d", "images_per_s": ".3g"}
@@ -70,6 +73,45 @@ COLUMNS: dict[str, dict[str, str]] = {
         "mean_score": ".6f",
         "max_map": ".4f",
         "mean_map": ".6f",
+    },
+    "building": {
+        "way": "s",
+        "images": "d",
+        "score_s": ".2f",
+        "build_s": ".2f",
+        "ratio": ".3f",
+        "looks": "d",
+        "set_bytes": ",d",
+        "bytes_per_look": ",d",
+    },
+    "scoring": {
+        "batch_size": "d",
+        "references": "d",
+        "looks": "d",
+        "without_s": ".3f",
+        "with_s": ".3f",
+        "ratio": ".3f",
+    },
+    "stages": {"stage": "s", "batch_size": "d", "s": ".4f", "share": ".2%", "gflops": ",.1f"},
+    "categories": {
+        "order": "s",
+        "categories": "d",
+        "images": ",d",
+        "loads": ",d",
+        "peak_bytes": ",d",
+        "images_per_s": ".3g",
+        "loss": ".1%",
+        "alone_loss": ".1%",
+    },
+    "mutual": {
+        "tokens": "s",
+        "num_images": "d",
+        "mutual_pairs": ",d",
+        "peer_pairs_measured": ",d",
+        "mutual_s": ".3g",
+        "peer_s": ".3g",
+        "speed_up": ".3g",
+        "max_deviation": ".1e",
     },
 }
 
@@ -138,6 +180,11 @@ def _measure(part: str, config: BenchmarkConfig, say: Say) -> Any:
             return measure_training(config, say)
         case "start":
             return measure_start(config, say)
+        case "references":
+            categories = in_own_process(measure_categories, config)
+            return in_own_process(measure_references, config) | {"categories": categories}
+        case "mutual":
+            return in_own_process(measure_yardstick, config)
     raise AssertionError(part)
 
 
@@ -147,8 +194,8 @@ def shown(document: dict[str, Any]) -> str:
     for part, found in document["results"].items():
         if part == "model":
             texts += [_forward(result) for result in found]
-        elif part == "decode":
-            texts += [f"{part}: {n}\n{table(found[n], COLUMNS[n])}" for n in ("speed", "scores")]
+        elif isinstance(found, dict):
+            texts += [f"{part}: {n}\n{table(rows, COLUMNS[n])}" for n, rows in found.items()]
         else:
             texts.append(f"{part}\n{table(found, COLUMNS[part])}")
     if "projection" in document:

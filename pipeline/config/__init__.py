@@ -2,7 +2,7 @@
 
 from .benchmark import BenchmarkConfig
 from .calibrate import CalibrateConfig
-from .evaluate import EvaluateConfig
+from .evaluate import AS_IS, EvaluateConfig
 from .images import DEFAULT_CATEGORY_COLUMN, ImagesConfig
 from .model import NONE, ModelConfig
 from .references import BuildReferencesConfig
@@ -10,6 +10,7 @@ from .score import AUTO, ScoreConfig
 from .train import TrainConfig
 
 __all__ = [
+    "AS_IS",
     "AUTO",
     "DEFAULT_CATEGORY_COLUMN",
     "NONE",

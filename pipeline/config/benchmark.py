@@ -8,7 +8,18 @@ from typing import Any, Literal
 
 from .model import ModelConfig, check_at_least
 
-Part = Literal["model", "job", "feeding", "overhead", "decode", "maps", "training", "start"]
+Part = Literal[
+    "model",
+    "job",
+    "feeding",
+    "overhead",
+    "decode",
+    "maps",
+    "training",
+    "start",
+    "references",
+    "mutual",
+]
 SIZING: tuple[Part, ...] = ("model", "job")
 
 
@@ -27,10 +38,12 @@ class BenchmarkConfig(ModelConfig):
     the whole job with a scorer of known speed, which only waits. "overhead": the whole job with a
     scorer that answers at once. "decode": decoders, their speed and their deviation. "maps": what
     compression makes of map shards. "training": a training step. "start": how long scorers take
-    to come up."""
+    to come up. "references": making references, and scoring with them. "mutual": images that judge
+    each other, the references' yardstick."""
     num_images: tuple[int, ...] = ()
-    """Images of the whole-job parts. Repeat for a series; each runs in a process of its own.
-    Default: 64 for "job"; 1000 and 10000 for "overhead"; about 30 s of images for "feeding"."""
+    """Images of the whole-job parts, of a reference set, or that judge each other. Repeat for a
+    series; each whole job runs in a process of its own. Default: 64 for "job"; 1000 and 10000 for
+    "overhead"; about 30 s of images for "feeding"; 8 for "references"; 60 for "mutual"."""
     photo_size: tuple[int, ...] = ()
     """Side in pixels of the generated JPEGs. Repeat for a series. Default: 1024; 128 for
     "overhead"."""
@@ -49,8 +62,8 @@ class BenchmarkConfig(ModelConfig):
     decoder: Literal["exact", "fast"] = "exact"
     """As of the scoring job."""
     batch_size: tuple[int, ...] = ()
-    """Images a forward pass; a series for "model" and "training". Default: the scoring job's; 1, 4,
-    8 and 16 for "training"."""
+    """Images a forward pass; a series for "model", "training" and "references". Default: the
+    scoring job's; 1, 4, 8 and 16 for "training"."""
     num_actors: tuple[int, ...] = ()
     """Copies of the model; a series for "feeding" and "start". Default: the scoring job's."""
     gpus_per_actor: float | None = None

@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from .model import NONE, ModelConfig
-from .score import ScoreConfig
+from .model import NONE, ModelConfig, check_at_least
+from .references import BuildReferencesConfig
+from .score import AUTO, ScoreConfig
+
+AS_IS = "as-is"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +24,9 @@ class EvaluateConfig(ModelConfig):
     """
 
     output: str
-    """Folder that receives metrics.csv, metrics.parquet, metrics.md, errors.csv and plots/, and the
-    scores/, maps/ and runs/ of the scoring."""
+    """Folder that receives metrics.csv, metrics.parquet, metrics.md, errors.csv and plots/, the
+    scores/, maps/ and runs/ of the scoring, and with --few-shot or --unlabelled the same three
+    forms of protocols.* and protocols/."""
     data: tuple[str, ...] = ()
     """Labelled data set: a folder, or a .parquet or .csv list. NAME=URI names it in the tables;
     the last folder is the name otherwise. Repeat for more. One of the paper's 14, recognised by
@@ -46,6 +50,19 @@ class EvaluateConfig(ModelConfig):
     checkpoint: str | None = None
     """AdaCLIP weights, as of the scoring job. Default, as in the paper: visa_clinicdb for the data
     sets MVTec and ColonDB, mvtec_colondb for all others, so that none was trained on."""
+    references: str | None = None
+    """Judge images beside their siblings: a folder that jobs/build_references.py made. With
+    --few-shot or --unlabelled, a line of their table besides."""
+    few_shot: tuple[int, ...] = ()
+    """Measure also beside so many good images of each category's training split, such as 1, 2, 4,
+    8 and 16. Repeat for more."""
+    unlabelled: tuple[Literal["as-is"] | float, ...] = ()
+    """Measure also beside a bucket that nobody has looked at: "as-is", all images that are
+    measured; a number, all good ones of them and so many abnormal ones that they are so many
+    percent of the bucket, such as 0, 5, 20 and 40. Repeat for more."""
+    seeds: int = 3
+    """Choices of images for each --few-shot and each number of --unlabelled; the table shows mean
+    and standard deviation over them."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""
     decoder: Literal["exact", "fast"] = "exact"
@@ -93,11 +110,43 @@ class EvaluateConfig(ModelConfig):
             raise ValueError("--model selects rows of --scores; to score now, give --checkpoint")
         if self.scores is not None and self.checkpoint is not None:
             raise ValueError("--scores are measured as they are; leave --checkpoint out")
+        self._refuse_protocols()
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"--sigma is {self.sigma:g}; it must be at least 0, 4 as in the paper")
         if not 0 <= self.max_error_rate <= 1:
             raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")
         self.score_config(("labels.parquet",), NONE)
+
+    @property
+    def has_protocols(self) -> bool:
+        """Whether images are also measured beside others."""
+        return bool(self.few_shot or self.unlabelled)
+
+    def _refuse_protocols(self) -> None:
+        if self.scores is not None and (self.references or self.has_protocols):
+            raise ValueError(
+                "--scores are measured as they are; leave --references, --few-shot and "
+                "--unlabelled out"
+            )
+        if self.references == AUTO:
+            raise ValueError(
+                "--references auto is of the scoring job, for a bucket; to measure it, give "
+                f"--unlabelled {AS_IS}"
+            )
+        if self.has_protocols and self.frozen_image_size is not None:
+            raise ValueError(
+                "--few-shot and --unlabelled compare what --frozen-image-size leaves out; leave it "
+                "out"
+            )
+        for count in self.few_shot:
+            check_at_least("--few-shot", count, 1)
+        for amount in self.unlabelled:
+            if amount != AS_IS and not (amount == 0 or 1 <= float(amount) < 100):
+                raise ValueError(
+                    f"--unlabelled {amount} is neither {AS_IS} nor a percentage of abnormal "
+                    "images: 0, or from 1 to below 100, such as 20"
+                )
+        check_at_least("--seeds", self.seeds, 1)
 
     def score_config(self, lists: tuple[str, ...], checkpoint: str) -> ScoreConfig:
         """The scoring job's settings for lists of labelled images.
@@ -110,3 +159,24 @@ class EvaluateConfig(ModelConfig):
         }
         given = {"input": lists, "checkpoint": checkpoint, "max_error_rate": 1.0}
         return ScoreConfig(**(shared | given))
+
+    def references_config(
+        self, images: str, checkpoint: str, output: str, *, unlabelled: bool, most: int
+    ) -> BuildReferencesConfig:
+        """The settings of the job that builds references, for a list of images.
+
+        Args:
+            images: the list, with a category for each.
+            checkpoint: AdaCLIP weights.
+            output: folder of the references.
+            unlabelled: the images are not known to be good.
+            most: images of a category to look at.
+        """
+        own = {each.name for each in fields(self)}
+        kept = {each.name for each in fields(BuildReferencesConfig)} & own - {"unlabelled"}
+        return BuildReferencesConfig(
+            **{name: getattr(self, name) for name in kept}
+            | {"input": (images,), "checkpoint": checkpoint, "output": output}
+            | {"max_error_rate": 1.0, "max_images_per_category": most},
+            unlabelled=unlabelled,
+        )

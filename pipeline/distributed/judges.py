@@ -49,9 +49,9 @@ class Judges:
 
     def _load(self, category: str, device: torch.device) -> Judge:
         set_id, sha256 = self._references.sets[category]
-        data = read_set(self._references.uri, set_id, sha256)
         self.num_loads += 1
         try:
+            data = read_set(self._references.uri, set_id, sha256)
             return Judge(ReferenceSet.from_bytes(data), device)
         except ValueError as error:
             message = f"the references of {category!r} in {self._references.uri}: {error}"

@@ -14,7 +14,7 @@ from .look import Look, Readings
 from .reference_set import ReferenceImage, ReferenceSet
 from .robust import Screen, assign, find_looks
 from .scale import RARE
-from .sums import Sums, sum_up
+from .sums import Sums, each_of, sum_up
 
 # Images whose tokens are held at once, 17 MB each at 518 px and width 1,024: as good as all of a
 # bucket for telling what is normal (docs/references.md).
@@ -69,7 +69,7 @@ class Rest:
 
 
 def screens_of(tokens: Tensor, *, unlabelled: bool) -> list[Screen]:
-    """The looks of a sample [M, T, N, C].
+    """The looks of a sample [M, T, N, C]; none = one look, and all of it is normal.
 
     Raises:
         ValueError: images that are no use; the message says why, and what to do.
@@ -77,8 +77,7 @@ def screens_of(tokens: Tensor, *, unlabelled: bool) -> list[Screen]:
     _check(tokens, unlabelled)
     if unlabelled or len(tokens) >= LEAST_FOR_LOOKS:
         return find_looks(tokens)
-    everything = torch.arange(len(tokens), device=tokens.device)
-    return [Screen(Gaussian.fit(sum_up(tokens, everything)), torch.inf)]
+    return []
 
 
 def add_up(
@@ -88,19 +87,33 @@ def add_up(
     screens: Sequence[Screen],
     *,
     unlabelled: bool,
+    each: Sequence[Sums] | None = None,
 ) -> Rest:
     """What to keep of some images: those that look normal, or all that are known to be good.
+
+    Args:
+        images: M of one category.
+        tokens: [M, T, N, C], of ``normalise``.
+        embeddings: [M, E], unit length.
+        screens: of ``screens_of``.
+        unlabelled: keep what looks normal only.
+        each: M sums of the images, where they are known.
 
     Raises:
         ValueError: the tokens are not finite.
     """
     _check_finite(tokens)
     look, normal = assign(screens, tokens)
-    chosen = (normal if unlabelled else torch.ones_like(normal)).nonzero().flatten()
+    keep = normal if unlabelled else torch.ones_like(normal)
+    chosen, looks = keep.nonzero().flatten(), look[keep].tolist()
+    by_look: list[list[int]] = [[] for _ in range(max(1, len(screens)))]
+    for i, number in zip(chosen.tolist(), looks, strict=True):
+        by_look[number].append(i)
+    own = each or each_of(tokens)
     return Rest(
         tuple(images[int(i)] for i in chosen),
-        tuple(look[chosen].tolist()),
-        tuple(sum_up(tokens, chosen[look[chosen] == i]) for i in range(len(screens))),
+        tuple(looks),
+        tuple(sum_up(own, members) for members in by_look),
         embeddings[chosen],
         len(tokens),
     )
@@ -128,15 +141,18 @@ def build(
     Raises:
         ValueError: images that are no use; the message says why, and what to do.
     """
+    _check_finite(seen.tokens, seen.embeddings, seen.grids, seen.logits)
+    _check(seen.tokens, unlabelled)
+    each = each_of(seen.tokens)
     arguments = (seen.images, seen.tokens, seen.embeddings, screens)
-    sample = add_up(*arguments, unlabelled=unlabelled)
+    sample = add_up(*arguments, unlabelled=unlabelled, each=each)
     whole = sample if rest is None else sample + rest
     position = {image: i for i, image in enumerate(seen.images)}
-    of_look: list[list[int]] = [[] for _ in screens]
+    of_look: list[list[int]] = [[] for _ in whole.sums]
     for image, number in zip(sample.images, sample.looks, strict=True):
         of_look[number].append(position[image])
     looks = [
-        Look(sums.to("cpu"), _read(seen, own[:NUM_READINGS], sums).rounded())
+        Look(sums.to("cpu"), _read(seen, each, own[:NUM_READINGS], sums).rounded())
         for sums, own in zip(whole.sums, of_look, strict=True)
     ]
     found = ReferenceSet(
@@ -178,9 +194,11 @@ def merge(earlier: ReferenceSet, later: ReferenceSet) -> ReferenceSet:
     )
 
 
-def _read(seen: Seen, own: list[int], sums: Sums) -> Readings:
+def _read(seen: Seen, each: Sequence[Sums], own: list[int], total: Sums) -> Readings:
     """What some of the images read, each judged by all others in the sums."""
-    distances = left_out_distances(seen.tokens[own], sums) if own else seen.grids[own]
+    distances = seen.grids[own]
+    if own:
+        distances = left_out_distances(seen.tokens[own], total, [each[i] for i in own])
     return Readings(distances, seen.grids[own], seen.logits[own])
 
 
@@ -191,6 +209,8 @@ def _abnormal_share(found: ReferenceSet, seen: Seen, kept: set[ReferenceImage]) 
         return 0.0
     beyond = torch.ones(len(out), dtype=torch.bool, device=seen.tokens.device)
     for look in found.looks:
+        if not look.sums.num_images:
+            continue  # images were added, to other looks
         distances = Gaussian.fit(look.sums).to(seen.tokens.device).distances(seen.tokens[out])
         judged = look.scale().judge(distances, seen.grids[out], seen.logits[out])
         beyond &= judged.reference_logit > 0
@@ -205,10 +225,11 @@ def _check(tokens: Tensor, unlabelled: bool) -> None:
             f"{count} images are too few to find out without labels what is normal; "
             f"{LEAST_UNLABELLED} are needed, or known-good ones"
         )
-    if count > 1 and bool((tokens[1:] == tokens[:1]).all()):
+    # Of copies, too, the last bits differ with the batch.
+    if count > 1 and all(bool((each - tokens[0]).abs().max() < 1e-4) for each in tokens[1:]):
         raise ValueError(f"all {count} images are the same picture; give different ones")
 
 
-def _check_finite(tokens: Tensor) -> None:
-    if not tokens.isfinite().all():
+def _check_finite(*values: Tensor) -> None:
+    if not all(bool(each.isfinite().all()) for each in values):
         raise ValueError("the model's tokens are not finite numbers (NaN); try --precision fp32")

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from .gaussian import Gaussian
-from .sums import Sums
+from .sums import Sums, each_of
 
 NUM_STRIPES = 8  # of a lone image
 
 
-def left_out_distances(tokens: Tensor, total: Sums) -> Tensor:
+def left_out_distances(tokens: Tensor, total: Sums, each: Sequence[Sums] | None = None) -> Tensor:
     """How far each image's patches are from all the others' [M, N].
 
     Args:
         tokens: [M, T, N, C] of images that are in the sums.
         total: sums of these and possibly more images.
+        each: M sums of the images, where they are known.
     """
     if total.num_images == 1:
         return _stripes(tokens[0])[None]
-    return torch.cat(
-        [Gaussian.fit(total - Sums.of(each)).distances(each) for each in tokens.split(1)]
-    )
+    own = each or each_of(tokens)
+    judged = zip(tokens.split(1), own, strict=True)
+    return torch.cat([Gaussian.fit(total - sums).distances(one) for one, sums in judged])
 
 
 def _stripes(tokens: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .gaussian import Gaussian
 from .left_out import left_out_distances
-from .sums import Sums, sum_up
+from .sums import Sums, each_of, sum_up
 
 PEAK_SHARE = 0.05  # an image's distance: mean of its highest 5 % of patches (docs/references.md)
 KEPT_SHARE = 0.5  # holds up to 40 % of damaged images with room for those that look good
@@ -34,8 +34,11 @@ REACH = 2.2
 MAX_LOOKS = 6
 LEAST_LOOK, LOOK_SHARE = 8, 0.15  # images of a look, and their share: repeated damage is rarer
 # How much farther, as a log ratio, the first look is from a fit on the second than from itself:
-# -0.09 to 0.15 where the second is damage, 0.39 to 0.74 where it is another look.
+# -0.09 to 0.15 where the second is damage, but for one line, 0.39 to 0.74 where it is another look.
 LOOK_CONTRAST = 0.3
+# How much farther its images are from each other than those of the first: 0.07 to 0.3 where it is
+# damage, -0.11 to 0.07 where it is another look.
+LOOK_UNLIKENESS = 0.12
 NUM_ASKED = 16  # images of each look
 
 
@@ -62,7 +65,13 @@ def image_distance(distances: Tensor) -> Tensor:
 
 
 def assign(screens: Sequence[Screen], tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """The look that each image is nearest to [M], and whether it counts as normal there [M]."""
+    """The look that each image is nearest to [M], and whether it counts as normal there [M].
+
+    Without screens there is one look, and all of it is normal.
+    """
+    if not screens:
+        look = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device)
+        return look, look == 0
     nearest = torch.stack([screen.excess(tokens) for screen in screens]).min(dim=0)
     return nearest.indices, nearest.values <= 0
 
@@ -76,44 +85,68 @@ def find_looks(tokens: Tensor) -> list[Screen]:
     Raises:
         ValueError: tokens that are no use (``Gaussian.fit``).
     """
+    each = each_of(tokens)
     least = max(LEAST_LOOK, round(LOOK_SHARE * len(tokens)))
-    left = torch.arange(len(tokens), device=tokens.device)
+    left = list(range(len(tokens)))
     looks: list[Screen] = []
-    known: list[tuple[Tensor, Sums]] = []
+    known: list[_Found] = []
     while not looks or (len(left) >= least and len(looks) < MAX_LOOKS):
-        found = screen(tokens[left])
-        normal = found.excess(tokens[left]) <= 0
-        sums = sum_up(tokens, left[normal])
-        others = (_distance_back(tokens, *each, sums) for each in known)
-        if looks and (normal.sum() < least or min(others) < LOOK_CONTRAST):
+        screen = _screen(tokens, each, left)
+        normal = [i for i, far in zip(left, screen.excess(tokens[left]), strict=True) if far <= 0]
+        found = _Found.of(tokens, each, normal)
+        if looks and (len(normal) < least or not all(each.differs(found) for each in known)):
             break  # what is left of damage is more damage
-        looks.append(found)
-        known.append((left[normal], sums))
-        left = left[~normal]
+        looks.append(screen)
+        known.append(found)
+        left = [i for i in left if i not in normal]
     return looks
 
 
-def screen(tokens: Tensor) -> Screen:
-    """The look of most images, [M, T, N, C]."""
-    kept = torch.arange(len(tokens), device=tokens.device)
+def _screen(tokens: Tensor, each: Sequence[Sums], among: Sequence[int]) -> Screen:
+    """The look of most images.
+
+    Args:
+        tokens: [M, T, N, C].
+        each: M sums of the images.
+        among: which images are looked at.
+    """
+    kept: Sequence[int] = among
     for _ in range(MAX_STEPS):
-        gaussian = Gaussian.fit(sum_up(tokens, kept))
-        distance = image_distance(gaussian.distances(tokens))
-        nearer = distance.argsort(stable=True)[: round(KEPT_SHARE * len(tokens))].sort().values
-        if torch.equal(nearer, kept):
+        distance = image_distance(Gaussian.fit(sum_up(each, kept)).distances(tokens[among]))
+        order = distance.argsort(stable=True)[: round(KEPT_SHARE * len(among))]
+        nearer = [among[i] for i in order.sort().values.tolist()]
+        if nearer == kept:
             break
         kept = nearer
-    sums = sum_up(tokens, kept)
+    sums = sum_up(each, kept)
     gaussian = Gaussian.fit(sums)
-    distance = image_distance(gaussian.distances(tokens))
+    distance = image_distance(gaussian.distances(tokens[among])).double()
     # Images in a fit are nearer to it than others as good: from here on, each by the others alone.
-    distance[kept] = image_distance(left_out_distances(tokens[kept], sums))
-    low, high = distance.double().quantile(distance.new_tensor(QUARTILES).double()).tolist()
+    inner = left_out_distances(tokens[kept], sums, [each[i] for i in kept])
+    distance[[among.index(i) for i in kept]] = image_distance(inner).double()
+    low, high = distance.quantile(distance.new_tensor(QUARTILES)).tolist()
     return Screen(gaussian, high + REACH * (high - low))
 
 
-def _distance_back(tokens: Tensor, first: Tensor, own: Sums, other: Sums) -> float:
-    """How much farther a look is from a fit on what is left than from itself, a log ratio."""
-    asked = tokens[first[:NUM_ASKED]]
-    there = image_distance(Gaussian.fit(other).distances(asked))
-    return float(there.median() - image_distance(left_out_distances(asked, own)).median())
+class _Found(NamedTuple):
+    """A look, or what may be one."""
+
+    sums: Sums
+    tokens: Tensor
+    """[n, T, N, C] of some of its images."""
+    spread: float
+    """How far its images are from each other: median of their image distances."""
+
+    @classmethod
+    def of(cls, tokens: Tensor, each: Sequence[Sums], images: Sequence[int]) -> _Found:
+        sums, asked = sum_up(each, images), images[:NUM_ASKED]
+        if not images:
+            return cls(sums, tokens[:0], torch.inf)
+        inner = left_out_distances(tokens[asked], sums, [each[i] for i in asked])
+        return cls(sums, tokens[asked], float(image_distance(inner).median()))
+
+    def differs(self, other: _Found) -> bool:
+        """Whether what was found later is another look, and not damage."""
+        back = image_distance(Gaussian.fit(other.sums).distances(self.tokens))
+        is_other = float(back.median()) - self.spread > LOOK_CONTRAST
+        return is_other and other.spread - self.spread < LOOK_UNLIKENESS

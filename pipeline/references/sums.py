@@ -5,6 +5,7 @@ Letters: M images, T layers, N patches, C width, G looks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,12 +27,15 @@ class Sums:
     def of(cls, tokens: Tensor) -> Sums:
         """Of the patches of images.
 
+        Products of one image are float32, so an image's own sums are the same wherever they are
+        made, and leave no trace when they are taken out again.
+
         Args:
             tokens: [M, T, N, C], of ``normalise``.
         """
-        per_layer = tokens.transpose(0, 1).flatten(1, 2).double()  # [T, M·N, C]
-        second = per_layer.mT @ per_layer
-        return cls(len(tokens), per_layer.shape[1], per_layer.sum(dim=1), second)
+        second = (tokens.mT @ tokens).double().sum(dim=0)
+        first = tokens.double().sum(dim=(0, 2))
+        return cls(len(tokens), len(tokens) * tokens.shape[2], first, second)
 
     @classmethod
     def of_moments(
@@ -70,11 +74,16 @@ class Sums:
         return mean, self.second / self.num_patches - mean[:, :, None] * mean[:, None]
 
 
-def sum_up(tokens: Tensor, chosen: Tensor) -> Sums:
-    """The sums of some images, one after the other, so that float64 copies stay small."""
-    total = Sums.of(tokens[chosen[:1]])
-    for i in chosen[1:]:
-        total += Sums.of(tokens[i : i + 1])
+def each_of(tokens: Tensor) -> list[Sums]:
+    """The sums of each image, [M, T, N, C] → M."""
+    return [Sums.of(one) for one in tokens.split(1)]
+
+
+def sum_up(each: Sequence[Sums], chosen: Iterable[int]) -> Sums:
+    """The sums of some images."""
+    total = each[0] - each[0]
+    for i in chosen:
+        total += each[i]
     return total
 
 

@@ -57,7 +57,8 @@ class PageConfig:
     """How many nights before to draw behind the distributions."""
     model: str | None = None
     """Fingerprint of the model whose rows to show. Default: the newest run's; scores of two models
-    don't compare."""
+    don't compare. Nor do those of two reference sets: each category has those of its newest run, or
+    the ones behind the fingerprint (+refs-...)."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.

@@ -107,3 +107,42 @@ def test_the_run_that_scores_says_which_model_counts(
     with pytest.raises(CalibrationError, match="too many"):
         calibrate_model(replace(config, output=str(tmp_path / "b")))
     assert not (tmp_path / "b" / "thresholds.json").exists()
+
+
+def test_thresholds_are_of_the_newest_references_of_each_category(tmp_path: Path) -> None:
+    """Bolts were scored without references, then with some; nuts never had any. Without Ray."""
+    output = f"{tmp_path}/scores"
+    for day, references in enumerate(({}, {"bolt": "1"}), 1):
+        rows = [scored("s3://b/in", i, day / 10) for i in range(40)]
+        for row in rows:
+            row |= {"map_max": row["score"], "anomalous_area": row["score"]}
+        write(output, rows, f"2026-01-0{day}", references=references)
+    config = CalibrateConfig(scores=output, output=str(tmp_path / "t"), false_alarm_rate=0.5)
+    found = calibrate_model(config)
+    assert (found.model, found.references) == ("m", {"bolt": "1"})
+    assert {name: each["score"].num_images for name, each in found.limits.items()} == {
+        "bolt": 20,
+        "nut": 20,
+    }
+    assert found == read_calibration(f"{tmp_path}/t/thresholds.json")
+
+
+def test_the_run_that_scores_says_which_references_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(config: ScoreConfig, say: object) -> RunReport:
+        for day, references in enumerate(({"bolt": "1"}, {"bolt": "2"}), 1):
+            rows = [scored("s3://b/in", i, day / 10) for i in range(40)]
+            for row in rows:
+                row |= {"map_max": row["score"], "anomalous_area": row["score"]}
+            write(config.output, rows, f"2026-01-0{day}", references=references)
+        return RunReport(
+            run_id="run", settings={}, model="m", references={"bolt": "1"}, status="done"
+        )
+
+    monkeypatch.setattr(calibrating, "score_bucket", score)
+    config = CalibrateConfig(input=("good",), output=str(tmp_path), false_alarm_rate=0.5)
+    found = calibrate_model(config)
+    assert found.references == {"bolt": "1"}
+    assert found.values()["bolt"] == pytest.approx(0.1)
+    assert found.values()["nut"] == pytest.approx(0.2), "the newest row"

@@ -26,7 +26,7 @@ from pipeline.distributed.evaluating import Evaluation, evaluate
 from pipeline.evaluation import METRICS, image_metrics
 from pipeline.images import preprocess
 from pipeline.storage import StorageError
-from tests import golden
+from tests import golden, outputs
 from tests.bucket import jpeg, put
 from tests.evaluation import oracle
 
@@ -348,3 +348,40 @@ def test_a_lost_map_shard_is_named(existing: EvaluateConfig, tmp_path: Path) -> 
     shard.unlink()
     with pytest.raises(StorageError, match=shard.name):
         evaluate(replace(existing, scores=str(damaged)))
+
+
+def labelled_nuts(tmp_path: Path, count: int) -> EvaluateConfig:
+    """Nuts, every other one abnormal, without masks, to be measured by the scores in out."""
+    lines = [
+        "uri,label,category",
+        *(f"s3://b/in/{i}.jpg,{i % 4 // 2},nut" for i in range(0, count, 2)),
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    return EvaluateConfig(
+        data=(f"mine={tmp_path}/labels.csv",), scores=f"{tmp_path}/out", output=f"{tmp_path}/again"
+    )
+
+
+def test_scores_of_two_reference_sets_never_mix(tmp_path: Path) -> None:
+    """Of four images, two were not scored again after their references were refreshed."""
+    config, output = labelled_nuts(tmp_path, 8), f"{tmp_path}/out"
+    for day, (references, count) in enumerate((({}, 8), ({"nut": "1"}, 8), ({"nut": "2"}, 4)), 1):
+        rows = [outputs.scored("s3://b/in", i, (7 - i) / 10) for i in range(0, count, 2)]
+        outputs.write(output, rows, f"2026-01-0{day}", references=references)
+    found = evaluate(config)
+    assert row(found, "nut").model == "m+refs-2"
+    assert found.errors.error.tolist() == ["not_scored"] * 2
+    named = evaluate(replace(config, model="m+refs-1"))
+    assert row(named, "nut").model == "m+refs-1"
+    assert len(named.scores) == 4
+
+
+def test_equal_scores_are_told_apart_by_their_logits(tmp_path: Path) -> None:
+    config, output = labelled_nuts(tmp_path, 8), f"{tmp_path}/out"
+    rows = [outputs.scored("s3://b/in", i, 1.0) for i in range(0, 8, 2)]
+    outputs.write(output, rows, "2026-01-01")
+    assert row(evaluate(config), "nut").image_auroc == 0.5
+    for each in rows:
+        each["score_logit"] = 20.0 + ("2.jpg" in str(each["uri"])) + ("6.jpg" in str(each["uri"]))
+    outputs.write(output, rows, "2026-01-02")
+    assert row(evaluate(config), "nut").image_auroc == 1.0

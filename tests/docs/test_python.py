@@ -16,7 +16,7 @@ from pipeline.storage import read_object, stat
 from tests import golden
 from tests.bucket import jpeg, put
 from tests.docs.snippets import ROOT, python_blocks, run_blocks
-from tests.outputs import scored, write
+from tests.outputs import age, scored, write
 
 
 @pytest.fixture
@@ -62,7 +62,10 @@ def test_the_grid_of_the_concepts_renders(bucket: str) -> None:
 
 @pytest.fixture
 def outputs(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same output at s3://<bucket>/scores and in ./scores: two nights and good images."""
+    """The same output at s3://<bucket>/scores and in ./scores: two nights and good images.
+
+    In ./scores the first night's files are of an older version.
+    """
     put(bucket, {f"in/{i}.jpg": jpeg(i) for i in range(4)})
     folder = f"s3://{bucket}/in"
     rows = [scored(folder, i, 0.6 + i / 10) for i in range(4)]
@@ -72,9 +75,11 @@ def outputs(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     known = [scored(f"{folder}/good", 100 + i, float(s)) for i, s in enumerate(good)]
     for row in [*rows, *known]:
         row |= {"category": "metal nut", "map_max": row["score"], "anomalous_area": 0.0}
+        row["embedding"] = np.random.default_rng(len(str(row["uri"]))).random(8).astype(np.float16)
     monkeypatch.chdir(tmp_path)
     for output in (f"s3://{bucket}/scores", "scores"):
         write(output, known, "2026-11-20")
+        age(output)
         write(output, [*rows, scored(folder, 9, None)], "2026-11-23")
 
 
@@ -89,6 +94,9 @@ def test_results(bucket: str) -> None:
     assert found["anomaly_map"].shape == (64, 96)
     assert found["small"].shape == (256, 256)
     assert Path("worst.png").stat().st_size > 0
+    assert found["alike"].similarity.is_monotonic_decreasing
+    assert len(found["alike"]) == 10
+    assert len(found["compared"]) == 205
     assert len(found["masks"].images) == 4
     coco = json.loads(read_object(f"s3://{bucket}/exports/boxes.json")[0])
     assert len(coco["annotations"]) == len(found["masks"].boxes()) > 0
@@ -104,6 +112,8 @@ def test_duckdb_and_polars_see_what_pandas_sees(bucket: str) -> None:
     everything = found["results"].scores()
     assert len(everything) == 205
     assert found["local"].collect().height == found["remote"].collect().height == 205
+    worst = found["worst_first"].head(20).collect()
+    assert worst["score"].to_list() == everything.head(20).score.tolist()
     counted = found["duckdb"].sql(
         "SELECT count(*) FROM read_parquet('scores/scores/*/*.parquet', hive_partitioning = true)"
     )

@@ -61,6 +61,17 @@ class Line:
         return F.normalize(patches, dim=-1)
 
 
+def only(seen: Seen, chosen: Tensor) -> Seen:
+    """Some of the images, by index."""
+    return Seen(
+        tuple(seen.images[int(i)] for i in chosen),
+        seen.tokens[chosen],
+        seen.embeddings[chosen],
+        seen.grids[chosen],
+        seen.logits[chosen],
+    )
+
+
 def shuffled(length: int, seed: int = 0) -> Tensor:
     """An order [n]."""
     return torch.randperm(length, generator=torch.Generator().manual_seed(seed))

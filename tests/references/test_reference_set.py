@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,18 +10,32 @@ import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pipeline.references import Judge, Judgement, ReferenceImage, ReferenceSet, Seen, Sums, build
-from pipeline.references.reference_set import FORMAT, Readings
+from pipeline.references import (
+    Judge,
+    Judgement,
+    Look,
+    Readings,
+    ReferenceImage,
+    ReferenceSet,
+    Sums,
+    build,
+    screens_of,
+)
+from pipeline.references.reference_set import FORMAT
 
 from .siblings import PATCHES, Line
+
+ONE, OTHER = Line(seed=10, noise=0.2), Line(seed=11, noise=0.2)
 
 
 @pytest.fixture(scope="module")
 def references() -> ReferenceSet:
-    """Found without labels among a dozen images."""
-    line = Line()
-    tokens = torch.cat([line.tokens(range(10)), line.tokens(range(10, 12), "own")])
-    return build('a "b": c*/ü', "model-1", line.seen(tokens), unlabelled=True)
+    """Two looks, found without labels among images of which two are damaged."""
+    tokens = torch.cat(
+        [ONE.tokens(range(20)), OTHER.tokens(range(10)), ONE.tokens(range(30, 32), "own")]
+    )
+    screens = screens_of(tokens, unlabelled=True)
+    return build('a "b": c*/ü', "model-1", ONE.seen(tokens), screens, unlabelled=True)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +44,15 @@ def file(references: ReferenceSet) -> bytes:
 
 
 def judged(references: ReferenceSet) -> Judgement:
-    """Eight images, half of them damaged, the others of those that were looked at."""
-    line = Line()
-    tokens = torch.cat([line.tokens(range(4)), line.tokens(range(20, 24), "own")])
-    names = [*line.seen(tokens[:4]).images, *line.seen(tokens[4:], 20).images]
-    seen, judge = line.seen(tokens), Judge(references, torch.device("cpu"))
+    """Ten images: four that were looked at, and of each look new ones, half of them damaged."""
+    seen = ONE.seen(torch.cat([ONE.tokens(range(2)), OTHER.tokens(range(2))]))
+    names = [*seen.images[:2], *ONE.seen(OTHER.tokens(range(2)), 20).images]
+    for line in (ONE, OTHER):
+        for damage in ("", "own"):
+            tokens = torch.cat([seen.tokens, line.tokens(range(50, 52), damage)])
+            seen = line.seen(tokens)
+            names += line.seen(tokens[:2], 50 + len(names)).images
+    judge = Judge(references, torch.device("cpu"))
     return judge.judge(names, seen.tokens, seen.embeddings, seen.grids, seen.logits)
 
 
@@ -68,16 +85,19 @@ def test_a_set_judges_the_same_before_and_after_its_file(
 def test_all_that_is_said_of_a_set_comes_back(references: ReferenceSet, file: bytes) -> None:
     found = ReferenceSet.from_bytes(file)
     for name in (
-        *("category", "model", "unlabelled", "images"),
+        *("category", "model", "unlabelled", "images", "look_of"),
         *("num_looked_at", "abnormal_share", "created"),
     ):
         assert getattr(found, name) == getattr(references, name)
-    assert found.sums.num_images == references.sums.num_images == len(found.images)
-    assert found.sums.num_patches == references.sums.num_patches
-    assert torch.equal(found.embeddings, references.embeddings)
-    for name in ("distances", "grids", "logits"):
-        assert torch.equal(getattr(found.readings, name), getattr(references.readings, name))
     assert isinstance(found.images[0], ReferenceImage)
+    assert torch.equal(found.embeddings, references.embeddings)
+    assert len(found.looks) == len(references.looks) == 2
+    for one, other in zip(found.looks, references.looks, strict=True):
+        assert one.sums.num_images == other.sums.num_images
+        assert one.sums.num_patches == other.sums.num_patches
+        for name in ("distances", "grids", "logits"):
+            assert torch.equal(getattr(one.readings, name), getattr(other.readings, name))
+    assert sum(each.sums.num_images for each in found.looks) == len(found.images)
 
 
 def test_a_file_read_and_written_again_says_the_same(file: bytes) -> None:
@@ -96,9 +116,9 @@ def test_subtraction_is_as_exact_after_the_file_as_before(
     references: ReferenceSet, file: bytes
 ) -> None:
     """Its covariance is float32: without one image, moments still differ by rounding alone."""
-    one = Sums.of(Line().tokens(range(1)))
+    one = Sums.of(ONE.tokens(range(1)))
     before, after = (
-        (each.sums - one).moments() for each in (references, ReferenceSet.from_bytes(file))
+        (each.looks[0].sums - one).moments() for each in (references, ReferenceSet.from_bytes(file))
     )
     torch.testing.assert_close(after[0], before[0], rtol=0, atol=1e-12)
     torch.testing.assert_close(after[1], before[1], rtol=0, atol=1e-8)
@@ -118,8 +138,8 @@ def test_a_category_of_the_large_model_takes_at_most_ten_megabytes() -> None:
         images=tuple(
             ReferenceImage(f"s3://bucket/a/long/prefix/{i}.png", "e" * 32) for i in range(500)
         ),
-        sums=Sums.of(tokens),
-        readings=Readings(distances.mT, grids.mT, logits[0]),
+        look_of=(0,) * 500,
+        looks=(Look(Sums.of(tokens), Readings(distances.mT, grids.mT, logits[0])),),
         embeddings=torch.zeros(500, 768, dtype=torch.float16),
         num_looked_at=500,
     )
@@ -184,7 +204,7 @@ def test_another_version_of_the_format_is_named(file: bytes) -> None:
         ReferenceSet.from_bytes(changed(file, format="adaclip-references-9"))
 
 
-@pytest.mark.parametrize("name", ["category", "images", "num_patches", "num_looked_at"])
+@pytest.mark.parametrize("name", ["category", "images", "look_of", "num_looks", "num_looked_at"])
 def test_missing_metadata_is_named(file: bytes, name: str) -> None:
     with pytest.raises(ValueError, match=f"{REFUSED}: '{name}'"):
         ReferenceSet.from_bytes(changed(file, **{name: None}))
@@ -198,20 +218,27 @@ def test_missing_metadata_is_named(file: bytes, name: str) -> None:
         ("mean", torch.zeros(2, 32)),
         ("covariance", torch.zeros(3, 10)),
         ("covariance", torch.zeros(528)),
+        ("counts", torch.zeros(3)),
+        ("counts", torch.tensor(3)),
     ],
 )
 def test_tensors_that_do_not_fit_together_are_refused(
     file: bytes, name: str, tensor: Tensor
 ) -> None:
     with pytest.raises(ValueError, match=REFUSED):
-        ReferenceSet.from_bytes(changed(file, {name: tensor}))
+        ReferenceSet.from_bytes(changed(file, {f"look1.{name}": tensor}))
+
+
+def test_a_look_that_is_missing_is_refused(file: bytes) -> None:
+    with pytest.raises(ValueError, match=REFUSED):
+        ReferenceSet.from_bytes(changed(file, num_looks=3))
 
 
 def test_a_lone_image_survives_its_file() -> None:
-    line = Line()
-    seen: Seen = line.seen(line.tokens(range(1)))
-    lone = build("bolt", "m", seen, unlabelled=False)
+    seen = ONE.seen(ONE.tokens(range(1)))
+    screens = screens_of(seen.tokens, unlabelled=False)
+    lone = build("bolt", "m", seen, screens, unlabelled=False)
     found = ReferenceSet.from_bytes(lone.to_bytes())
-    assert found.readings.distances.shape == (1, PATCHES)
+    assert found.looks[0].readings.distances.shape == (1, PATCHES)
     one, other = judged(lone), judged(found)
     torch.testing.assert_close(one.score_logit, other.score_logit, rtol=1e-5, atol=1e-5)
