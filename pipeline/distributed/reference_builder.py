@@ -51,8 +51,12 @@ class ReferenceBuilder:
         Raises:
             ValueError: images that are no use (``pipeline.references``).
         """
-        rows = _readable(blocks)
-        return [each.to("cpu") for each in self._screens(earlier, self._look(rows)[0], unlabelled)]
+        from pipeline.references import screens_of
+
+        screens = self._earlier(earlier)
+        if screens is None:
+            screens = screens_of(self._look(_readable(blocks))[0], unlabelled=unlabelled)
+        return [each.to("cpu") for each in screens]
 
     def add_up(self, block: pa.Table, screens: Sequence[Screen], *, unlabelled: bool) -> Rest:
         """What to keep of images beyond the sample."""
@@ -90,8 +94,8 @@ class ReferenceBuilder:
 
         seen = self._see(_readable(blocks), category)
         rest = rest.to(self._predictor.device) if rest else None
-        screens = self._screens(earlier, seen.tokens, unlabelled)
-        found = build(category, model, seen, screens, unlabelled=unlabelled, rest=rest)
+        screens = self._earlier(earlier)
+        found = build(category, model, seen, unlabelled=unlabelled, screens=screens, rest=rest)
         if earlier is not None:
             found = merge(ReferenceSet.from_bytes(earlier), found)
         return found.to_bytes(), {
@@ -104,13 +108,13 @@ class ReferenceBuilder:
             "images": tuple(tuple(image) for image in found.images),
         }
 
-    def _screens(self, earlier: bytes | None, tokens: Tensor, unlabelled: bool) -> list[Screen]:
-        from pipeline.references import ReferenceSet, screens_of
+    def _earlier(self, earlier: bytes | None) -> list[Screen] | None:
+        from pipeline.references import ReferenceSet
 
         if earlier is None:
-            return screens_of(tokens, unlabelled=unlabelled)
-        looks = ReferenceSet.from_bytes(earlier).screens()
-        return [each.to(self._predictor.device) for each in looks]
+            return None
+        screens = ReferenceSet.from_bytes(earlier).screens()
+        return [each.to(self._predictor.device) for each in screens]
 
     def _look(self, rows: pa.Table) -> tuple[Tensor, Tensor]:
         """Tokens [M, T, N, C] and class embeddings [M, E] of the frozen pass alone."""

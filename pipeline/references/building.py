@@ -68,15 +68,22 @@ class Rest:
         )
 
 
-def screens_of(tokens: Tensor, *, unlabelled: bool) -> list[Screen]:
-    """The looks of a sample [M, T, N, C]; none = one look, and all of it is normal.
+def screens_of(
+    tokens: Tensor, *, unlabelled: bool, each: Sequence[Sums] | None = None
+) -> list[Screen]:
+    """The looks of a sample; none = one look, and all of it is normal.
+
+    Args:
+        tokens: [M, T, N, C], of ``normalise``.
+        unlabelled: not all images are known to be good.
+        each: M sums of the images, where they are known.
 
     Raises:
         ValueError: images that are no use; the message says why, and what to do.
     """
     _check(tokens, unlabelled)
     if unlabelled or len(tokens) >= LEAST_FOR_LOOKS:
-        return find_looks(tokens)
+        return find_looks(tokens, each or each_of(tokens))
     return []
 
 
@@ -123,9 +130,9 @@ def build(
     category: str,
     model: str,
     seen: Seen,
-    screens: Sequence[Screen],
     *,
     unlabelled: bool,
+    screens: Sequence[Screen] | None = None,
     rest: Rest | None = None,
 ) -> ReferenceSet:
     """A reference set of one category.
@@ -134,8 +141,8 @@ def build(
         category: its name.
         model: fingerprint of AdaCLIP.
         seen: the sample, at most ``SAMPLE_SIZE`` images.
-        screens: the looks; of ``screens_of``, or of the set that these images are added to.
         unlabelled: leave out what looks damaged; else all images are known to be good.
+        screens: looks of the set that these images are added to; by default the sample's own.
         rest: of the images beyond the sample.
 
     Raises:
@@ -144,6 +151,8 @@ def build(
     _check_finite(seen.tokens, seen.embeddings, seen.grids, seen.logits)
     _check(seen.tokens, unlabelled)
     each = each_of(seen.tokens)
+    if screens is None:
+        screens = screens_of(seen.tokens, unlabelled=unlabelled, each=each)
     arguments = (seen.images, seen.tokens, seen.embeddings, screens)
     sample = add_up(*arguments, unlabelled=unlabelled, each=each)
     whole = sample if rest is None else sample + rest

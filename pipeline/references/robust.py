@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .gaussian import Gaussian
 from .left_out import left_out_distances
-from .sums import Sums, each_of, sum_up
+from .sums import Sums, sum_up
 
 PEAK_SHARE = 0.05  # an image's distance: mean of its highest 5 % of patches (docs/references.md)
 KEPT_SHARE = 0.5  # holds up to 40 % of damaged images with room for those that look good
@@ -76,16 +76,16 @@ def assign(screens: Sequence[Screen], tokens: Tensor) -> tuple[Tensor, Tensor]:
     return nearest.indices, nearest.values <= 0
 
 
-def find_looks(tokens: Tensor) -> list[Screen]:
+def find_looks(tokens: Tensor, each: Sequence[Sums]) -> list[Screen]:
     """What is normal among images of one category, a screen for each look.
 
     Args:
         tokens: [M, T, N, C], of ``normalise``; M ≥ 4.
+        each: M sums of the images.
 
     Raises:
         ValueError: tokens that are no use (``Gaussian.fit``).
     """
-    each = each_of(tokens)
     least = max(LEAST_LOOK, round(LOOK_SHARE * len(tokens)))
     left = list(range(len(tokens)))
     looks: list[Screen] = []
@@ -111,13 +111,16 @@ def _screen(tokens: Tensor, each: Sequence[Sums], among: Sequence[int]) -> Scree
         among: which images are looked at.
     """
     kept: Sequence[int] = among
+    # Each by the others alone: an image of a single patch would make its own place in the fit.
+    distances = left_out_distances(tokens[among], sum_up(each, among), [each[i] for i in among])
     for _ in range(MAX_STEPS):
-        distance = image_distance(Gaussian.fit(sum_up(each, kept)).distances(tokens[among]))
+        distance = image_distance(distances)
         order = distance.argsort(stable=True)[: round(KEPT_SHARE * len(among))]
         nearer = [among[i] for i in order.sort().values.tolist()]
         if nearer == kept:
             break
         kept = nearer
+        distances = Gaussian.fit(sum_up(each, kept)).distances(tokens[among])
     sums = sum_up(each, kept)
     gaussian = Gaussian.fit(sums)
     distance = image_distance(gaussian.distances(tokens[among])).double()

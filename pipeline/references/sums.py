@@ -27,15 +27,12 @@ class Sums:
     def of(cls, tokens: Tensor) -> Sums:
         """Of the patches of images.
 
-        Products of one image are float32, so an image's own sums are the same wherever they are
-        made, and leave no trace when they are taken out again.
-
         Args:
             tokens: [M, T, N, C], of ``normalise``.
         """
-        second = (tokens.mT @ tokens).double().sum(dim=0)
-        first = tokens.double().sum(dim=(0, 2))
-        return cls(len(tokens), len(tokens) * tokens.shape[2], first, second)
+        per_layer = tokens.transpose(0, 1).flatten(1, 2).double()  # [T, M·N, C]
+        second = per_layer.mT @ per_layer
+        return cls(len(tokens), per_layer.shape[1], per_layer.sum(dim=1), second)
 
     @classmethod
     def of_moments(

@@ -99,6 +99,21 @@ def test_a_part_of_the_driver_asks_nothing_of_the_cluster(monkeypatch: pytest.Mo
     assert run.run_benchmark(nowhere)["hardware"]["cores"] >= 1
 
 
+def test_references_and_their_yardstick_are_measured_and_shown_table_by_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "in_own_process", lambda function, *args: function(*args))
+    monkeypatch.setattr(run, "measure_categories", lambda _: [{"order": "shuffled", "loads": 3}])
+    flags = ["--part", "references", "--part", "mutual", *TINY_MODEL]
+    flags += ["--num-steps", "1", "--num-threads", "1", "--num-images", "8"]
+    assert benchmark.main(flags) == entry.DONE
+    shown = capsys.readouterr().out
+    for title in ("building", "scoring", "stages", "categories"):
+        assert f"references: {title}\n" in shown
+    for words in ("known good", "distances, one look", "shuffled", "mutual\n", "clustered"):
+        assert words in shown
+
+
 def test_what_the_measuring_refuses_exits_with_2_and_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
