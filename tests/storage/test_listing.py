@@ -14,11 +14,11 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
-from pipeline import storage
 from pipeline.schema import ErrorCode
 from pipeline.storage import (
     absolute,
     access,
+    amazon,
     list_objects,
     read_object,
     stat,
@@ -201,7 +201,7 @@ def test_listing_what_does_not_exist_is_not_found(tmp_path: Path, s3: dict[str, 
 
 
 def test_a_listing_can_be_left_early(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "LISTING_PAGES_AHEAD", 1)
+    monkeypatch.setattr(amazon, "LISTING_PAGES_AHEAD", 1)
     put(bucket, {f"{i:02}/a.png": b"x" for i in range(30)})
     before = set(threading.enumerate())
     pages = list_objects(f"s3://{bucket}")
@@ -217,7 +217,7 @@ def test_a_listing_in_progress_does_not_keep_a_failed_process_alive(bucket: str)
     put(bucket, {f"{i:02}/a.png": b"x" for i in range(30)})
     program = (
         "import time; from pipeline import storage\n"
-        "storage.LISTING_PAGES_AHEAD = 1\n"
+        "storage.amazon.LISTING_PAGES_AHEAD = 1\n"
         f"pages = storage.list_objects('s3://{bucket}')\n"
         "next(pages)\n"
         "time.sleep(0.5)\n"
