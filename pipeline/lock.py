@@ -302,21 +302,22 @@ class OutputLock:
         Raises:
             StorageError: it could not be written, and is still ours.
         """
-        for _ in range(2):  # the second try is for an ETag that we did not know of
+        for attempt in range(2):  # the second is for an ETag that we did not know of
+            if attempt:
+                time.sleep(self._heartbeat_s * TRY_SHARE)
             if not self._conditional:
                 self._look()
-            if self._lost:
-                return
+                if self._lost:
+                    return
             etag = replace_object(self.uri, _to_json(owner), self._etag)
             # Equal to what was sent: a request that was carried out and whose answer got lost.
             if etag is None and self._look() == owner:
                 etag = self._etag
             if etag is not None:
                 self._owner, self._etag = owner, etag
+            if etag is not None or self._lost:
                 return
-            time.sleep(self._heartbeat_s * TRY_SHARE)
-        if not self._lost:
-            raise StorageError(ErrorCode.FETCH_FAILED, f"{self.uri} stays as it was")
+        raise StorageError(ErrorCode.FETCH_FAILED, f"{self.uri} stays as it was")
 
     def _look(self) -> Owner | None:
         """Who has the lock by now, and its ETag if we do."""

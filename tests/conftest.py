@@ -8,10 +8,12 @@ from uuid import uuid4
 
 import boto3
 import pytest
+import s3fs
 import torch
 from xdist.scheduler import LoadScopeScheduling
 
-from infra.local import s3_server
+from infra.local import s3_server, seaweedfs_server
+from pipeline.storage import access
 from tests import golden
 
 torch.set_num_threads(1)  # more would spin at every barrier of these tiny models
@@ -74,6 +76,32 @@ def bucket(s3: dict[str, str]) -> str:
     name = f"test-{uuid4().hex[:12]}"
     boto3.client("s3").create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(environment: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """A second S3 server, which shares no code with moto; nothing is pointed at it yet."""
+    with seaweedfs_server() as variables:
+        yield variables
+
+
+@pytest.fixture
+def seaweedfs_bucket(seaweedfs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A new, empty bucket there; this process and those it starts are pointed at it."""
+    for name, value in seaweedfs.items():
+        monkeypatch.setenv(name, value)
+    forget_clients(monkeypatch)
+    name = f"test-{uuid4().hex[:12]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    yield name
+    forget_clients(monkeypatch)
+
+
+def forget_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next request makes its client anew, from the environment."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    access.s3_client.cache_clear()
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="session")

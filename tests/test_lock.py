@@ -34,12 +34,12 @@ with OutputLock(sys.argv[1], run_id="killed", heartbeat_s=0.1, stale_s=1.0):
 """
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "bucket", "seaweedfs_bucket"])
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URI of an output that is new."""
     if request.param == "local":
         return f"file://{tmp_path}/out"
-    return f"s3://{request.getfixturevalue('bucket')}/out"
+    return f"s3://{request.getfixturevalue(request.param)}/out"
 
 
 def lock(output: str, run_id: str, **more: object) -> OutputLock:

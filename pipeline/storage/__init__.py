@@ -23,7 +23,7 @@ from .access import (
     split_s3,
     translated,
 )
-from .amazon import LISTING_THREADS, list_s3, read_s3, stat_s3
+from .amazon import ARCHIVES, LISTING_THREADS, list_s3, read_s3, stat_s3
 from .arrow import arrow_filesystem
 from .azure import list_azure, read_azure, stat_azure, write_azure
 from .conditional import create_object, delete_objects, replace_file, replace_object
@@ -31,6 +31,7 @@ from .files import file_info, list_files
 from .google import list_google
 
 __all__ = [
+    "ARCHIVES",
     "LISTING_THREADS",
     "ConditionsRefusedError",
     "ObjectInfo",

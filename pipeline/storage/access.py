@@ -204,7 +204,8 @@ def translated(uri: str) -> Iterator[None]:
     except StorageError:
         raise
     except Exception as error:
-        message = str(error) or type(error).__name__
+        # Azure's go on with the request's number and the answer's text.
+        message = str(error).split("\nRequestId:")[0] or type(error).__name__
         if "Invalid header value" in message:  # and here it would quote a credential
             message = "a credential holds a line break or another character that HTTP refuses"
             raise StorageError(ErrorCode.ACCESS_DENIED, f"{uri}: {message}") from None

@@ -14,12 +14,12 @@ from pipeline.storage import (
 )
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "bucket", "seaweedfs_bucket"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URI of an empty folder."""
     if request.param == "local":
         return f"file://{tmp_path}"
-    return f"s3://{request.getfixturevalue('bucket')}"
+    return f"s3://{request.getfixturevalue(request.param)}"
 
 
 @pytest.fixture
