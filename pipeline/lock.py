@@ -157,8 +157,8 @@ class OutputLock:
             self._acquire()
         except ConditionsRefusedError as error:
             raise CannotLockError(
-                f"the output can't be locked: {error}; see to it that one job at a time writes to "
-                "it, and give --no-lock"
+                f"the output can't be locked: {error}; if nothing helps, see to it that one job at "
+                "a time writes to it, and give --no-lock"
             ) from error
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()

@@ -224,11 +224,17 @@ def _remedy(error: Exception) -> str:
         return f"if the bucket is public, name it in {ANONYMOUS}"
     if not isinstance(error, ClientError):
         return ""
-    if error.operation_name == "PutObject" and status_of(error) == 501:
+    if error.operation_name == "PutObject" and status_of(error) == 501 and sends_checksums():
         return CHECKSUMS_REMEDY
     if error_code(error) == "InvalidObjectState":
         return "it is archived; restore it, and the next run scores it"
     return ""
+
+
+def sends_checksums() -> bool:
+    """Whether the SDK adds checksums to what it writes, which some servers don't know."""
+    config: Any = s3_client().meta.config
+    return bool(config.request_checksum_calculation != "when_required")
 
 
 def error_code(error: ClientError) -> str:

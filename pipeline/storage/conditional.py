@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError
 from pipeline.schema import ErrorCode
 
 from .access import (
+    CHECKSUMS_REMEDY,
     ConditionsRefusedError,
     StorageError,
     absolute,
@@ -30,6 +31,7 @@ from .access import (
     filesystem_of,
     s3,
     s3_etag,
+    sends_checksums,
     split_s3,
     status_of,
     translated,
@@ -170,10 +172,9 @@ def _put_s3_if(uri: str, data: bytes, **condition: str) -> tuple[str | None, int
         if status in _REFUSED or gone:
             return None, status
         if status in _NOT_IMPLEMENTED or error_code(error) == "NotImplemented":
-            raise ConditionsRefusedError(
-                ErrorCode.FETCH_FAILED,
-                f"{uri}: the store refuses a write with {' and '.join(condition)} ({error})",
-            ) from error
+            refused = f"{uri}: the store refuses a write under a condition ({error})"
+            told = f"{refused}; {CHECKSUMS_REMEDY}" if sends_checksums() else refused
+            raise ConditionsRefusedError(ErrorCode.FETCH_FAILED, told) from error
         raise
     if etag := answer.get("ETag"):
         return s3_etag(etag), None

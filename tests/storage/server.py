@@ -16,13 +16,12 @@ def serving(respond: Callable[[Handler], None]) -> Iterator[str]:
     """An HTTP server that gives every request to a function; yields its address."""
 
     class Quiet(Handler):
+        protocol_version = "HTTP/1.1"  # else boto3 waits a second before it sends a body
+
         def parse_request(self) -> bool:
             parsed = super().parse_request()
             setattr(self, f"do_{self.command}", lambda: respond(self))
             return parsed
-
-        def handle_expect_100(self) -> bool:
-            return True
 
         def log_message(self, *arguments: Any) -> None:
             pass
@@ -46,6 +45,7 @@ def answer(
 ) -> None:
     handler.send_response(status)
     handler.send_header("Content-Length", str(len(body) if length is None else length))
+    handler.send_header("Connection", "close")
     for name, value in headers.items():
         handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()
