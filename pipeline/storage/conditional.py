@@ -173,7 +173,9 @@ def _put_s3_if(uri: str, data: bytes, **condition: str) -> tuple[str | None, int
             return None, status
         if status in _NOT_IMPLEMENTED or error_code(error) == "NotImplemented":
             refused = f"{uri}: the store refuses a write under a condition ({error})"
-            told = f"{refused}; {CHECKSUMS_REMEDY}" if sends_checksums() else refused
+            # Unless the server says so itself, the checksum may as well be what it does not know.
+            plain = "conditional" in str(error).lower() or not sends_checksums()
+            told = refused if plain else f"{refused}; {CHECKSUMS_REMEDY}"
             raise ConditionsRefusedError(ErrorCode.FETCH_FAILED, told) from error
         raise
     if etag := answer.get("ETag"):
