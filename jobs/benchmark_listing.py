@@ -30,6 +30,7 @@ import tyro
 
 from pipeline.benchmark.machine import hardware
 from pipeline.config import ScoreConfig
+from pipeline.identity import ModelIdentity
 from pipeline.ledger import image_ids, read_final_ids
 from pipeline.manifest import build_manifest
 from pipeline.report.summary import peak_memory_bytes, versions
@@ -38,7 +39,7 @@ from pipeline.snapshot import score_files
 from pipeline.storage import list_objects
 from pipeline.writer import ROWS_PER_FILE
 
-MODEL = "benchmark"
+IDENTITY = ModelIdentity("benchmark")
 PAGE = 1_000  # objects a folder, as many as a page of S3
 NEW_EVERY = 100
 MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -132,12 +133,12 @@ def measure(count: int, output: str) -> dict[str, Any]:
     seconds: dict[str, dict[str, float]] = {}
     before = peak_memory_bytes()
     with timed(seconds, "ledger"):
-        done = read_final_ids(output, MODEL, max_megapixels=100)
+        done = read_final_ids(output, IDENTITY, max_megapixels=100)
     assert len(done) == count
     after_ledger = peak_memory_bytes()
     config = ScoreConfig(input=(f"synthetic://{count}",), output=output)
     with timed(seconds, "listing_and_anti_join"):
-        manifest = build_manifest(config, MODEL, done, f"{output}/runs/1/manifest")
+        manifest = build_manifest(config, IDENTITY, done, f"{output}/runs/1/manifest")
     new = len(range(0, count, NEW_EVERY))
     assert (manifest.listed, manifest.pending, manifest.skipped) == (count, new, count - new)
     peak = peak_memory_bytes()
@@ -180,11 +181,12 @@ def make_ledger(output: str, count: int) -> None:
             "etag": pa.array([etag(i) for i in numbers]),
             "category": pa.array(lines),
         }
-        digits = image_ids(known["uri"], known["etag"], MODEL, known["category"]).tobytes().hex()
+        ids = image_ids(known["uri"], known["etag"], IDENTITY, known["category"])
+        digits = ids.tobytes().hex()
         size = len(numbers)
         known |= {
             "image_id": pa.array([digits[i : i + 32] for i in range(0, len(digits), 32)]),
-            "model": pa.array([MODEL] * size),
+            "model": IDENTITY.column(known["category"]),
             "size": pa.array(random.integers(1 << 20, size=size)),
             "map_file": pa.array([f"maps/scan_date=2026-01-01/{start}.parquet"] * size),
             "map_row": pa.array(np.arange(size)),

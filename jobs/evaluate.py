@@ -72,7 +72,7 @@ def write_plots(evaluation: Evaluation, output: str) -> list[str]:
 
 
 def write_tables(evaluation: Evaluation, output: str, pictures: list[str]) -> None:
-    """Write metrics.csv, .parquet and .md, which shows the pictures, and errors.csv."""
+    """Write metrics.csv, .parquet and .md, which shows the pictures, and what was not used."""
     folder, table = absolute(output), evaluation.table
     parquet = io.BytesIO()
     table.to_parquet(parquet, index=False)
@@ -83,6 +83,8 @@ def write_tables(evaluation: Evaluation, output: str, pictures: list[str]) -> No
     write_object(f"{folder}/metrics.csv", table.to_csv(index=False).encode())
     write_object(f"{folder}/metrics.md", text.encode())
     write_object(f"{folder}/errors.csv", evaluation.errors.to_csv(index=False).encode())
+    lost = evaluation.lost_masks.to_csv(index=False)
+    write_object(f"{folder}/lost_masks.csv", lost.encode())
 
 
 def show(evaluation: Evaluation) -> None:
@@ -93,6 +95,8 @@ def show(evaluation: Evaluation) -> None:
     if missing := _missing(evaluation):
         _print("\n" + missing)
     row: pd.Series
+    for _, row in evaluation.lost_masks.head(NUM_EXAMPLES).iterrows():
+        _print(f"{row['uri']} ({row['category']}): counts as without a mask: {row['reason']}")
     for _, row in evaluation.errors.head(NUM_EXAMPLES).iterrows():
         _print(f"{row['uri']} ({row['category']}): {row['error']}: {row['error_message']}")
 

@@ -6,6 +6,7 @@ Run it directly (starts a local Ray), or on a cluster:
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from pipeline.scans import Scans, load_scans
 from pipeline.storage import StorageError
 
 GOES_ON = "finished rows are written, the same command goes on from here"
+
+_log = logging.getLogger("jobs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,9 @@ class NightlyConfig:
     rescore: bool = False
     """Score what is listed again, also what the outputs hold under the same model. The new rows are
     the ones that open_results shows; the old stay in the table."""
+    refresh_references: bool = False
+    """Make the references of sources with "references: auto" anew, from what is listed now; their
+    images are scored again."""
     scan_date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
     """Partition to write to, YYYY-MM-DD. Default: today (UTC)."""
     lock_wait_s: float = 0.0
@@ -107,7 +113,8 @@ def scans_of(config: NightlyConfig) -> Scans:
     }
     for name in ("rescore", "scan_date", "lock_wait_s"):
         settings[name] = getattr(config, name)
-    return load_scans(config.config).select(config.source).override(**settings)
+    scans = load_scans(config.config).select(config.source).override(**settings)
+    return scans.refreshed() if config.refresh_references else scans
 
 
 def _prepare(arguments: list[str] | None) -> _Job:
@@ -133,6 +140,9 @@ def _preview(job: _Job, console: entry.Console) -> int:
             print(preview(source).lines(job.config.price_per_hour), flush=True)
         except (CannotRunError, StorageError) as error:
             code = console.fail(f"{source.name}: {error}", entry.FAILED)
+        except Exception as error:  # whatever it is, the other sources are looked at
+            _log.exception("%s can't be looked at", source.name)
+            code = console.fail(f"{source.name}: {type(error).__name__}: {error}", entry.FAILED)
     return code
 
 

@@ -34,7 +34,8 @@ from .snapshot import Journal, all_score_files, read_journal, score_objects, wri
 from .storage import ObjectInfo, StorageError, arrow_filesystem, delete_objects, write_object
 from .writer import MAP_ROWS_PER_GROUP
 
-# 50,000 rows: 5 MB of scores, 125 MB of maps at 518 px. A billion rows are 20,000 files.
+# 50,000 rows: 5 MB of scores, 125 MB of maps at 518 px, and up to 75 MB of embeddings. A billion
+# rows are 20,000 files.
 TARGET_BYTES = 5_000_000
 SHARD_BYTES = 128_000_000  # of a map shard, which is made in memory
 
@@ -250,8 +251,8 @@ def _maps(
             start, end = np.searchsorted(map_row, [first, first + length])
             if start < end:
                 group = shard.read_row_group(number, columns=MAP_SCHEMA.names)
-                maps = group.take(pa.array(map_row[start:end] - first)).cast(MAP_SCHEMA)
-                yield positions[start:end], maps
+                maps = group.take(pa.array(map_row[start:end] - first))
+                yield positions[start:end], _of_today(maps, MAP_SCHEMA)
             first += length
 
 
@@ -263,11 +264,16 @@ def _read(uri: str) -> pa.Table:
     unknown = set(rows.column_names) - set(SCORE_SCHEMA.names)
     if unknown:
         raise ValueError(f"{uri} has columns unknown to this version: {', '.join(sorted(unknown))}")
+    return _of_today(rows, SCORE_SCHEMA)
+
+
+def _of_today(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows of any version with all columns; those that they are too old for are null."""
     arrays = [
         rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(len(rows), f.type)
-        for f in SCORE_SCHEMA
+        for f in schema
     ]
-    return pa.table(arrays, schema=SCORE_SCHEMA)
+    return pa.table(arrays, schema=schema)
 
 
 def _write(uri: str, rows: pa.Table) -> None:

@@ -13,20 +13,21 @@ import pyarrow.dataset as ds
 
 from .config import DEFAULT_CATEGORY_COLUMN
 from .inventory import is_inventory, read_inventory
+from .lists import LIST_SUFFIXES, as_text, is_list, resolved, spelled, tell_lookalikes
 from .redaction import holds_credential
 from .schema import MANIFEST_SCHEMA, ErrorCode
 from .storage import (
     LISTING_THREADS,
     ObjectInfo,
     StorageError,
-    absolute,
     arrow_filesystem,
     key_of,
     list_objects,
     stat,
 )
 
-LIST_SUFFIXES = (".parquet", ".csv")
+__all__ = ["LISTED_SCHEMA", "LIST_SUFFIXES", "read_input"]
+
 ARCHIVED_MESSAGE = "it lies in an archive; restore it, and the next run scores it"
 LIST_BATCH_ROWS = 10_000  # looked up side by side before any of them goes on
 
@@ -53,7 +54,7 @@ def read_input(source: str, category_column: str = DEFAULT_CATEGORY_COLUMN) -> I
         StorageError: the input can't be listed.
         ValueError: a list or inventory lacks a column or can't be read.
     """
-    if source.lower().endswith(LIST_SUFFIXES):
+    if is_list(source):
         yield from _from_list(source, category_column)
     elif is_inventory(source):
         for objects in read_inventory(source):
@@ -99,25 +100,15 @@ def _complete(objects: pa.Table) -> pa.Table:
 def _from_list(source: str, category_column: str) -> Iterator[pa.Table]:
     """The objects of a Parquet or CSV list, each looked up for its version and size."""
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
-        for batch in _list_batches(source, category_column):
-            names = batch.schema.names
-            if "uri" not in names:
-                raise ValueError(f"{source} has no column 'uri' (it has: {', '.join(names)})")
-            uris = batch.column("uri").to_pylist()
-            if not all(uris):
+        for names, categories in _list_batches(source, category_column):
+            if not all(names):
                 raise ValueError(f"{source} has rows without a uri")
-            uris = [absolute(uri) for uri in uris]
+            uris = [resolved(name, source) for name in names if name]
             if any(map(holds_credential, uris)):
                 raise ValueError(
                     f"{source} names URIs with a password or a signature, which the manifest and "
                     "every row would repeat; name the objects without, as s3://bucket/key"
                 )
-            categories: list[str | None] = [None] * len(uris)
-            if category_column in names:
-                given = batch.column(category_column).to_pylist()
-                categories = ["" if name is None else str(name) for name in given]
-            elif category_column != DEFAULT_CATEGORY_COLUMN:  # asked for by name
-                raise ValueError(f"{source} has no column {category_column!r}")
             found = list(pool.map(_look_up, uris))
             problems = [problem for _, problem in found]
             columns: dict[str, list[Any]] = {
@@ -132,21 +123,43 @@ def _from_list(source: str, category_column: str) -> Iterator[pa.Table]:
             yield _complete(objects)
 
 
-def _list_batches(source: str, category_column: str) -> Iterator[pa.RecordBatch]:
-    filesystem, path = arrow_filesystem(source)
+def _list_batches(
+    source: str, category_column: str
+) -> Iterator[tuple[list[str | None], list[str | None]]]:
+    """Names of objects, and of their classes: "" in an empty cell, None without such a column."""
     try:
-        form = ds.ParquetFileFormat()
-        if source.lower().endswith(".csv"):
-            # Text, whatever it looks like: a class may be called "007", a key may hold line breaks.
-            text = dict.fromkeys(("uri", category_column), pa.string())
-            form = ds.CsvFileFormat(
-                parse_options=csv.ParseOptions(newlines_in_values=True),
-                convert_options=csv.ConvertOptions(column_types=text),
-            )
-        dataset = ds.dataset(path, filesystem=filesystem, format=form)
-        yield from dataset.to_batches(batch_size=LIST_BATCH_ROWS)
-    except (OSError, pa.ArrowInvalid) as error:
+        dataset = _list_dataset(source)
+        columns = spelled(dataset.schema.names, source)
+        if "uri" not in columns:
+            raise ValueError(f"{source} has no column 'uri' (it has: {', '.join(columns)})")
+        if category_column not in columns:
+            if category_column != DEFAULT_CATEGORY_COLUMN:  # asked for by name
+                raise ValueError(f"{source} has no column {category_column!r}")
+            tell_lookalikes(source, columns, [DEFAULT_CATEGORY_COLUMN])
+        kept = [columns[name] for name in ("uri", category_column) if name in columns]
+        for batch in dataset.to_batches(columns=kept, batch_size=LIST_BATCH_ROWS):
+            named = as_text(batch.column(0), "uri", source).to_pylist()
+            if columns["uri"] != "uri":  # a blank after the comma, also before each name
+                named = [name and name.strip() for name in named]
+            categories: list[str | None] = [None] * len(named)
+            if len(kept) > 1:
+                given = as_text(batch.column(1), category_column, source).to_pylist()
+                categories = [name or "" for name in given]
+            yield named, categories
+    except (OSError, pa.ArrowException) as error:
         raise ValueError(f"the input list {source} can't be read: {error}") from error
+
+
+def _list_dataset(source: str) -> ds.Dataset:
+    """A list whose CSV columns are all text: a class may be called "007", a note look like 55."""
+    filesystem, path = arrow_filesystem(source)
+    if not source.lower().endswith(".csv"):
+        return ds.dataset(path, filesystem=filesystem, format=ds.ParquetFileFormat())
+    form = ds.CsvFileFormat(parse_options=csv.ParseOptions(newlines_in_values=True))
+    names = ds.dataset(path, filesystem=filesystem, format=form).schema.names
+    spelled(names, source)  # a schema with a name twice could not be read
+    schema = pa.schema([pa.field(name, pa.string()) for name in names])
+    return ds.dataset(path, filesystem=filesystem, format=form, schema=schema)
 
 
 def _look_up(uri: str) -> tuple[ObjectInfo, StorageError | None]:

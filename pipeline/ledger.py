@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from .identity import ModelIdentity
 from .schema import FINAL_ERRORS, SCORE_SCHEMA, ErrorCode
 from .snapshot import read_scores, score_dataset
 from .snapshot import score_files as score_files  # for those who read the table on their own
@@ -97,14 +98,14 @@ class IdSet:
         self._runs.append(run)
 
 
-def read_final_ids(output: str, model: str, *, max_megapixels: float) -> IdSet:
-    """Ids of the images that need no further try under a model.
+def read_final_ids(output: str, identity: ModelIdentity, *, max_megapixels: float) -> IdSet:
+    """Ids of the images that need no further try under a model and its references.
 
     Those with a score, with an error that won't pass, or larger than ``max_megapixels`` still.
 
     Args:
         output: the output folder; it may be new.
-        model: fingerprint; rows of other models are not counted.
+        identity: the run's; rows of other models and other references are not counted.
 
     Raises:
         StorageError: the output can't be listed.
@@ -117,7 +118,7 @@ def read_final_ids(output: str, model: str, *, max_megapixels: float) -> IdSet:
         if not files:
             return done
         table = score_dataset(folder, files, SCORE_SCHEMA)
-        same_model = pc.field("model").cast(pa.string()) == model
+        same_model = identity.condition()
         error = pc.field("error").cast(pa.string())
         final = error.is_null() | error.isin([code.value for code in FINAL_ERRORS])
         _add(done, table, same_model & final)
@@ -165,8 +166,9 @@ def ids_from_hex(column: pa.Array) -> Ids:
     return np.frombuffer(binascii.unhexlify(digits), dtype=ID_TYPE)
 
 
-def image_ids(uri: pa.Array, etag: pa.Array, model: str, category: pa.Array) -> Ids:
+def image_ids(uri: pa.Array, etag: pa.Array, identity: ModelIdentity, category: pa.Array) -> Ids:
     """``schema.image_id`` of [n] images at once; a null category or etag counts as ""."""
+    model = identity.column(category)
     keys = pc.binary_join_element_wise(
         uri, etag, model, category, "\0", null_handling="replace", null_replacement=""
     )

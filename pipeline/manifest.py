@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .config import ScoreConfig
+from .identity import ModelIdentity
 from .inputs import LIST_SUFFIXES, read_input
 from .ledger import Ids, IdSet, image_ids
 from .lock import LOCK_NAME
@@ -23,7 +24,7 @@ from .storage import absolute, write_object
 
 ROWS_PER_FILE = 10_000  # 1 MB of manifest; Ray Data cuts a file into blocks in one task
 DEFAULT_CATEGORY = "object"  # for a key with no folder below the prefix
-OUTPUT_FOLDERS = ("scores", "maps", "runs")  # what a job writes below its output
+OUTPUT_FOLDERS = ("scores", "maps", "runs", "references")  # what a job writes below its output
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Manifest:
 
 def build_manifest(
     config: ScoreConfig,
-    model: str,
+    identity: ModelIdentity,
     done: IdSet,
     folder: str,
     on_progress: Callable[[Manifest], None] = lambda manifest: None,
@@ -54,7 +55,7 @@ def build_manifest(
 
     Args:
         config: inputs, globs and the category rule.
-        model: fingerprint, part of every image_id.
+        identity: gives each category its model, which is part of every image_id.
         done: the ledger; the new ids are added to it.
         folder: where the Parquet files go.
         on_progress: called after every file's worth of objects.
@@ -65,19 +66,19 @@ def build_manifest(
     """
     manifest = Manifest(folder)
     waiting: list[pa.Table] = []
-    for rows in pending_images(config, model, done, manifest, on_progress):
+    for rows in pending_images(config, identity, done, manifest, on_progress):
         waiting.append(rows)
         if sum(map(len, waiting)) >= ROWS_PER_FILE:
-            _write(manifest, pa.concat_tables(waiting))
+            _write(manifest, _ordered(waiting, identity))
             waiting = []
     if waiting:
-        _write(manifest, pa.concat_tables(waiting))
+        _write(manifest, _ordered(waiting, identity))
     return manifest
 
 
 def pending_images(
     config: ScoreConfig,
-    model: str,
+    identity: ModelIdentity,
     done: IdSet,
     manifest: Manifest,
     on_progress: Callable[[Manifest], None] = lambda manifest: None,
@@ -94,18 +95,18 @@ def pending_images(
     seen = None if alone else IdSet()
     for objects in _in_chunks(_selected(config, manifest)):
         category = pa.array(_categories(objects, config), pa.string())
-        ids = image_ids(objects["uri"], objects["etag"], model, category)
+        ids = image_ids(objects["uri"], objects["etag"], identity, category)
         first = np.ones(len(ids), dtype=bool)
         if seen is not None:
             first = seen.add_new(ids)
             # Where the folders below two inputs give an object two class names, the first input's
             # holds; of the names that a list gives, each counts.
             first &= seen.add_new(
-                image_ids(objects["uri"], objects["etag"], "", objects["category"])
+                image_ids(objects["uri"], objects["etag"], ModelIdentity(""), objects["category"])
             )
         new = np.zeros(len(ids), dtype=bool)
         new[first] = done.add_new(ids[first])
-        ids = _archived_apart(objects, ids, new, model, category, done)
+        ids = _archived_apart(objects, ids, new, identity, category, done)
         left = np.inf if config.limit is None else config.limit - manifest.pending
         if new.sum() > left:  # what comes after was not looked at: it counts as not listed
             end = np.flatnonzero(new)[int(left)]
@@ -124,7 +125,12 @@ def pending_images(
 
 
 def _archived_apart(
-    objects: pa.Table, ids: Ids, new: NDArray[np.bool_], model: str, category: pa.Array, done: IdSet
+    objects: pa.Table,
+    ids: Ids,
+    new: NDArray[np.bool_],
+    identity: ModelIdentity,
+    category: pa.Array,
+    done: IdSet,
 ) -> Ids:
     """The ids [n], of which those of archived objects that were not scored before are others.
 
@@ -136,7 +142,7 @@ def _archived_apart(
     if not apart.any():
         return ids
     etag = pc.binary_join_element_wise(objects["etag"], ErrorCode.ARCHIVED.value, " ")
-    ids = np.where(apart, image_ids(objects["uri"], etag, model, category), ids)
+    ids = np.where(apart, image_ids(objects["uri"], etag, identity, category), ids)
     new[apart] = done.add_new(ids[apart])
     return ids
 
@@ -229,6 +235,12 @@ def _rows(objects: pa.Table, ids: Ids, category: pa.Array) -> pa.Table:
     }
     arrays = [columns[f.name] if f.name in columns else objects[f.name] for f in MANIFEST_SCHEMA]
     return pa.table(arrays, schema=MANIFEST_SCHEMA)
+
+
+def _ordered(waiting: list[pa.Table], identity: ModelIdentity) -> pa.Table:
+    """With references, a category's images one after the other: a scorer reads each set once."""
+    rows = pa.concat_tables(waiting)
+    return rows.sort_by("category") if identity.references else rows
 
 
 def _write(manifest: Manifest, rows: pa.Table) -> None:

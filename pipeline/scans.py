@@ -17,14 +17,14 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from .calibration import CalibrationError, read_calibration
-from .config import ScoreConfig
+from .config import AUTO, ScoreConfig
 from .redaction import hide
 from .report.alerts import AlertRule
 from .storage import StorageError, absolute, read_object
 
 NAME = r"[A-Za-z0-9][\w.-]{0,63}"  # of a source: it stands in logs, metrics and tables
 # Settings of a night, not of a source: one flag of the job for all of them.
-FLAGS = ("address", "log_format", "scan_date", "rescore", "lock_wait_s")
+FLAGS = ("address", "log_format", "scan_date", "rescore", "lock_wait_s", "refresh_references")
 OWN = ("name", "input", "output")  # of each source, so no defaults
 
 _scoring = {each.name: each for each in fields(ScoreConfig) if each.name not in FLAGS}
@@ -75,6 +75,21 @@ class Scans:
             ValueError: a value can't work; the message names its flag.
         """
         changed = (replace(each, config=replace(each.config, **settings)) for each in self.sources)
+        return replace(self, sources=tuple(changed))
+
+    def refreshed(self) -> Scans:
+        """The same scans, making their own references anew.
+
+        Raises:
+            ScansError: none of them has references of its own.
+        """
+        auto = [each.name for each in self.sources if each.config.references == AUTO]
+        if not auto:
+            raise ScansError("--refresh-references: no source has references: auto")
+        changed = (
+            replace(each, config=replace(each.config, refresh_references=each.name in auto))
+            for each in self.sources
+        )
         return replace(self, sources=tuple(changed))
 
 

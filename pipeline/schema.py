@@ -27,6 +27,8 @@ class ErrorCode(StrEnum):
     """The category rule finds no class name in this key."""
     TOO_LARGE = "too_large"
     """More pixels (or bytes) than ``--max-megapixels`` allows."""
+    KILLED_READER = "killed_reader"
+    """The process that read it died, several times: of its memory, or of a decoder's fault."""
     OUT_OF_MEMORY = "out_of_memory"
     """The device had no memory for even this image alone."""
     EMPTY = "empty"
@@ -36,7 +38,8 @@ class ErrorCode(StrEnum):
     TRUNCATED = "truncated"
     """An image whose data is cut short or damaged."""
     UNSUPPORTED_MODE = "unsupported_mode"
-    """An image whose pixels have no defined conversion to 8-bit RGB (32-bit float, say)."""
+    """An image whose pixels have no defined conversion to 8-bit RGB (32-bit float, say), or in a
+    format that is not read (HEIC, DICOM)."""
     NOT_FINITE = "not_finite"
     """The model gave a score that is not a number."""
 
@@ -82,6 +85,21 @@ SCORE_SCHEMA = pa.schema(
         *[MANIFEST_SCHEMA.field(name) for name in ("image_id", "uri", "etag")],
         _column("category", _label, "class name that the model was told"),
         _column("score", pa.float32(), "abnormal probability of the image, 0 to 1; null on error"),
+        _column(
+            "score_logit",
+            pa.float32(),
+            "logit of the score, by which to sort: scores near 1 round to the same",
+        ),
+        _column(
+            "zero_shot_score",
+            pa.float32(),
+            "what AdaCLIP alone says, without references, 0 to 1",
+        ),
+        _column(
+            "reference_score",
+            pa.float32(),
+            "what the references alone say, 0 to 1; null without",
+        ),
         _column("map_max", pa.float32(), "highest abnormal probability in the map, 0 to 1"),
         _column("anomalous_area", pa.float32(), "share of the image with map > 0.5, 0 to 1"),
         _column(
@@ -97,7 +115,19 @@ SCORE_SCHEMA = pa.schema(
         _column("height", pa.int32(), "original height in pixels"),
         _column("map_file", pa.string(), "map shard, relative to the output; null without a map"),
         _column("map_row", pa.int32(), "row of the map in that shard"),
-        _column("model", _label, "fingerprint of weights and every setting that changes a score"),
+        _column(
+            "nearest_reference",
+            _label,
+            "uri of the reference image most like this one; null without references",
+        ),
+        _column(
+            "model",
+            _label,
+            "fingerprint of weights and every setting that changes a score, and behind +refs- the "
+            "reference set, if the category has one",
+        ),
+        # Not "references", which SQL reserves.
+        _column("reference_set", _label, "id of the category's reference set; null without"),
         _column("error", _label, "error code, null for a scored image"),
         _column("error_message", pa.string(), "what was wrong, in words"),
         _column("size", pa.int64(), "bytes of the object"),
@@ -116,6 +146,11 @@ MAP_SCHEMA = pa.schema(
         _column("logit_grid", pa.list_(pa.float16()), "abnormal minus normal logits, row by row"),
         _column("grid_height", pa.int16(), "rows of the grid"),
         _column("grid_width", pa.int16(), "columns of the grid"),
+        _column(
+            "embedding",
+            pa.list_(pa.float16()),
+            "class embedding of the frozen pass, of unit length; null unless --embeddings",
+        ),
     ]
 )
 
@@ -123,6 +158,11 @@ LABELLED_SCHEMA = pa.schema(
     [
         pa.field("uri", pa.string(), nullable=False, metadata={"doc": "the image"}),
         _column("mask_uri", pa.string(), "its mask; null: empty if label is 0, unknown if it is 1"),
+        _column(
+            "more_mask_uris",
+            pa.list_(pa.string()),
+            "more masks of the same image, null for none: the defect is the union of all",
+        ),
         pa.field("label", pa.int8(), nullable=False, metadata={"doc": "1 abnormal, 0 good"}),
         pa.field("category", pa.string(), nullable=False, metadata={"doc": "class name"}),
         pa.field("split", pa.string(), nullable=False, metadata={"doc": "train or test"}),
@@ -151,13 +191,17 @@ def pixel_schema(image_size: int) -> pa.Schema:
 
 
 def scored_schema() -> pa.Schema:
-    """What the scorers hand to the writer: score columns known so far, the grid, and timings."""
-    from_scorer = ("score", "map_max", "anomalous_area", "box_x0", "box_y0", "box_x1", "box_y1")
+    """What the scorers hand to the writer: score columns known so far, the map, and timings."""
+    from_scorer = (
+        *("score", "score_logit", "zero_shot_score", "reference_score"),
+        *("map_max", "anomalous_area", "box_x0", "box_y0", "box_x1", "box_y1", "width", "height"),
+    )
     return pa.schema(
         [
             *MANIFEST_SCHEMA,
-            *[SCORE_SCHEMA.field(name) for name in (*from_scorer, "width", "height")],
-            *[MAP_SCHEMA.field(name) for name in ("logit_grid", "grid_height", "grid_width")],
+            *[SCORE_SCHEMA.field(name) for name in from_scorer],
+            pa.field("nearest_reference", pa.string()),
+            *[field for field in MAP_SCHEMA if field.name != "image_id"],
             *[pa.field(name, pa.float32()) for name in TIMINGS],
             pa.field("scorer_memory", pa.int64()),
         ]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .identity import ModelIdentity
 from .schema import MAP_SCHEMA, SCORE_SCHEMA
 from .storage import write_object
 
@@ -31,7 +32,7 @@ class ResultWriter:
         output: str,
         scan_date: str,
         run_id: str,
-        model: str,
+        identity: ModelIdentity,
         write_maps: bool,
         interval_s: float,
         check: Callable[[], None] = lambda: None,
@@ -40,11 +41,12 @@ class ResultWriter:
 
         Args:
             output: absolute URI.
+            identity: gives each category its model and reference set.
             interval_s: seconds between commits.
             check: called right before every commit; raises if this run may not write any more.
         """
         self._output, self._partition = output, f"scan_date={scan_date}"
-        self._run_id, self._model, self._write_maps = run_id, model, write_maps
+        self._run_id, self._identity, self._write_maps = run_id, identity, write_maps
         self._check = check
         self._interval_s, self._last_commit = interval_s, time.monotonic()
         self._pending: list[pa.Table] = []
@@ -102,7 +104,8 @@ class ResultWriter:
         added = {
             "map_file": map_file,
             "map_row": map_row,
-            "model": _constant(self._model, len(rows)),
+            "model": self._identity.column(rows["category"]),
+            "reference_set": self._identity.reference_sets(rows["category"]),
             "run_id": _constant(self._run_id, len(rows)),
             "scored_at": _constant(datetime.now(UTC), len(rows)),
         }

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.identity import ModelIdentity
 from pipeline.schema import scored_schema
-from pipeline.writer import ResultWriter
+from pipeline.writer import MAP_ROWS_PER_GROUP, ResultWriter
 
 GRID = 6
+NEWER = (
+    *("score_logit", "zero_shot_score", "reference_score", "nearest_reference"),
+    *("reference_set", "embedding"),
+)
 
 
 def grid(i: int) -> NDArray[np.float16]:
@@ -44,15 +52,24 @@ def write(
     scan_date: str,
     model: str = "m",
     run_id: str | None = None,
+    references: dict[str, str] | None = None,
 ) -> None:
     """Write rows through the job's own writer."""
     writer = ResultWriter(
         output=output,
         scan_date=scan_date,
         run_id=run_id or f"run-{scan_date}-{model}",
-        model=model,
+        identity=ModelIdentity(model, references or {}),
         write_maps=True,
         interval_s=1e9,
     )
     writer.add(pa.Table.from_pylist(rows, schema=scored_schema()))
     writer.commit()
+
+
+def age(output: str) -> None:
+    """Leave the files as a version wrote them that knew no references and no embeddings."""
+    for path in Path(output.removeprefix("file://")).glob("*/scan_date=*/*.parquet"):
+        table = pq.ParquetFile(path).read()
+        kept = [name for name in table.column_names if name not in NEWER]
+        pq.write_table(table.select(kept), path, row_group_size=MAP_ROWS_PER_GROUP)

@@ -15,11 +15,13 @@ import pytest
 from pipeline import compaction
 from pipeline.anomaly_map import render
 from pipeline.compaction import compact, plan, recover
+from pipeline.identity import ModelIdentity
 from pipeline.ledger import read_final_ids
 from pipeline.results import open_results
+from pipeline.schema import MAP_SCHEMA
 from pipeline.snapshot import read_journal
 from pipeline.storage import absolute, arrow_filesystem, list_objects, write_object
-from tests.outputs import grid, scored, write
+from tests.outputs import age, grid, scored, write
 
 DAY, OPEN_DAY = "2026-01-01", "2026-01-03"
 FILES, ROWS = 5, 7
@@ -83,7 +85,7 @@ def test_rows_and_maps_stay_and_closed_partitions_get_one_file(output: str) -> N
     check_maps(output)
     assert sum(f"scan_date={DAY}" in uri for uri in files(output)) == 1
     assert sum(f"scan_date={OPEN_DAY}" in uri for uri in files(output)) == FILES
-    assert len(read_final_ids(output, "m", max_megapixels=100)) == 2 * TOTAL
+    assert len(read_final_ids(output, ModelIdentity("m"), max_megapixels=100)) == 2 * TOTAL
 
 
 def test_plain_pandas_reads_what_compaction_left(output: str) -> None:
@@ -206,7 +208,7 @@ def test_killed_at_any_step_readers_see_every_row_once_and_the_next_run_goes_on(
         pd.testing.assert_frame_equal(table(output), before)
         check_maps(output)
         assert len(files(output)) == 1
-        assert len(read_final_ids(output, "m", max_megapixels=100)) == TOTAL
+        assert len(read_final_ids(output, ModelIdentity("m"), max_megapixels=100)) == TOTAL
     assert step == 7, "maps, journal, scores, journal, deletes, journal: each of the six was killed"
 
 
@@ -257,7 +259,7 @@ def test_a_reader_beside_compaction_never_sees_a_row_twice_or_not_at_all(output:
         try:
             while not stop.is_set():
                 frame = open_results(output).scores(latest=False, columns=["image_id"])
-                done = len(read_final_ids(output, "m", max_megapixels=100))
+                done = len(read_final_ids(output, ModelIdentity("m"), max_megapixels=100))
                 seen.append((len(frame), frame.image_id.nunique(), done))
         except BaseException as error:
             errors.append(error)
@@ -275,3 +277,29 @@ def test_a_reader_beside_compaction_never_sees_a_row_twice_or_not_at_all(output:
     assert not errors
     assert set(seen) == {(2 * TOTAL, 2 * TOTAL, 2 * TOTAL)}
     assert len(files(output)) == 2
+
+
+def test_old_shards_without_embeddings_join_with_new_ones(tmp_path: Path) -> None:
+    """And rows of before there were references with those that have some."""
+    output = f"file://{tmp_path}/out"
+    write(output, [scored("s3://b/in", i, i / 1000) for i in range(6)], DAY, run_id="1")
+    age(output)
+    vectors = {f"{i:032x}": np.array([i, 1], np.float16) for i in range(6, 12, 2)}
+    rows = [
+        scored("s3://b/in", i, i / 1000) | {"embedding": vectors.get(f"{i:032x}"), "score_logit": i}
+        for i in range(6, 12)
+    ]
+    write(output, rows, DAY, run_id="2", references={"bolt": "1a"})
+    before = table(output)
+    assert run(output).files_before == 2
+    pd.testing.assert_frame_equal(table(output), before)
+    check_maps(output)
+    frame = open_results(output).scores(latest=False)
+    assert set(frame[frame.reference_set == "1a"].model) == {"m+refs-1a"}
+    assert set(frame.score_logit.dropna()) == set(range(6, 12))
+    (shard,) = frame.map_file.unique()
+    found = pq.read_table(arrow_filesystem(f"{output}/{shard}")[1], partitioning=None)
+    assert found.schema.equals(MAP_SCHEMA)
+    for image_id, kept in zip(found["image_id"].to_pylist(), found["embedding"].to_pylist()):
+        expected = vectors.get(image_id)
+        assert kept == (None if expected is None else expected.tolist())

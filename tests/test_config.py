@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ScoreConfig
+from pipeline.config import AUTO, BuildReferencesConfig, ScoreConfig
 from pipeline.models import AdaCLIPSettings
 
 
 def config(**changes: Any) -> ScoreConfig:
     return ScoreConfig(**{"input": ("s3://bucket/images",), "output": "s3://bucket/out", **changes})
+
+
+def references(**changes: Any) -> BuildReferencesConfig:
+    given = {"input": ("s3://bucket/good",), "output": "s3://bucket/refs", **changes}
+    return BuildReferencesConfig(**given)
 
 
 def test_defaults_are_valid_and_date_today() -> None:
@@ -141,3 +146,88 @@ def test_since_may_be_a_duration(since: str, hours: int) -> None:
 def test_only_a_decoder_that_changes_results_adds_to_the_models_name() -> None:
     assert config().decoder_suffix == ""
     assert config(decoder="fast").decoder_suffix == "-fast-decoder"
+
+
+# --- references -----------------------------------------------------------------------------
+
+
+def test_images_are_judged_alone_unless_references_are_asked_for() -> None:
+    assert config().references is None
+    assert config(references=AUTO, refresh_references=True).refresh_references
+    assert config(references="s3://bucket/refs").references == "s3://bucket/refs"
+
+
+@pytest.mark.parametrize("given", [None, "s3://bucket/refs", "automatic"])
+def test_only_references_of_the_outputs_own_can_be_refreshed(given: str | None) -> None:
+    with pytest.raises(ValueError, match="--refresh-references goes with --references auto"):
+        config(references=given, refresh_references=True)
+
+
+@pytest.mark.parametrize("given", ["auto", "s3://bucket/refs"])
+def test_references_need_the_frozen_pass_at_full_size(given: str) -> None:
+    assert config(frozen_image_size=336).references is None
+    with pytest.raises(ValueError, match="--references compare what --frozen-image-size leaves"):
+        config(references=given, frozen_image_size=336)
+    with pytest.raises(ValueError, match="--frozen-image-size"):
+        references(frozen_image_size=336)
+
+
+def test_embeddings_have_no_place_without_maps() -> None:
+    assert config(embeddings=True).maps
+    with pytest.raises(ValueError, match="--embeddings are kept with the maps"):
+        config(embeddings=True, maps=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input", ()),
+        ("output", ""),
+        ("max_images_per_category", 0),
+        ("max_images_per_category", -5),
+        ("category", " "),
+        ("category_regex", "(.*)"),
+        ("image_size", 0),
+        ("batch_size", 0),
+        ("num_actors", 0),
+        ("gpus_per_actor", 1.5),
+        ("max_megapixels", 0.0),
+        ("max_error_rate", 2.0),
+        ("since", "yesterday"),
+    ],
+)
+def test_a_setting_of_references_that_cannot_work_is_refused_by_its_flag(
+    field: str, value: Any
+) -> None:
+    flag = "--" + field.replace("_", "-")
+    with pytest.raises(ValueError, match=rf"{re.escape(flag)}\b"):
+        references(**{field: value})
+
+
+def test_a_password_in_the_folder_of_references_is_refused() -> None:
+    for made in (config, references):
+        with pytest.raises(ValueError, match="holds a password"):
+            made(output="s3://user:password@bucket/refs")
+    with pytest.raises(ValueError, match="--references holds a password"):
+        config(references="https://user:password@host/refs")
+
+
+def test_references_are_built_with_the_model_and_images_of_the_scoring_job() -> None:
+    """Each setting that both jobs have: another value would be another model, or other images."""
+    changes: dict[str, Any] = {
+        "include": ("*.png",),
+        "category_regex": "/(?P<category>[^/]+)/",
+        "checkpoint": "visa_clinicdb",
+        "image_size": 336,
+        "precision": "bf16",
+        "decoder": "fast",
+        "max_megapixels": 7.0,
+        "num_actors": 3,
+    }
+    made = references(**changes).score_config()
+    assert made.model_arguments == config(**changes).model_arguments
+    assert {name: getattr(made, name) for name in changes} == changes
+    assert made.decoder_suffix == "-fast-decoder"
+    shared = {field.name for field in fields(ScoreConfig)} & {f.name for f in fields(references())}
+    for name in shared - {"references", "output", "input", "scan_date"} - set(changes):
+        assert getattr(references(), name) == getattr(config(), name)

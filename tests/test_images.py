@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from pipeline.images import MEAN, STD, ImageError, decode, preprocess, to_square
 from pipeline.schema import ErrorCode
 from tests import golden
-from tests.image_files import HEIGHT, WIDTH, encode, scene
+from tests.image_files import HEIGHT, WIDTH, chunk, encode, scene
 
 # Pillow warns about the damaged EXIF.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -213,3 +214,57 @@ def test_a_thumbnails_jpeg_is_decoded_smaller_but_never_below_what_was_asked() -
     assert small.size == (-(-width // 2), -(-height // 2)), "a third is not offered, a half is"
     assert decode(data, at_least=max(height, width)).size == (width, height)
     assert decode(encode(scene(), "PNG"), at_least=8).size == (width, height)
+
+
+def exif_with(entries: list[tuple[int, int, int, bytes]]) -> bytes:
+    """EXIF of tags, each with its type, count and four bytes of value, in order of the tags."""
+    body = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + body + bytes(4)
+
+
+UNIT, SHORT, BYTE, LONG = 0x0128, 3, 1, 4
+ROTATED_SHORT = (ORIENTATION, SHORT, 1, struct.pack("<I", ROTATED))
+ODD_EXIF = {
+    "resolution unit as a byte": [ROTATED_SHORT, (UNIT, BYTE, 1, struct.pack("<I", 2))],
+    "orientation as a byte": [(ORIENTATION, BYTE, 1, struct.pack("<I", ROTATED))],
+    "orientation as a long": [(ORIENTATION, LONG, 1, struct.pack("<I", ROTATED))],
+    "a text of numbers": [(0x010E, SHORT, 2, b"\1\0\2\0"), ROTATED_SHORT],
+}
+
+
+@pytest.mark.parametrize("entries", ODD_EXIF.values(), ids=ODD_EXIF)
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_oddly_typed_exif_costs_no_image_and_no_turn(
+    file_format: str, entries: list[tuple[int, int, int, bytes]]
+) -> None:
+    decoded = decode(encode(scene(), file_format, exif=exif_with(entries)))
+    assert decoded.size == (HEIGHT, WIDTH)
+
+
+def test_an_image_that_was_turned_is_not_turned_again() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = ROTATED
+    for file_format in ("JPEG", "PNG", "TIFF"):
+        decoded = decode(encode(scene(), file_format, exif=exif))
+        assert not decoded.getexif().get(ORIENTATION)
+        assert preprocess(decoded, 8).shape == (3, 8, 8)
+
+
+LARGE = zlib.compress(bytes(2**20 + 1))
+LARGE_CHUNKS = {
+    "a compressed text": (b"zTXt", b"comment\0\0" + LARGE),
+    "an international text": (b"iTXt", b"comment\0\1\0en\0comment\0" + LARGE),
+    "a colour profile": (b"iCCP", b"profile\0\0" + LARGE),
+}
+
+
+@pytest.mark.parametrize("parts", LARGE_CHUNKS.values(), ids=LARGE_CHUNKS)
+@pytest.mark.parametrize("behind", [False, True])
+def test_large_texts_and_profiles_cost_no_image(parts: tuple[bytes, bytes], behind: bool) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = ROTATED
+    data = encode(scene(), "PNG", exif=exif)
+    at = len(data) - 12 if behind else 33  # before the end, or behind the header
+    decoded = decode(data[:at] + chunk(*parts) + data[at:])
+    upright = scene().transpose(Image.Transpose.ROTATE_270)
+    np.testing.assert_array_equal(decoded, upright)

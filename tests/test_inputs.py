@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from pipeline import inputs
 from pipeline.inputs import LISTED_SCHEMA, read_input
 from pipeline.storage import stat
 from tests.bucket import put
@@ -116,3 +117,64 @@ def test_a_list_that_cannot_be_read_is_refused_by_name(suffix: str, tmp_path: Pa
     source.write_bytes(b"uri\nfine\na,b,c\n")
     with pytest.raises(ValueError, match=rf"list{suffix}"):
         read(source)
+
+
+def test_a_column_nobody_asked_for_costs_no_list(image: str, tmp_path: Path) -> None:
+    lots = ["55"] * 59_999 + ["55A"]  # beyond the block of which types are guessed
+    source = write_list(tmp_path / "list.csv", {"uri": [f"{image}.{i}" for i in range(60_000)]})
+    lines = source.read_text().splitlines()
+    source.write_text("\n".join(f"{a},{b}" for a, b in zip(lines, ["lot", *lots], strict=True)))
+    first = next(iter(read_input(str(source))))
+    assert first["uri"][0].as_py() == f"file://{image}.0"
+    batches = inputs._list_batches(str(source), "category")
+    assert sum(len(names) for names, _ in batches) == 60_000
+
+
+def test_bytes_in_a_column_nobody_asked_for_cost_no_list(image: str, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes(f"uri,note\n{image},".encode() + b"\xff\n")
+    assert [row["uri"] for row in read(tmp_path / "list.csv")] == [f"file://{image}"]
+
+
+def test_a_header_with_a_blank_still_names_the_classes(image: str, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"lot, uri, category\n1, {image}, bottle\n")
+    assert [(row["category"].strip(), row["error"]) for row in read(tmp_path / "list.csv")] == [
+        ("bottle", None)
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_relative_names_are_relative_to_the_list(
+    suffix: str, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    source = write_list(tmp_path / f"list{suffix}", {"uri": ["images/bottle/1.png"]})
+    monkeypatch.chdir(elsewhere)
+    assert [(row["uri"], row["error"]) for row in read(f"file://{source}")] == [
+        (f"file://{image}", None)
+    ]
+
+
+def test_names_and_classes_in_binary_columns_are_read(image: str, tmp_path: Path) -> None:
+    source = write_list(
+        tmp_path / "list.parquet", {"uri": [image.encode()], "category": [b"bottle"]}
+    )
+    assert [(row["uri"], row["category"]) for row in read(source)] == [
+        (f"file://{image}", "bottle")
+    ]
+
+
+@pytest.mark.parametrize("uris", [[b"\xff"], [["a.png"]], [{"a": 1}]])
+def test_names_that_are_no_text_are_refused_by_name(uris: list[Any], tmp_path: Path) -> None:
+    source = write_list(tmp_path / "list.parquet", {"uri": uris})
+    with pytest.raises(ValueError, match=r"list\.parquet: the column 'uri' holds"):
+        read(source)
+
+
+@pytest.mark.parametrize("name", ["class", "Category", "cls_name"])
+def test_a_column_that_looks_like_the_class_is_told(
+    name: str, image: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read(write_list(tmp_path / "list.csv", {"uri": [image], name: "bottle", "lot": 1}))
+    assert f"the column {name!r} is not used; call it 'category'" in caplog.text
+    assert "lot" not in caplog.text.replace("look", "")

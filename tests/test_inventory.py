@@ -18,6 +18,7 @@ import pytest
 
 from pipeline import inventory
 from pipeline.config import ScoreConfig
+from pipeline.identity import ModelIdentity
 from pipeline.inputs import read_input
 from pipeline.inventory import is_inventory, read_inventory
 from pipeline.ledger import IdSet
@@ -145,7 +146,7 @@ def read(uri: str) -> Rows:
 
 def build(source: str, done: IdSet, *inputs: str) -> Manifest:
     folder = f"s3://{source}-out/runs/{len(inputs)}/manifest"
-    return build_manifest(config(source, *inputs), "model", done, folder)
+    return build_manifest(config(source, *inputs), ModelIdentity("model"), done, folder)
 
 
 def config(source: str, *inputs: str) -> ScoreConfig:

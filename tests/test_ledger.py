@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import ledger
+from pipeline.identity import ModelIdentity
 from pipeline.ledger import (
     ID_TYPE,
     Ids,
@@ -68,7 +69,7 @@ def without(row: dict[str, Any], name: str) -> dict[str, Any]:
 
 def final(output: str, names: list[str], max_megapixels: float = 100.0) -> set[str]:
     """Those of the named images that the ledger holds."""
-    done = read_final_ids(output, MODEL, max_megapixels=max_megapixels)
+    done = read_final_ids(output, ModelIdentity(MODEL), max_megapixels=max_megapixels)
     count = len(done)
     new = done.add_new(ids_from_hex(pa.array([hex_id(name) for name in names])))
     held = {name for name, is_new in zip(names, new, strict=True) if not is_new}
@@ -146,7 +147,10 @@ def test_many_ids_at_once_are_the_ids_one_by_one(rows: list[tuple[str, str, str 
     rows = [row for row in rows if encodable(row)] or [("s3://b/ü", "1", None)]
     uri, etag, category = (pa.array(column, pa.string()) for column in zip(*rows, strict=True))
     expected = [image_id(u, e, MODEL, c or "") for u, e, c in rows]
-    assert image_ids(uri, etag, MODEL, category).tobytes() == b"".join(expected)
+    assert image_ids(uri, etag, ModelIdentity(MODEL), category).tobytes() == b"".join(expected)
+    identity = ModelIdentity(MODEL, {str(rows[0][2]): "1"})
+    expected = [image_id(u, e, identity.of(c), c or "") for u, e, c in rows]
+    assert image_ids(uri, etag, identity, category).tobytes() == b"".join(expected)
 
 
 def encodable(row: tuple[str, str, str | None]) -> bool:
@@ -177,6 +181,30 @@ def test_rows_of_another_model_do_not_count(output: str) -> None:
     rows = [{"image": "mine"}, {"image": "other", "model": "model-2"}]
     write_scores(output, "scan_date=2025-01-01/a.parquet", rows)
     assert final(output, ["mine", "other"]) == {"mine"}
+
+
+def test_rows_of_other_references_do_not_count_nor_take_memory(tmp_path: Path) -> None:
+    """A file of before there were references, and two sets of one category."""
+    output, with_references = str(tmp_path), ModelIdentity(MODEL, {"bolt": "1", "cap": "7"})
+    before = [{"image": "b0", "category": "bolt"}, {"image": "n0", "category": "nut"}]
+    write_scores(output, "scan_date=2025-01-01/a.parquet", [*before, {"image": "none"}])
+    after = [
+        {"image": f"b{i}", "category": "bolt", "model": f"{MODEL}+refs-{i}"} for i in (1, 2)
+    ] + [{"image": "c7", "category": "cap", "model": f"{MODEL}+refs-7", "error": "empty"}]
+    write_scores(output, "scan_date=2025-01-02/a.parquet", after)
+
+    def held(identity: ModelIdentity) -> set[str]:
+        done = read_final_ids(output, identity, max_megapixels=100.0)
+        names = ["b0", "n0", "none", "b1", "b2", "c7"]
+        count, new = len(done), done.add_new(ids_from_hex(pa.array(list(map(hex_id, names)))))
+        found = {name for name, is_new in zip(names, new, strict=True) if not is_new}
+        assert len(found) == count
+        return found
+
+    assert held(ModelIdentity(MODEL)) == {"b0", "n0", "none"}
+    assert held(with_references) == {"n0", "none", "b1", "c7"}
+    assert held(ModelIdentity(MODEL, {"bolt": "2"})) == {"n0", "none", "b2"}
+    assert held(ModelIdentity(MODEL, {"bolt": "3"})) == {"n0", "none"}
 
 
 @pytest.mark.parametrize("code", ErrorCode)
@@ -237,9 +265,9 @@ def test_a_damaged_score_file_is_named(output: str) -> None:
     write_scores(output, "scan_date=2025-01-01/a.parquet", [{"image": "a"}])
     write_object(f"{output}/scores/scan_date=2025-01-01/bad.parquet", b"cut short")
     with pytest.raises(pa.ArrowInvalid, match=r"scan_date=2025-01-01/bad\.parquet"):
-        read_final_ids(output, MODEL, max_megapixels=100.0)
+        read_final_ids(output, ModelIdentity(MODEL), max_megapixels=100.0)
 
 
 def test_a_score_folder_that_cannot_be_listed_is_an_error_not_an_empty_ledger() -> None:
     with pytest.raises(StorageError, match="nosuch"):
-        read_final_ids("nosuch://bucket", MODEL, max_megapixels=100.0)
+        read_final_ids("nosuch://bucket", ModelIdentity(MODEL), max_megapixels=100.0)

@@ -18,6 +18,7 @@ import pytest
 
 from pipeline import manifest as manifest_module
 from pipeline.config import ScoreConfig
+from pipeline.identity import ModelIdentity
 from pipeline.ledger import ID_TYPE, IdSet, ids_from_hex
 from pipeline.manifest import Manifest, build_manifest, pending_images
 from pipeline.schema import MANIFEST_SCHEMA, image_id
@@ -25,6 +26,7 @@ from pipeline.storage import StorageError, arrow_filesystem, stat
 from tests.bucket import put
 
 MODEL = "model-1"
+IDENTITY = ModelIdentity(MODEL)
 Rows = list[dict[str, Any]]
 
 
@@ -51,7 +53,7 @@ def write(path: Path, data: bytes = b"x") -> Path:
 def build(config: ScoreConfig, done: IdSet | None = None) -> tuple[Manifest, Rows]:
     """The manifest and its rows, with what must hold for every manifest."""
     folder = f"{config.output}/runs/{len(list(Path(config.output).glob('runs/*')))}/manifest"
-    manifest = build_manifest(config, MODEL, IdSet() if done is None else done, folder)
+    manifest = build_manifest(config, IDENTITY, IdSet() if done is None else done, folder)
     rows: Rows = []
     for uri in manifest.files:
         filesystem, path = arrow_filesystem(uri)
@@ -197,9 +199,9 @@ def test_several_inputs_are_read_together(
 def test_the_root_of_a_bucket_can_be_an_input_and_the_output_too(bucket: str) -> None:
     put(bucket, {"cable/1.png": b"x", "2.png": b"x", "scores/old.parquet": b"x"})
     config = ScoreConfig(input=(f"s3://{bucket}",), output=f"s3://{bucket}/")
-    manifest = build_manifest(config, MODEL, IdSet(), f"s3://{bucket}/runs/1/manifest")
+    manifest = build_manifest(config, IDENTITY, IdSet(), f"s3://{bucket}/runs/1/manifest")
     assert manifest.listed == 2
-    assert build_manifest(config, MODEL, IdSet(), f"s3://{bucket}/runs/2/manifest").listed == 2
+    assert build_manifest(config, IDENTITY, IdSet(), f"s3://{bucket}/runs/2/manifest").listed == 2
 
 
 def test_an_input_that_is_missing_is_an_error_and_an_empty_prefix_is_not(
@@ -258,7 +260,7 @@ def test_many_rows_make_several_files(config: ScoreConfig, monkeypatch: pytest.M
     seen: list[int] = []
     done = IdSet()
     folder = f"{config.output}/runs/1/manifest"
-    manifest = build_manifest(config, MODEL, done, folder, lambda m: seen.append(m.listed))
+    manifest = build_manifest(config, IDENTITY, done, folder, lambda m: seen.append(m.listed))
     assert len(manifest.files) == len(set(manifest.files)) == 2
     assert seen == [2, 4]
     assert len(done) == 4
@@ -289,6 +291,24 @@ def test_the_same_bytes_uploaded_again_are_no_new_image(config: ScoreConfig, buc
     assert build(config, ledger(rows))[0].pending == 0
     put(bucket, {"cable/a.png": b"version 2"})
     assert build(config, ledger(rows))[0].pending == 1
+
+
+def test_references_of_one_category_leave_the_ids_of_the_others(config: ScoreConfig) -> None:
+    _, rows = build(config)
+
+    def pending(done: IdSet, **references: str) -> Rows:
+        identity = ModelIdentity(MODEL, references)
+        tables = pending_images(config, identity, done, Manifest(""))
+        return [row for table in tables for row in table.to_pylist()]
+
+    first = pending(ledger(rows), bottle="1")
+    assert names(first) == ["1.png", "2.png"]
+    assert not {row["image_id"] for row in first} & {row["image_id"] for row in rows}
+    done = ledger(rows + first)
+    assert pending(done, bottle="1") == []
+    second = pending(done, bottle="2")
+    assert names(second) == ["1.png", "2.png"], "refreshed"
+    assert names(pending(done, bottle="1", **{"metal-nut": "3"})) == ["3.JPG"], "another joins"
 
 
 def test_image_id_is_the_same_today_and_tomorrow() -> None:
@@ -374,7 +394,7 @@ def night(bucket: str, ledger: list[str], *inputs: str) -> dict[str, str | None]
     )
     done = IdSet()
     done.add_new(ids_from_hex(pa.array(ledger, pa.string())))
-    tables = list(pending_images(config, MODEL, done, Manifest("")))
+    tables = list(pending_images(config, IDENTITY, done, Manifest("")))
     rows = pa.concat_tables(tables).to_pylist() if tables else []
     ledger += [row["image_id"] for row in rows]
     assert len(set(ledger)) == len(ledger)

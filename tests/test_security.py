@@ -26,11 +26,12 @@ from PIL import Image
 
 from infra.local import RayCluster, ray_cluster
 from pipeline.config import ScoreConfig
+from pipeline.identity import ModelIdentity
 from pipeline.images import FORMATS
 from pipeline.ledger import IdSet
 from pipeline.manifest import build_manifest
 from pipeline.models import load_adaclip
-from pipeline.models.checkpoint import read_state_dict
+from pipeline.models.weight_files import read_state_dict
 from tests import golden
 from tests.bucket import jpeg, put
 
@@ -202,7 +203,7 @@ def test_a_list_of_signed_urls_is_refused(tmp_path: Path) -> None:
     listing.write_text(f"uri\ns3://b/ok.jpg\nhttps://b.example/k.jpg?X-Amz-Signature={PASSWORD}\n")
     config = ScoreConfig(input=(str(listing),), output=str(tmp_path / "out"))
     with pytest.raises(ValueError, match=r"list\.csv names URIs with a password or a") as refused:
-        build_manifest(config, "m", IdSet(), str(tmp_path / "manifest"))
+        build_manifest(config, ModelIdentity("m"), IdSet(), str(tmp_path / "manifest"))
     assert PASSWORD not in str(refused.value)
 
 

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline import writer as writer_module
+from pipeline.identity import ModelIdentity
 from pipeline.schema import MAP_SCHEMA, SCORE_SCHEMA, ErrorCode, scored_schema
 from pipeline.storage import StorageError, arrow_filesystem, write_object
 from pipeline.writer import ResultWriter
@@ -25,7 +26,7 @@ MODIFIED = datetime(2025, 1, 30, 12, tzinfo=UTC)
 
 
 def result_writer(output: str, **changes: Any) -> ResultWriter:
-    settings = {"scan_date": "2025-01-31", "run_id": "run-1", "model": "model-1"}
+    settings = {"scan_date": "2025-01-31", "run_id": "run-1", "identity": ModelIdentity("model-1")}
     return ResultWriter(
         output=output, **{**settings, "write_maps": True, "interval_s": 3600.0, **changes}
     )
@@ -105,6 +106,35 @@ def test_maps_are_written_before_the_scores_that_point_to_them(
         for number in ("00000", "00001")
         for kind in ("maps", "scores")
     ]
+
+
+def test_each_row_has_the_model_and_references_of_its_category(tmp_path: Path) -> None:
+    identity = ModelIdentity("m", {"bottle": "1a"})
+    writer = result_writer(str(tmp_path), identity=identity)
+    rows = scored(["a", "bad 1", "b", "bad 2"]).to_pylist()
+    rows[2] |= {"category": "cable", "nearest_reference": None}
+    rows[3]["category"] = None
+    rows[0] |= {"score_logit": 1.5, "zero_shot_score": 0.25, "reference_score": 0.75}
+    rows[0] |= {"nearest_reference": "s3://good/1.png"}
+    writer.add(pa.Table.from_pylist(rows, schema=scored_schema()))
+    writer.commit()
+    frame = pd.read_parquet(tmp_path / "scores").astype(object)
+    assert frame.model.tolist() == ["m+refs-1a", "m+refs-1a", "m", "m"]
+    assert frame.reference_set.fillna("").tolist() == ["1a", "1a", "", ""]
+    assert frame.nearest_reference.fillna("").tolist() == ["s3://good/1.png", "", "", ""]
+    known = ["score_logit", "zero_shot_score", "reference_score"]
+    assert frame.loc[0, known].tolist() == [1.5, 0.25, 0.75]
+    assert frame.loc[1:, known].isna().all(axis=None)
+
+
+def test_an_embedding_goes_beside_its_map(tmp_path: Path) -> None:
+    rows = scored(["a", "bad", "b"]).to_pylist()
+    rows[0]["embedding"] = np.array([0.6, 0.8], np.float16)
+    writer = result_writer(str(tmp_path))
+    writer.add(pa.Table.from_pylist(rows, schema=scored_schema()))
+    writer.commit()
+    shard = read(str(tmp_path), "maps/scan_date=2025-01-31/run-1-00000.parquet")
+    assert shard["embedding"].to_pylist() == [[np.float16(0.6), np.float16(0.8)], None]
 
 
 def test_every_row_points_at_its_map_and_errors_at_none(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class MergingAdaCLIP(AdaCLIP):
     After every block but the last, the most alike pairs of patch tokens become their mean.
     """
 
-    def frozen_embedding(self, tokens: Tensor) -> Tensor:
+    def frozen_embedding(self, tokens: Tensor, kept: list[Tensor] | None = None) -> Tensor:
         """As ``AdaCLIP.frozen_embedding``, on fewer and fewer tokens."""
         *blocks, last = self.clip.visual.transformer.resblocks
         num_merged = int(SHARE_MERGED * (tokens.shape[1] - 1) / len(blocks))

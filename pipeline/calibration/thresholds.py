@@ -1,9 +1,15 @@
-"""Thresholds of a model by category and measure: made from score rows, kept as JSON, applied."""
+"""Thresholds of a model by category and measure: made from score rows, kept as JSON, applied.
+
+A reference set is part of the model, of its own category only: thresholds of a category mean
+nothing for its scores with other references. Such a category counts as one without a threshold, and
+whoever applies them says so; the others keep theirs.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Literal, get_args
@@ -11,6 +17,7 @@ from typing import Literal, get_args
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.identity import ModelIdentity, base_of, named, references_of
 from pipeline.storage import absolute, read_object, write_object
 
 from .limits import (
@@ -45,6 +52,13 @@ class Calibration:
     source: str = ""
     """Where the values come from."""
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    references: Mapping[str, str] = field(default_factory=dict)
+    """By category, the id of the reference set that its scores came from; others had none."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The model of the scores that the thresholds are for."""
+        return ModelIdentity(self.model, self.references)
 
     @property
     def num_needed(self) -> int:
@@ -80,11 +94,41 @@ class Calibration:
         Raises:
             CalibrationError: names both fingerprints.
         """
-        if model != self.model:
+        if base_of(model) != self.model:
             raise CalibrationError(
                 f"these thresholds are of the model {self.model}, the scores of {model}; "
                 "calibrate this model"
             )
+
+    def check_row(self, category: str, model: str) -> None:
+        """Refuse to be used on a value of another model, or of a category's other references.
+
+        Raises:
+            CalibrationError: names both fingerprints, or both reference sets.
+        """
+        self.check_model(model)
+        own, found = self.references.get(category), references_of(model)
+        if own != found:
+            raise CalibrationError(
+                f"the threshold of {category!r} is of scores with {named(own)}, this score is with "
+                f"{named(found)}; calibrate it again"
+            )
+
+    def outdated(self, identity: ModelIdentity) -> list[str]:
+        """Categories whose thresholds are of other references than a run's scores."""
+        return sorted(
+            category
+            for category in {*self.limits, *self.max_f1}
+            if self.references.get(category) != identity.references.get(category)
+        )
+
+    def without(self, categories: Sequence[str]) -> Calibration:
+        """The same thresholds but for some categories."""
+        return replace(
+            self,
+            limits={name: each for name, each in self.limits.items() if name not in categories},
+            max_f1={name: each for name, each in self.max_f1.items() if name not in categories},
+        )
 
     def statement(self, category: str, measure: Measure) -> str:
         """What the number of images allows to say, in a sentence."""
@@ -112,21 +156,21 @@ def calibrate(
     """Thresholds for every category of some score rows.
 
     Args:
-        rows: of one model, with category, model and the measures. Without a column ``label`` all
-            images are known to be good; with it (0 good, 1 abnormal), the limits are from the good
-            ones, and there is max-F1 as well. Rows without a value are left out.
+        rows: of one model, and of one reference set or none in each category; with category, model
+            and the measures. Without a column ``label`` all images are known to be good; with it
+            (0 good, 1 abnormal), the limits are from the good ones, and there is max-F1 as well.
+            Rows without a value are left out.
         false_alarm_rate: largest wanted share of good images above, in (0, 1).
         confidence: that the share is kept, in (0, 1).
         measures: which values get thresholds.
         source: kept with the result.
 
     Raises:
-        CalibrationError: no good image has a value, there are several models, or a share is none.
+        CalibrationError: no good image has a value, there are several models or several reference
+            sets of a category, or a share is none.
     """
     check_shares(false_alarm_rate, confidence)
-    models = sorted(rows["model"].dropna().astype(str).unique())
-    if len(models) > 1:
-        raise CalibrationError(f"the rows are of several models ({', '.join(models)}); choose one")
+    identity = _identity_of(rows)
     limits: dict[str, dict[Measure, Limit]] = {}
     max_f1: dict[str, dict[Measure, BestF1]] = {}
     usable = rows.dropna(subset=["category", *measures])
@@ -142,19 +186,38 @@ def calibrate(
     if not limits:
         raise CalibrationError("there is no good image with a score to calibrate with")
     return Calibration(
-        model=models[0],
+        model=identity.base,
         false_alarm_rate=false_alarm_rate,
         confidence=confidence,
         limits=limits,
         max_f1=max_f1,
         source=source,
+        references={name: found for name, found in identity.references.items() if name in limits},
     )
+
+
+def _identity_of(rows: pd.DataFrame) -> ModelIdentity:
+    """The one model of all rows, and of each category the one reference set."""
+    bases = sorted({base_of(str(model)) for model in rows["model"].dropna().unique()})
+    if len(bases) > 1:
+        raise CalibrationError(f"the rows are of several models ({', '.join(bases)}); choose one")
+    sets: dict[str, set[str | None]] = {}
+    pairs = rows[["category", "model"]].dropna().astype(str).drop_duplicates()
+    for category, model in pairs.itertuples(index=False):
+        sets.setdefault(category, set()).add(references_of(model))
+    for category, found in sets.items():
+        if len(found) > 1:
+            told = ", ".join(sorted(map(named, found)))
+            raise CalibrationError(f"{category!r} has scores with {told}; choose one")
+    references = {category: one for category, (one,) in sets.items() if one is not None}
+    return ModelIdentity("".join(bases), references)
 
 
 def as_text(calibration: Calibration) -> str:
     """A table for a terminal: thresholds, what they rest on and what they promise."""
     lines = [
         f"model {calibration.model}",
+        *[f"{name}: with {named(found)}" for name, found in calibration.references.items()],
         f"wanted: at most {calibration.false_alarm_rate:.3%} of good images above, with "
         f"{calibration.confidence:.3g} confidence; takes {calibration.num_needed:,} good images",
         "",
@@ -192,22 +255,39 @@ def above(
 
     Returns:
         Nullable booleans in the rows' order, <NA> where a row has no value or its category no
-        threshold; as a mask, <NA> selects nothing.
+        threshold; as a mask, <NA> selects nothing. A threshold of other references is none; a
+        warning names such categories.
 
     Raises:
         CalibrationError: the calibration is another model's, or has no such measure.
     """
     if isinstance(thresholds, Calibration):
-        for model in rows["model"].dropna().astype(str).unique():
-            thresholds.check_model(model)
-        thresholds = thresholds.values(measure)
-    if isinstance(thresholds, Mapping):
+        limit = _limits_of(rows, thresholds, measure)
+    elif isinstance(thresholds, Mapping):
         limit = rows["category"].astype(object).map(thresholds.get).astype("float64")
     else:
         limit = pd.Series(float(thresholds), index=rows.index)
     values = rows[measure].astype("float64")
     known = values.notna() & limit.notna()
     return (values > limit).astype("boolean").where(known)
+
+
+def _limits_of(rows: pd.DataFrame, calibration: Calibration, measure: Measure) -> pd.Series:
+    """The threshold of each row; NaN where its category has none, or one of other references."""
+    models = rows["model"].astype(object)
+    for model in models.dropna().unique():
+        calibration.check_model(str(model))
+    categories, values = rows["category"].astype(object), calibration.values(measure)
+    limit = categories.map(values.get).astype("float64")
+    other = limit.notna() & models.notna() & (models != categories.map(calibration.identity.of))
+    if other.any():
+        names = ", ".join(sorted(categories[other].unique()))
+        warnings.warn(
+            f"the thresholds of {names} are of other references than {other.sum():,} of the rows, "
+            "which count as without a threshold; calibrate again",
+            stacklevel=3,
+        )
+    return limit.mask(other)
 
 
 def write_calibration(uri: str, calibration: Calibration) -> None:

@@ -3,16 +3,21 @@
 from .benchmark import BenchmarkConfig
 from .calibrate import CalibrateConfig
 from .evaluate import EvaluateConfig
+from .images import DEFAULT_CATEGORY_COLUMN, ImagesConfig
 from .model import NONE, ModelConfig
-from .score import DEFAULT_CATEGORY_COLUMN, ScoreConfig
+from .references import BuildReferencesConfig
+from .score import AUTO, ScoreConfig
 from .train import TrainConfig
 
 __all__ = [
+    "AUTO",
     "DEFAULT_CATEGORY_COLUMN",
     "NONE",
     "BenchmarkConfig",
+    "BuildReferencesConfig",
     "CalibrateConfig",
     "EvaluateConfig",
+    "ImagesConfig",
     "ModelConfig",
     "ScoreConfig",
     "TrainConfig",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Literal
+from datetime import UTC, date, datetime
 
-from .model import ModelConfig, check_at_least
+from .images import ImagesConfig, check_positive
+from .model import check_at_least
 
-DEFAULT_CATEGORY_COLUMN = "category"
+AUTO = "auto"  # references of the output's own
 MAX_GALLERY = 1_000  # images of a page; of more, each would have too few bytes to show anything
 
 
@@ -19,7 +17,7 @@ def _today() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig(ModelConfig):
+class ScoreConfig(ImagesConfig):
     """Score every image below one or more prefixes with AdaCLIP and write Parquet.
 
     Images that the output already holds under the same model are skipped, so the same command
@@ -27,59 +25,30 @@ class ScoreConfig(ModelConfig):
     errors, 2 the command can't be carried out as given (nothing was scored), 130 interrupted.
     """
 
-    input: tuple[str, ...]
-    """Folders (s3://bucket/prefix, gs://..., a local path), single objects, or lists of URIs: a
-    .parquet or .csv file with a column "uri". Repeat for more. S3 credentials, profile and
-    endpoint come from the usual AWS variables and files."""
     output: str
     """Folder that receives scores/, maps/ and runs/. Read the scores with
     pandas.read_parquet("<output>/scores")."""
 
-    include: tuple[str, ...] = ()
-    """Glob on the key below the prefix, any case; * crosses folders. Repeat for more, as in
-    --include "*.jpg" --include "*.png". Default: every object."""
-    exclude: tuple[str, ...] = ()
-    """Glob of keys to leave out. Repeat for more."""
-    since: str | None = None
-    """Only objects modified since: a date or time (2026-11-23, 2026-11-23T18:00Z; UTC unless it
-    says otherwise), or so long ago (36h, 2d, 1w)."""
     limit: int | None = None
     """At most so many images in this run; the next one goes on."""
     rescore: bool = False
     """Score what is listed again, also what the output holds under the same model. The new rows are
     the ones that open_results shows; the old stay in the table."""
 
-    category: str | None = None
-    """Class name of all images, such as "metal nut". The model is told this name. Without any
-    category flag, the first folder below the prefix is the name, or "object" if there is none."""
-    category_regex: str | None = None
-    """Regular expression with a group (?P<category>...), searched in each URI."""
-    category_level: int = 0
-    """Which folder below the prefix names the class: 0 the first, -1 the image's own."""
-    category_column: str = DEFAULT_CATEGORY_COLUMN
-    """Column of an input list that names the class; used where the list has it."""
+    references: str | None = None
+    """Judge images beside their siblings: a folder that jobs/build_references.py made, or "auto",
+    which makes references of each category as soon as 20 of its images are listed, below the
+    output, and uses the same ones from then on (docs/references.md). Categories without
+    references are scored as without this flag."""
+    refresh_references: bool = False
+    """With --references auto: make all references anew, from what is listed now. Their images are
+    scored again."""
 
-    checkpoint: str = "all"
-    """Released AdaCLIP weights by name (mvtec_colondb, visa_clinicdb, all), or path or URI
-    (s3://, hf://owner/name/file) of a .pth or .safetensors file; "none" = random weights."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""
-
-    decoder: Literal["exact", "fast"] = "exact"
-    """How images become square pixels. "exact" is Pillow, as the released code; "fast" takes about
-    half the CPU time and changes results, and so the fingerprint: everything is scored again.
-    Pixels move by at most 1 of 255 grey levels, scores of the small model by up to 0.014
-    (docs/performance.md)."""
-
-    batch_size: int | None = None
-    """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes results by rounding only."""
-    num_actors: int | None = None
-    """Copies of the model. Default: one for every GPU of the cluster, or 1."""
-    gpus_per_actor: float | None = None
-    """GPUs for each copy; 0.5 puts two on one GPU, 0 runs on CPUs. Default: 1 if the cluster has
-    GPUs, else 0. Give it, with --num-actors, where GPU nodes start on demand."""
     maps: bool = True
     """Write anomaly maps (2.5 KB an image at 518 px)."""
+    embeddings: bool = False
+    """Keep the class embedding of every image with its map, 1.5 KB at ViT-L, for similar() of
+    open_results."""
     gallery: int = 200
     """Most anomalous images to show in the run's report.html, at most 1,000; categories take turns.
     0 = a page without pictures, for which no image is read again."""
@@ -88,10 +57,6 @@ class ScoreConfig(ModelConfig):
     """Calibrated thresholds of this model, of jobs/calibrate.py: a path or URI. The report then
     counts the images above, by category."""
 
-    max_megapixels: float = 100.0
-    """Larger images become an error row instead of being decoded."""
-    max_error_rate: float = 0.05
-    """Exit with code 1 if a larger share of the images ends in an error."""
     allow_empty: bool = False
     """Finding no object at all is no error."""
     lock_wait_s: float = 0.0
@@ -105,11 +70,6 @@ class ScoreConfig(ModelConfig):
     again."""
     scan_date: str = field(default_factory=_today)
     """Partition to write to, YYYY-MM-DD. Default: today (UTC)."""
-    address: str | None = None
-    """Ray cluster to use. Default: the one this job was submitted to ($RAY_ADDRESS), else the one
-    that runs on this machine, else a new one; "local" = always a new one."""
-    log_format: Literal["text", "json"] = "text"
-    """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.
@@ -117,66 +77,25 @@ class ScoreConfig(ModelConfig):
         Raises:
             ValueError: names the flag and the remedy.
         """
-        self._refuse_credentials()
-        if not self.input or not all(self.input):
-            raise ValueError("--input needs at least one folder or list, and no empty name")
+        super().__post_init__()
         if not self.output:
             raise ValueError("--output is empty; give a folder")
-        if self.category is not None and not self.category.strip():
-            raise ValueError("--category is empty; give a class name such as 'metal nut'")
-        if self.category_regex is not None:
-            _check_category_regex(self.category_regex)
-        check_at_least("--image-size", self.image_size, 1)
-        check_at_least("--batch-size", self.batch_size, 1)
-        check_at_least("--num-actors", self.num_actors, 1)
-        check_at_least("--gpus-per-actor", self.gpus_per_actor, 0)
         check_at_least("--limit", self.limit, 1)
         check_at_least("--gallery", self.gallery, 0)
         if self.gallery > MAX_GALLERY:
             raise ValueError(f"--gallery is {self.gallery}; a page shows at most {MAX_GALLERY:,}")
         check_at_least("--lock-wait-s", self.lock_wait_s, 0)
-        if (self.gpus_per_actor or 0) > 1:
-            raise ValueError("--gpus-per-actor is at most 1; a copy of the model uses one GPU")
-        if not 0 <= self.max_error_rate <= 1:
-            raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")
-        for flag, value in (
-            ("--max-megapixels", self.max_megapixels),
-            ("--commit-interval-s", self.commit_interval_s),
-        ):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{flag} is {value:g}; it must be a positive number")
+        check_positive("--commit-interval-s", self.commit_interval_s)
         check_date("--scan-date", self.scan_date)
-        self.modified_since()
-
-    def modified_since(self) -> datetime | None:
-        """The time that ``since`` means, counted from now if it is a duration.
-
-        Raises:
-            ValueError: it is neither a time nor a duration.
-        """
-        if self.since is None:
-            return None
-        if found := re.fullmatch(r"(\d{1,5})([hdw])", self.since):
-            hours = {"h": 1, "d": 24, "w": 168}[found[2]]
-            return datetime.now(UTC) - timedelta(hours=int(found[1]) * hours)
-        try:
-            time = datetime.fromisoformat(self.since)
-        except ValueError:
+        if self.refresh_references and self.references != AUTO:
             raise ValueError(
-                f"--since {self.since!r} is neither a date (2026-11-23), a time "
-                "(2026-11-23T18:00Z) nor a duration (36h, 2d, 1w)"
-            ) from None
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-    @property
-    def decoder_suffix(self) -> str:
-        """What a decoder that changes results adds to the model's fingerprint."""
-        return "" if self.decoder == "exact" else f"-{self.decoder}-decoder"
-
-    @property
-    def model_arguments(self) -> dict[str, Any]:
-        """The arguments of ``load_adaclip`` but for the device."""
-        return self._model_arguments(self.checkpoint, self.precision)
+                "--refresh-references goes with --references auto; what jobs/build_references.py "
+                "made is made anew by that job"
+            )
+        if self.references and self.frozen_image_size is not None:
+            raise ValueError("--references compare what --frozen-image-size leaves out; give one")
+        if self.embeddings and not self.maps:
+            raise ValueError("--embeddings are kept with the maps; leave --no-maps out")
 
 
 def check_date(flag: str, value: str) -> None:
@@ -186,12 +105,3 @@ def check_date(flag: str, value: str) -> None:
         exact = False
     if not exact:
         raise ValueError(f"{flag} {value!r} is not YYYY-MM-DD")
-
-
-def _check_category_regex(expression: str) -> None:
-    try:
-        groups = re.compile(expression).groupindex
-    except re.error as error:
-        raise ValueError(f"--category-regex is not a regular expression: {error}") from None
-    if "category" not in groups:
-        raise ValueError("--category-regex needs a group (?P<category>...)")

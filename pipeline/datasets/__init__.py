@@ -2,6 +2,13 @@
 
 from .labelled import LAYOUTS, read_dataset
 from .listing import DatasetError
-from .masks import decode_mask
+from .masks import LostMaskError, decode_mask, read_masks
 
-__all__ = ["LAYOUTS", "DatasetError", "decode_mask", "read_dataset"]
+__all__ = [
+    "LAYOUTS",
+    "DatasetError",
+    "LostMaskError",
+    "decode_mask",
+    "read_dataset",
+    "read_masks",
+]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from ..lists import LIST_SUFFIXES
 from ..schema import LABELLED_SCHEMA
 from ..storage import absolute
 from .labelled import read_dataset
 from .listing import DatasetError
 from .sampling import hold_out, parse_mosaic_rates
-from .tables import LIST_SUFFIXES
 
 AUXILIARY_SCHEMA = pa.schema(
     [

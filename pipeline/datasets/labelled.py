@@ -10,14 +10,15 @@ from itertools import pairwise
 
 import pyarrow as pa
 
+from ..lists import is_list
 from ..schema import LABELLED_SCHEMA
 from ..storage import LISTING_THREADS, absolute, read_object
+from .folders import read_folders, word
 from .layouts import FOLDER_LAYOUTS, GOOD, Layout, Masks
 from .listing import DatasetError, Listing, Row
 from .masks import has_defect
 from .tables import (
     HEADCT_LABELS,
-    LIST_SUFFIXES,
     META_FILE,
     check_dagm_masks,
     read_headct,
@@ -42,6 +43,7 @@ def read_dataset(uri: str, layout: str = "auto", *, split: str | None = "test") 
 
     Every file is found in one listing, so that a folder in object storage costs no request per
     image; no image is opened (KolektorSDD's masks are, since they alone say what is abnormal).
+    Images that are left out are counted in a warning of the log.
 
     "auto" takes a ``.csv`` or ``.parquet`` file for a list and a folder with a ``meta.json`` for
     the layout of AdaCLIP's authors. Otherwise the folder's names must fit exactly one layout of
@@ -56,8 +58,8 @@ def read_dataset(uri: str, layout: str = "auto", *, split: str | None = "test") 
         Rows of ``LABELLED_SCHEMA``, sorted by uri.
 
     Raises:
-        DatasetError: unknown layout, no images, a missing mask, an image named twice, a list or
-            meta.json that can't be understood.
+        DatasetError: unknown layout, no images, a missing mask, an image named twice, folders
+            that contradict each other, a list or meta.json that can't be understood.
         StorageError: the folder or a file can't be read.
     """
     if layout not in ("auto", *LAYOUTS):
@@ -65,8 +67,7 @@ def read_dataset(uri: str, layout: str = "auto", *, split: str | None = "test") 
     if split not in ("train", "test", None):
         raise DatasetError(f"unknown split {split!r}; there are: train, test")
     uri = absolute(uri)
-    is_list = uri.lower().endswith(LIST_SUFFIXES)
-    if layout == "list" or (layout == "auto" and is_list):
+    if layout == "list" or (layout == "auto" and is_list(uri)):
         rows = read_list(uri)
     else:
         listing = Listing.of(uri)
@@ -75,7 +76,7 @@ def read_dataset(uri: str, layout: str = "auto", *, split: str | None = "test") 
 
 
 def _table(rows: list[Row], uri: str, split: str | None) -> pa.Table:
-    rows = sorted(rows, key=lambda row: row.uri)
+    rows = sorted(_united(rows), key=lambda row: row.uri)
     for row, following in pairwise(rows):
         if row.uri == following.uri:
             raise DatasetError(f"{uri}: {row.uri} occurs twice; leave one of the two out")
@@ -83,7 +84,22 @@ def _table(rows: list[Row], uri: str, split: str | None) -> pa.Table:
     if not selected:
         there = ", ".join(sorted({row.split for row in rows})) or "none"
         raise DatasetError(f"{uri}: no image of the split {split!r} (splits with images: {there})")
-    return pa.Table.from_pylist([row._asdict() for row in selected], schema=LABELLED_SCHEMA)
+    return pa.Table.from_pylist([row.as_dict() for row in selected], schema=LABELLED_SCHEMA)
+
+
+def _united(rows: list[Row]) -> list[Row]:
+    """Rows that give one abnormal image several masks as one row, with all of them."""
+    united: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        key = (row.uri, row.label, row.category, row.split)
+        before = united.get(key)
+        if before is None:
+            united[key] = row
+        elif row.masks and before.masks and not set(row.masks) & set(before.masks):
+            united[key] = row._replace(masks=before.masks + row.masks)
+        else:
+            united[(*key, len(united))] = row
+    return list(united.values())
 
 
 def _recognise(listing: Listing) -> str:
@@ -125,28 +141,36 @@ def _fits(layout: Layout, listing: Listing) -> bool:
     )
 
 
-def _read_folders(layout: Layout, listing: Listing) -> list[Row]:
+def _read_pattern(layout: Layout, listing: Listing) -> list[Row]:
     """Rows of all images whose path the layout's pattern matches."""
-    rows, pattern = [], layout.pattern
+    rows, pattern, used = [], layout.pattern, set[str]()
     for path, uri in listing.images.items():
         if match := pattern.fullmatch(path):
             groups = match.groupdict()
-            good = groups.get("defect", "").lower() in GOOD
+            good = word(groups.get("defect", "")) in GOOD
             mask = None if good else _mask(layout, listing, groups, uri)
+            used |= {uri, *_masks(layout, listing, groups)}
             if layout.masks is Masks.DECIDE_BY_EXISTENCE:
                 good = mask is None
             is_test = groups.get("split", "test").lower() == "test"
             category = layout.category or groups["category"]
-            rows.append(Row(uri, mask, int(not good), category, "test" if is_test else "train"))
+            masks = (mask,) if mask else ()
+            rows.append(Row(uri, masks, int(not good), category, "test" if is_test else "train"))
     if not rows:
         raise DatasetError(f"{listing.root}: no image there; expected {layout.expects}")
+    listing.tell_left_out(used, f"the layout is {layout.expects}")
     return _without_black_masks(rows) if layout.masks is Masks.DECIDE_BY_CONTENT else rows
 
 
+def _masks(layout: Layout, listing: Listing, groups: dict[str, str]) -> list[str]:
+    stems = (path.format(**groups) for path in layout.mask_paths)
+    return [mask for mask in map(listing.find, stems) if mask]
+
+
 def _mask(layout: Layout, listing: Listing, groups: dict[str, str], uri: str) -> str | None:
-    stems = [path.format(**groups) for path in layout.mask_paths]
-    mask = next(filter(None, map(listing.find, stems)), None)
+    mask = next(iter(_masks(layout, listing, groups)), None)
     if mask is None and layout.masks in (Masks.REQUIRED, Masks.DECIDE_BY_CONTENT):
+        stems = [path.format(**groups) for path in layout.mask_paths]
         looked_for = " or ".join(f"{stem.partition('/')[2]}.*" for stem in stems)
         raise DatasetError(
             f"{uri} has no mask; looked in {listing.root} for {looked_for}. Fetch it, or give a "
@@ -159,29 +183,34 @@ def _without_black_masks(rows: list[Row]) -> list[Row]:
     """Rows with the label that their mask's pixels give."""
 
     def relabelled(row: Row) -> Row:
-        assert row.mask_uri is not None
+        (mask,) = row.masks
         try:
-            if has_defect(read_object(row.mask_uri)[0]):
+            if has_defect(read_object(mask)[0]):
                 return row
         except DatasetError as error:
-            raise DatasetError(f"{row.mask_uri}: {error}") from error
-        return row._replace(mask_uri=None, label=0)
+            raise DatasetError(f"{mask}: {error}") from error
+        return row._replace(masks=(), label=0)
 
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
         return list(pool.map(relabelled, rows))
 
 
 def _read_visa(listing: Listing) -> list[Row]:
-    return read_visa_split(listing) or _read_folders(FOLDER_LAYOUTS["visa"], listing)
+    return read_visa_split(listing) or _read_pattern(FOLDER_LAYOUTS["visa"], listing)
 
 
 def _read_dagm(listing: Listing) -> list[Row]:
     check_dagm_masks(listing)
-    return _read_folders(FOLDER_LAYOUTS["dagm"], listing)
+    return _read_pattern(FOLDER_LAYOUTS["dagm"], listing)
 
 
 _READERS: dict[str, Callable[[Listing], list[Row]]] = {
-    **{name: partial(_read_folders, layout) for name, layout in FOLDER_LAYOUTS.items()},
+    **{name: partial(_read_pattern, layout) for name, layout in FOLDER_LAYOUTS.items()},
+    **{
+        name: partial(read_folders, layout)
+        for name, layout in FOLDER_LAYOUTS.items()
+        if layout in (FOLDER_LAYOUTS["mvtec"], FOLDER_LAYOUTS["folder"])
+    },
     "meta": read_meta,
     "headct": read_headct,
     "visa": _read_visa,

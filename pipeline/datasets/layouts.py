@@ -23,17 +23,29 @@ EXTENSIONS = frozenset(
 
 _FILE = r"(?P<name>[^/]+)\.[^./]+"
 _ROOT_OR_CATEGORY = r"(?P<folder>(?:[^/]+/)?(?P<category>[^/]+))"
-_NO_MASKS = r"(?!(?:masks|ground_truth)/)"
 
-GOOD = ("good", "normal", "ok", "no")
-"""Folder names, in lower case, of images without defects; all others name a defect."""
+# Letters and digits only, in lower case.
+GOOD = frozenset(
+    (
+        *("good", "normal", "ok", "no", "pass", "passed", "sound"),
+        *("defectfree", "nodefect", "nondefective"),
+    )
+)
+"""What folders of images without defects are called. What lies beside one names a defect."""
+BAD = frozenset(
+    (
+        *("bad", "defect", "defects", "defective", "ng", "ko", "notok", "yes"),
+        *("abnormal", "anomaly", "anomalous", "fail", "failed"),
+    )
+)
+"""Folder names that say no more than that there is a defect."""
 
 
 class Masks(Enum):
     """What a layout's masks say."""
 
     REQUIRED = "every abnormal image has one"
-    OPTIONAL = "abnormal images may have one"
+    OPTIONAL = "abnormal images may have one, or several"
     NONE = "there are none"
     DECIDE_BY_EXISTENCE = "an image with a mask is abnormal"
     DECIDE_BY_CONTENT = "all images have one; where it is not black, the image is abnormal"
@@ -47,7 +59,8 @@ class Layout:
     """The folders, for error messages."""
     image: str
     """Pattern of image paths. Groups: ``defect`` (none: all are abnormal), ``split`` (none: all
-    are test), ``category``, and whatever ``mask_paths`` refers to."""
+    are test), ``category``, and whatever ``mask_paths`` refers to. ``pipeline.datasets.folders``
+    only recognises its layouts by it."""
     masks: Masks
     mask_paths: tuple[str, ...] = ()
     """Where to look for a mask: paths without extension, filled with the groups of ``image``."""
@@ -64,13 +77,10 @@ class Layout:
 
 _MVTEC = Layout(
     expects="<category>/train/good, <category>/test/<good or defect>, and masks in "
-    "<category>/ground_truth/<defect>/<name>_mask.png (BTAD: ok, ko, and <name>.png or .bmp)",
-    image=rf"{_ROOT_OR_CATEGORY}/(?P<split>train|test)/(?P<defect>[^/]+)/{_FILE}",
+    "<category>/ground_truth/<defect>/<name>_mask.png (BTAD: ok, ko, and <name>.png or .bmp; "
+    "several of one image: in a folder <name>)",
+    image=rf"{_ROOT_OR_CATEGORY}/(?P<split>train|test)/(?P<defect>[^/]+)/.+",
     masks=Masks.REQUIRED,
-    mask_paths=(
-        "{folder}/ground_truth/{defect}/{name}_mask",
-        "{folder}/ground_truth/{defect}/{name}",
-    ),
     sign=r"/(?:train|test)/(?:good|ok)/",  # ok is BTAD's word
 )
 _POLYP_MASKS = ("masks", "Ground Truth", "Ground_Truth", "Ground-Truth")
@@ -150,14 +160,8 @@ FOLDER_LAYOUTS: dict[str, Layout] = {
     "folder": Layout(
         expects="[<category>/]<good, normal or ok>, [<category>/]<defect>, and masks, if there are "
         "any, in [<category>/]<masks or ground_truth>/<defect>/<name>.png or <name>_mask.png",
-        image=rf"(?P<folder>(?:[^/]+/)?(?P<category>{_NO_MASKS}[^/]+))"
-        rf"/(?P<defect>{_NO_MASKS}[^/]+)/{_FILE}",
+        image=r"[^/]+/.+",
         masks=Masks.OPTIONAL,
-        mask_paths=tuple(
-            f"{{folder}}/{folder}/{{defect}}/{{name}}{suffix}"
-            for folder in ("masks", "ground_truth")
-            for suffix in ("", "_mask")
-        ),
         sign=r"(?i:/(?:good|normal|ok)/)",
     ),
 }

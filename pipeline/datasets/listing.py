@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import posixpath
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -11,6 +13,8 @@ from ..storage import absolute, list_objects
 from .layouts import EXTENSIONS
 
 Split = Literal["train", "test"]
+
+_log = logging.getLogger(__name__)
 
 
 class DatasetError(ValueError):
@@ -21,10 +25,22 @@ class Row(NamedTuple):
     """One labelled image: the columns of ``LABELLED_SCHEMA``."""
 
     uri: str
-    mask_uri: str | None
+    masks: tuple[str, ...]
+    """URIs; the defect is their union. None: empty if the label is 0, unknown if it is 1."""
     label: int
     category: str
     split: Split
+
+    def as_dict(self) -> dict[str, object]:
+        """The row of the table."""
+        return {
+            "uri": self.uri,
+            "mask_uri": self.masks[0] if self.masks else None,
+            "more_mask_uris": list(self.masks[1:]) or None,
+            "label": self.label,
+            "category": self.category,
+            "split": self.split,
+        }
 
 
 @dataclass(frozen=True)
@@ -82,3 +98,20 @@ class Listing:
                 "fetch the missing file or correct the path"
             )
         return self.files[key]
+
+    def tell_left_out(self, used: Iterable[str], why: str) -> None:
+        """Count aloud the images that are neither labelled nor masks.
+
+        Args:
+            used: URIs of the others.
+            why: they are none.
+        """
+        known = set(used)
+        tell_left_out(self.root, [uri for uri in self.images.values() if uri not in known], why)
+
+
+def tell_left_out(root: str, uris: Collection[str], why: str) -> None:
+    """Warn how many files of a data set are left out, with an example, if there are any."""
+    if uris:
+        what = f"such as {next(iter(uris))}"
+        _log.warning("%s: %d image files are left out, %s: %s", root, len(uris), what, why)

@@ -8,19 +8,19 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..lists import as_text, is_list, resolved, spelled, tell_lookalikes
 from ..schema import ErrorCode
-from ..storage import StorageError, absolute, list_objects, read_object
+from ..storage import StorageError, list_objects, read_object
 from .listing import DatasetError, Listing, Row, Split
 
 META_FILE = "meta.json"
 VISA_SPLIT = "split_csv/1cls.csv"  # all good images of training and testing, defects in testing
 HEADCT_LABELS = "labels.csv"
-LIST_SUFFIXES = (".csv", ".parquet")
 DEFAULT_CATEGORY = "object"  # as for images that are scored without a folder that names the class
 _GOOD = ("0", "false", "good", "normal", "ok")
 _ABNORMAL = ("1", "true", "bad", "defect", "abnormal", "anomaly")
@@ -42,34 +42,35 @@ def read_meta(listing: Listing) -> list[Row]:
     uri = listing.uri(META_FILE, "the layout meta")
     try:
         content = json.loads(read_object(uri)[0])
-        entries = [
-            (
-                entry["img_path"],
-                entry["mask_path"],
-                _LABELS[str(entry["anomaly"])],
-                entry["cls_name"],
-                _SPLITS[split],
-            )
+        return [
+            _meta_row(entry, _SPLITS[split], listing, uri)
             for split, classes in content.items()
             for images in classes.values()
             for entry in images
         ]
+    except DatasetError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(
             f"{uri} can't be understood ({type(error).__name__}: {error}); expected "
             '{"train": {class: [...]}, "test": {class: [{"img_path", "mask_path", "cls_name", '
             '"anomaly": 0 or 1}, ...]}}'
         ) from error
-    return [
-        Row(
-            listing.uri(image, named_by=uri),
-            listing.uri(mask, named_by=uri) if mask and label else None,
-            label,
-            category,
-            split,
-        )
-        for image, mask, label, category, split in entries
-    ]
+
+
+def _meta_row(entry: dict[str, Any], split: Split, listing: Listing, uri: str) -> Row:
+    """One entry; ``mask_path`` may be a list, of which the defect is the union."""
+    image, masks, category = entry["img_path"], entry["mask_path"], entry["cls_name"]
+    masks = masks if isinstance(masks, list) else [masks] if masks else []
+    label = _label(str(entry["anomaly"]))
+    texts = [("img_path", image), ("cls_name", category), *(("mask_path", mask) for mask in masks)]
+    for name, value in texts:
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"{name} is {value!r} in the entry of {image!r}, and must be text")
+    if label is None:
+        raise ValueError(f"anomaly is {entry['anomaly']!r} in the entry of {image!r}")
+    found = [listing.uri(mask, named_by=uri) for mask in masks] if label else []
+    return Row(listing.uri(image, named_by=uri), tuple(found), label, category, split)
 
 
 def read_visa_split(listing: Listing) -> list[Row]:
@@ -82,12 +83,11 @@ def read_visa_split(listing: Listing) -> list[Row]:
     if VISA_SPLIT not in listing.files:
         return []
     uri = listing.files[VISA_SPLIT]
-    columns = {"uri": "image", "mask_uri": "mask", "category": "object"}
-    rows = _rows(uri, columns, listing.root)
+    rows = _rows(uri, _VISA_COLUMNS, f"{listing.root}/{VISA_SPLIT.rpartition('/')[2]}")
     for row in rows:
-        if row.label and row.mask_uri is None:
+        if row.label and not row.masks:
             raise DatasetError(f"{uri} names no mask for the abnormal image {row.uri}")
-        for file in filter(None, (row.uri, row.mask_uri)):
+        for file in (row.uri, *row.masks):
             listing.uri(file.removeprefix(f"{listing.root}/"), uri)
     return rows
 
@@ -102,11 +102,11 @@ def read_headct(listing: Listing) -> list[Row]:
     uri = listing.uri(HEADCT_LABELS, "the layout headct")
     labels = {}
     for line, record in _records(uri):
-        values = [value.strip() for value in record.values()]
-        try:
-            labels[int(values[0])] = _LABELS[values[1]]
-        except (ValueError, KeyError, IndexError) as error:
-            raise DatasetError(f"{uri}, row {line}: expected a number and 0 or 1") from error
+        values = [*map(_text, record.values()), "", ""]
+        label = _label(values[1])
+        if not values[0].isdecimal() or label is None:
+            raise DatasetError(f"{uri}, row {line}: expected a number and 0 or 1")
+        labels[int(values[0])] = label
     numbered = {
         int(match[1]): image
         for path, image in listing.images.items()
@@ -119,7 +119,7 @@ def read_headct(listing: Listing) -> list[Row]:
             f"{listing.root}: {what} for number {number}; {HEADCT_LABELS} and head_ct/*.png must "
             "name the same images"
         )
-    return [Row(uri, None, labels[number], "headct", "test") for number, uri in numbered.items()]
+    return [Row(uri, (), labels[number], "headct", "test") for number, uri in numbered.items()]
 
 
 def check_dagm_masks(listing: Listing) -> None:
@@ -141,21 +141,23 @@ def read_list(uri: str) -> list[Row]:
     """A CSV or Parquet list of images.
 
     Columns: ``uri`` and ``label`` (0 or 1; false, good, normal, ok or true, bad, defect, abnormal,
-    anomaly will do), and if wanted ``mask_uri`` (empty for none; not looked at if the label is 0),
-    ``category`` ("object" if missing) and ``split`` ("test" if missing). URIs without a scheme are
-    relative to the list's folder. Files in that folder are checked by one listing; whether those
-    elsewhere exist shows when they are read.
+    anomaly will do), and if wanted ``mask_uri`` (empty for none; not looked at if the label is 0;
+    several in a Parquet cell, or in rows of their own), ``category`` ("object" if missing) and
+    ``split`` ("test" if missing). URIs without a scheme are relative to the list's folder. Files
+    in that folder are checked by one listing; whether those elsewhere exist shows when they are
+    read.
 
     Raises:
         DatasetError: missing columns, other values, or a file named there is missing.
         StorageError: the list can't be read.
     """
-    if not uri.lower().endswith(LIST_SUFFIXES):
+    if not is_list(uri):
         raise DatasetError(f"{uri} is no list; its name should end in .csv or .parquet")
     folder = uri.rpartition("/")[0]
-    rows = _rows(uri, {name: name for name in ("uri", "mask_uri", "category")}, folder)
-    named = [file for row in rows for file in (row.uri, row.mask_uri) if file]
-    below = [file for file in named if file.startswith(f"{folder}/")]
+    rows = _rows(uri, _LIST_COLUMNS, uri)
+    below = [
+        file for row in rows for file in (row.uri, *row.masks) if file.startswith(f"{folder}/")
+    ]
     if below:
         # The folder that all share. Not commonpath, which would drop the "//" that keys may hold.
         shared = os.path.commonprefix(below).rpartition("/")[0]  # noqa: RUF071
@@ -174,58 +176,89 @@ def _files_below(folder: str) -> set[str]:
         return set()
 
 
-def _rows(uri: str, columns: dict[str, str], folder: str) -> list[Row]:
-    """The list's rows; ``columns`` says what it calls uri, mask_uri and category."""
+class _Columns(NamedTuple):
+    """What a table calls its columns, beside ``label`` and ``split``."""
+
+    uri: str
+    mask: str
+    category: str
+
+
+_LIST_COLUMNS = _Columns("uri", "mask_uri", "category")
+_VISA_COLUMNS = _Columns("image", "mask", "object")
+
+
+def _rows(uri: str, columns: _Columns, base: str) -> list[Row]:
+    """The list's rows; names in it are relative to ``base``."""
     rows = []
     for line, record in _records(uri):
-        if missing := {columns["uri"], "label"} - record.keys():
-            raise DatasetError(
-                f"{uri} has no column {sorted(missing)[0]!r} (it has: {', '.join(record)})"
-            )
-        image = record[columns["uri"]]
-        label = _LABELS.get(record["label"].lower())
-        split = _SPLITS.get(record.get("split", "").lower())
+        if line == 1:
+            if missing := {columns.uri, "label"} - record.keys():
+                raise DatasetError(
+                    f"{uri} has no column {sorted(missing)[0]!r} (it has: {', '.join(record)})"
+                )
+            tell_lookalikes(uri, record, (columns.mask, columns.category, "split"))
+        image = _text(record[columns.uri])
+        label = _label(_text(record["label"]))
+        split = _SPLITS.get(_text(record.get("split")).lower())
         if not image or label is None or split is None:
             raise DatasetError(
                 f"{uri}, row {line}: expected an image's URI, a label 0 or 1, and as split train "
                 f"or test; found {record}"
             )
-        mask = record.get(columns["mask_uri"], "") if label else ""
-        rows.append(
-            Row(
-                _resolved(image, folder),
-                _resolved(mask, folder) if mask else None,
-                label,
-                record.get(columns["category"], "") or DEFAULT_CATEGORY,
-                split,
-            )
-        )
+        masks = record.get(columns.mask) if label else None
+        named = filter(None, map(_text, masks if isinstance(masks, list) else [masks]))
+        category = _text(record.get(columns.category)) or DEFAULT_CATEGORY
+        found = tuple(resolved(mask, base) for mask in named)
+        rows.append(Row(resolved(image, base), found, label, category, split))
     if not rows:
         raise DatasetError(f"{uri} has no rows")
     return rows
 
 
-def _records(uri: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Number, from 1, and values of the rows of a .csv or .parquet file."""
+def _records(uri: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number, from 1, and values of the rows of a .csv or .parquet file, by the columns' names."""
     data = read_object(uri)[0]
     try:
-        records: list[dict[str, Any]]
         if uri.lower().endswith(".parquet"):
-            records = pq.read_table(pa.BufferReader(data)).to_pylist()
+            table = pq.read_table(pa.BufferReader(data))
+            names, lines = table.column_names, _lines(table, uri)
         else:  # utf-8-sig: Excel puts a byte order mark before the first column's name
             text = io.StringIO(data.decode("utf-8-sig"), newline="")
-            records = list(csv.DictReader(text, restval="", strict=True))
+            names, *lines = [line for line in csv.reader(text, strict=True) if line] or [[]]
+        names = list(spelled(names, uri))
     except (ValueError, OSError, csv.Error) as error:
         raise DatasetError(f"{uri} can't be read as a table: {error}") from error
-    for number, record in enumerate(records, 1):
-        yield (
-            number,
-            {
-                str(name).strip(): "" if value is None else str(value).strip()
-                for name, value in record.items()
-            },
-        )
+    for number, line in enumerate(lines, 1):
+        if len(line) != len(names):
+            raise DatasetError(
+                f"{uri}, row {number}: expected {len(names)} values, found {len(line)}; put names "
+                "with commas into quotes"
+            )
+        yield number, dict(zip(names, line, strict=True))
 
 
-def _resolved(file: str, folder: str) -> str:
-    return absolute(file if "://" in file or file.startswith("/") else f"{folder}/{file}")
+def _lines(table: pa.Table, uri: str) -> list[list[Any]]:
+    """The rows of a table, bytes as text."""
+    columns = [
+        as_text(column.combine_chunks(), name, uri) if pa.types.is_binary(column.type) else column
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    return [list(row) for row in zip(*(column.to_pylist() for column in columns), strict=True)]
+
+
+def _text(value: Any) -> str:
+    """A cell without blanks around it; 7.0, as pandas keeps whole numbers with gaps, is "7"."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else str(value).strip()
+
+
+def _label(text: str) -> int | None:
+    """0 or 1, also of "1.0", or None for what is no label."""
+    if text.lower() in _LABELS:
+        return _LABELS[text.lower()]
+    try:
+        return {0.0: 0, 1.0: 1}.get(float(text))
+    except ValueError:
+        return None

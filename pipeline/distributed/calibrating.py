@@ -16,7 +16,7 @@ from pipeline.datasets import DatasetError, read_dataset
 from pipeline.results import open_results
 from pipeline.storage import StorageError, absolute
 
-from .choosing import choose_model
+from .choosing import choose_identity, rows_of
 from .errors import CannotRunError
 from .scoring import Say, score_bucket
 
@@ -53,7 +53,7 @@ def _scored(config: CalibrateConfig, say: Say) -> pd.DataFrame:
     report = score_bucket(config.score_config(), say)
     if report.status != "done":
         raise CalibrationError(report.message)
-    return _rows(config.output, model=report.model)
+    return _rows(config.output, model=report.identity)
 
 
 def _existing(config: CalibrateConfig) -> pd.DataFrame:
@@ -64,13 +64,11 @@ def _existing(config: CalibrateConfig) -> pd.DataFrame:
         prefix=config.prefix,
     )
     found = f"{config.scores} holds such images of"
-    model = choose_model(rows.model, config.model, found=found, none="score them first")
-    selected: pd.DataFrame = rows[rows.model == model]
-    return selected
+    return rows_of(rows, choose_identity(rows, config.model, found=found, none="score them first"))
 
 
 def _rows(output: str, **selection: object) -> pd.DataFrame:
-    columns = ["uri", "category", "model", *MEASURES]
+    columns = ["uri", "category", "model", "scored_at", *MEASURES]
     try:
         return open_results(output).scores(columns=columns, **selection)  # type: ignore[arg-type]
     except FileNotFoundError as error:

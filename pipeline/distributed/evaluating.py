@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -17,6 +17,7 @@ from pipeline.datasets.auxiliary import split_name
 from pipeline.evaluation import image_metrics, metrics_table, paper_checkpoint
 from pipeline.evaluation.paper import DATASETS
 from pipeline.evaluation.table import AVERAGE
+from pipeline.identity import ModelIdentity
 from pipeline.schema import SCORE_SCHEMA, ErrorCode
 from pipeline.snapshot import read_scores, score_dataset
 from pipeline.storage import (
@@ -27,12 +28,13 @@ from pipeline.storage import (
     write_object,
 )
 
-from .choosing import choose_model
+from .choosing import choose_identity, rows_of
 from .errors import CannotRunError
 from .measuring import measure_pixels
 from .scoring import Say, score_bucket
 
 NOT_SCORED = "not_scored"
+_LOST_COLUMNS = ["dataset", "category", "uri", "reason"]
 _SCORED = ("score", "width", "height", "map_file", "map_row", "error", "error_message")
 
 
@@ -60,6 +62,8 @@ class Evaluation:
     """Data sets of the paper that were not there."""
     scores: pd.DataFrame
     """Usable images: dataset, category, label (1 abnormal, 0 good), score."""
+    lost_masks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_LOST_COLUMNS))
+    """Images whose masks say nothing at this size: dataset, category, uri, reason."""
 
     @property
     def num_images(self) -> int:
@@ -90,7 +94,11 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
         sets, missing = _read_sets(config)
         for each in sets:
             categories = len(pc.unique(each.rows["category"]))
-            say(f"{each.name}: {len(each.rows):,} labelled images, {categories:,} categories")
+            abnormal = pc.sum(each.rows["label"]).as_py()
+            say(
+                f"{each.name}: {len(each.rows):,} labelled images ({len(each.rows) - abnormal:,} "
+                f"good, {abnormal:,} abnormal), {categories:,} categories"
+            )
         if config.scores is None:
             output = absolute(config.output)
             frame = _score(config, sets, say)
@@ -111,7 +119,7 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
     errors = frame.loc[frame.error.notna(), columns].reset_index(drop=True)
     usable = frame.error.isna()
     scores = frame.loc[usable, ["dataset", "category", "label", "score"]].reset_index(drop=True)
-    return Evaluation(table, errors, missing, scores)
+    return Evaluation(table, errors, missing, scores, _lost_masks(frame))
 
 
 def _read_sets(config: EvaluateConfig) -> tuple[list[LabelledSet], list[str]]:
@@ -166,7 +174,7 @@ def _score(config: EvaluateConfig, sets: list[LabelledSet], say: Say) -> pd.Data
         report = score_bucket(config.score_config(lists, checkpoint), say)
         scores = _read_scores(output, chosen)
         for each in chosen:
-            joined[each.name] = _joined(each, scores, report.model)
+            joined[each.name] = _joined(each, scores, report.identity)
     return pd.concat([joined[each.name] for each in sets], ignore_index=True)
 
 
@@ -184,9 +192,9 @@ def _existing_scores(config: EvaluateConfig, sets: list[LabelledSet]) -> pd.Data
     scores = _read_scores(output, sets)
     found = f"{config.scores} holds scores of these images by"
     none = "score them first, or leave --scores"
-    model = choose_model(scores.model, config.model, found=found, none=none)
-    _check_image_size(config, output, scores[scores.model == model].run_id.iloc[0])
-    return pd.concat([_joined(each, scores, model) for each in sets], ignore_index=True)
+    identity = choose_identity(scores, config.model, found=found, none=none)
+    _check_image_size(config, output, rows_of(scores, identity).run_id.iloc[0])
+    return pd.concat([_joined(each, scores, identity) for each in sets], ignore_index=True)
 
 
 def _check_image_size(config: EvaluateConfig, output: str, run_id: str) -> None:
@@ -222,14 +230,19 @@ def _read_scores(output: str, sets: list[LabelledSet]) -> pd.DataFrame:
     return newest
 
 
-def _joined(labelled: LabelledSet, scores: pd.DataFrame, model: str) -> pd.DataFrame:
+def _joined(labelled: LabelledSet, scores: pd.DataFrame, identity: ModelIdentity) -> pd.DataFrame:
     rows: pd.DataFrame = labelled.rows.to_pandas()
-    scores = scores[scores.model == model][["uri", "category", *_SCORED]]
+    scores = rows_of(scores, identity)[["uri", "category", *_SCORED]]
     frame = rows.merge(scores, how="left", on=["uri", "category"], validate="one_to_one")
     absent = frame.score.isna() & frame.error.isna()
     frame.loc[absent, "error"] = NOT_SCORED
     frame.loc[absent, "error_message"] = "no score under this category and model"
-    return frame.assign(dataset=labelled.name, model=model)
+    return frame.assign(dataset=labelled.name, model=frame.category.map(identity.of))
+
+
+def _lost_masks(frame: pd.DataFrame) -> pd.DataFrame:
+    lost = frame[frame.lost_mask.notna()].rename(columns={"lost_mask": "reason"})
+    return lost[_LOST_COLUMNS].reset_index(drop=True)
 
 
 def _category_row(rows: pd.DataFrame, pixels: dict[str, float] | None) -> dict[str, Any]:
@@ -241,7 +254,10 @@ def _category_row(rows: pd.DataFrame, pixels: dict[str, float] | None) -> dict[s
         "model": first.model,
         "images": len(rows),
         "abnormal": int((rows.label == 1).sum()),
-        "without_mask": int(((usable.label == 1) & usable.mask_uri.isna()).sum()),
+        "without_mask": int(
+            ((usable.label == 1) & (usable.mask_uri.isna() | usable.lost_mask.notna())).sum()
+        ),
+        "lost_masks": int(usable.lost_mask.notna().sum()),
         "unusable": len(rows) - len(usable),
         **image_metrics(usable.score.to_numpy(), usable.label.to_numpy()),
         **(pixels or {}),

@@ -17,12 +17,12 @@ import ray
 from numpy.typing import NDArray
 from ray.data import DataContext
 
-from pipeline.datasets import DatasetError, decode_mask
+from pipeline.datasets import DatasetError, LostMaskError, read_masks
 from pipeline.evaluation import PixelHistogram
 from pipeline.evaluation.pixels import HISTOGRAM_SCHEMA
 from pipeline.results import open_results
 from pipeline.schema import ErrorCode
-from pipeline.storage import StorageError, read_object
+from pipeline.storage import StorageError
 
 from .errors import CannotRunError
 from .scoring import PROGRESS_INTERVAL_S, Say
@@ -31,11 +31,14 @@ IMAGES_PER_BLOCK = 64  # a task's histogram has 36 MB, its masks 17 MB at 518 px
 MASK_THREADS = 8
 BAD_MASK = "bad_mask"
 
+_UNUSED_MASKS = ("bad_masks", "lost_masks")  # URI of an image → why its mask is not used
+
 _TO_MEASURE = pa.schema(
     [
         pa.field("group", pa.int64()),
         *[pa.field(name, pa.string()) for name in ("uri", "mask_uri", "map_file")],
         *[pa.field(name, pa.int32()) for name in ("width", "height", "map_row")],
+        pa.field("more_mask_uris", pa.list_(pa.string())),
     ]
 )
 _MEASURED = pa.schema(
@@ -43,7 +46,7 @@ _MEASURED = pa.schema(
         *HISTOGRAM_SCHEMA,
         pa.field("group", pa.int64()),
         pa.field("done", pa.int64()),
-        pa.field("bad_masks", pa.map_(pa.string(), pa.string())),
+        *[pa.field(name, pa.map_(pa.string(), pa.string())) for name in _UNUSED_MASKS],
     ]
 )
 
@@ -54,11 +57,12 @@ def measure_pixels(
     """Pixel metrics of scored, labelled images.
 
     Images with an error are left out; so are abnormal ones without a mask, whose defects could be
-    anywhere. A mask that can't be used becomes an error of the frame.
+    anywhere. A mask that can't be used becomes an error of the frame. One in which nothing is left
+    of the defect counts as none: the frame's new column lost_mask says why.
 
     Args:
-        frame: group (a number for each category), uri, mask_uri, label, width, height, map_file,
-            map_row, error, error_message.
+        frame: group (a number for each category), uri, mask_uri, more_mask_uris, label, width,
+            height, map_file, map_row, error, error_message.
         output: the scoring job's folder that holds the maps.
         image_size: side in pixels to which maps and masks are resized.
         sigma: standard deviation in pixels of the Gaussian filter on maps.
@@ -71,6 +75,7 @@ def measure_pixels(
         CannotRunError: the images were scored without maps.
         StorageError: a map can't be read.
     """
+    frame["lost_mask"] = None
     has_masks = frame.groupby("group").mask_uri.transform("count") > 0
     known = (frame.label == 0) | frame.mask_uri.notna()
     chosen = frame[has_masks & known & frame.error.isna()]
@@ -92,6 +97,8 @@ def measure_pixels(
         for uri, message in measured["bad_masks"][0].as_py():
             at = (frame.group == group) & (frame.uri == uri)
             frame.loc[at, ["error", "error_message"]] = [BAD_MASK, message]
+        for uri, message in measured["lost_masks"][0].as_py():
+            frame.loc[(frame.group == group) & (frame.uri == uri), "lost_mask"] = message
         done = measured["done"][0].as_py()
         num_done, remaining[group] = num_done + done, remaining[group] - done
         if not remaining[group]:  # only categories under way are held
@@ -137,35 +144,34 @@ def measure_maps(
     """Histograms of the pixels of scored images: one row a group, whatever the number of images.
 
     Args:
-        rows: group, uri, mask_uri (null: an empty mask), width, height, map_file, map_row.
+        rows: group, uri, mask_uri (null: an empty mask), more_mask_uris, width, height, map_file,
+            map_row.
         output, image_size, sigma: as for ``measure_pixels``.
     """
     results = open_results(output)
     mask_of = partial(_mask, size=image_size)
     for group in pc.unique(rows["group"]).to_pylist():
         images = rows.filter(pc.equal(rows["group"], group)).to_pylist()
-        histogram, bad_masks = PixelHistogram(), []
+        histogram = PixelHistogram()
+        unused: dict[str, list[tuple[str, str]]] = {name: [] for name in _UNUSED_MASKS}
         with ThreadPoolExecutor(MASK_THREADS) as pool:
             for image, mask in zip(images, pool.map(mask_of, images), strict=True):
-                if isinstance(mask, str):
-                    bad_masks.append((image["uri"], mask))
+                if isinstance(mask, LostMaskError):
+                    unused["lost_masks"].append((image["uri"], str(mask)))
+                elif isinstance(mask, Exception):
+                    unused["bad_masks"].append((image["uri"], str(mask)))
                 else:
                     histogram.add(results.map(image, image_size, sigma), mask)
         counts = [pa.array([group]), pa.array([len(images)])]
-        bad = pa.array([bad_masks], _MEASURED.field("bad_masks").type)
-        columns = [*histogram.to_row().columns, *counts, bad]
+        told = [pa.array([unused[n]], _MEASURED.field(n).type) for n in _UNUSED_MASKS]
+        columns = [*histogram.to_row().columns, *counts, *told]
         yield pa.table(columns, schema=_MEASURED)
 
 
-def _mask(image: dict[str, Any], size: int) -> NDArray[np.bool_] | str:
+def _mask(image: dict[str, Any], size: int) -> NDArray[np.bool_] | Exception:
     """The mask of an image, or why it can't be used."""
-    uri = image["mask_uri"]
-    if uri is None:
-        return np.zeros((size, size), dtype=bool)
+    uris = [*filter(None, [image["mask_uri"]]), *(image["more_mask_uris"] or ())]
     try:
-        data, _ = read_object(uri)
-        return decode_mask(data, size, width=image["width"], height=image["height"])
-    except StorageError as error:
-        return str(error)
-    except DatasetError as error:
-        return f"{uri}: {error}"
+        return read_masks(uris, size, width=image["width"], height=image["height"])
+    except (StorageError, DatasetError, LostMaskError) as error:
+        return error

@@ -24,7 +24,7 @@ from pipeline.storage import StorageError, absolute, write_object
 from .errors import explained
 from .fingerprints import fingerprint
 from .scorer import AnomalyScorer
-from .scoring import Say, final_ids, new_run_id, score_bucket, tell_page
+from .scoring import Say, final_ids, find_references, new_run_id, score_bucket, tell_page
 
 FIRST_KEYS = 5  # that a preview shows
 KEPT = ("counts", "errors", "seconds", "images_per_s", "bytes")  # of report.json, in the summary
@@ -211,12 +211,13 @@ def preview(source: Source) -> Preview:
     """
     config: ScoreConfig = source.config
     model = fingerprint(config)
+    identity = find_references(config, model).identity(model)
     manifest, first = Manifest(""), list[str]()
-    done = final_ids(config, model)
+    done = final_ids(config, identity)
     with explained("an input can't be listed"):
-        for rows in pending_images(config, model, done, manifest):
+        for rows in pending_images(config, identity, done, manifest):
             first += rows["uri"][: FIRST_KEYS - len(first)].to_pylist()
-    return Preview(source, manifest, first, past_rates(config.output, model))
+    return Preview(source, manifest, first, past_rates(config.output, identity))
 
 
 def _scan(result: Result, say: Say, scorer: type) -> None:
@@ -246,7 +247,7 @@ def _scan(result: Result, say: Say, scorer: type) -> None:
         result.review = morning.review(
             config.output,
             run_id=result.run_id,
-            model=report.model,
+            identity=report.identity,
             scan_date=config.scan_date,
             rule=source.alert,
         )

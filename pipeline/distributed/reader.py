@@ -16,15 +16,22 @@ from pipeline.ledger import max_object_bytes
 from pipeline.schema import ErrorCode, pixel_schema
 from pipeline.storage import StorageError, read_object
 
+from .reading_log import Row, read_logged
+
 FETCH_THREADS = 16
 FETCHED_BYTES_AHEAD = 256 * 2**20  # encoded images waiting for the decoder, per task
 ROWS_PER_YIELD = 16  # bounds a task's memory: 13 MB of pixels at 518 px
 
-Row = dict[str, Any]
+Square = Callable[[bytes], SquareImage]
 
 
 def read_images(
-    rows: pa.Table, *, image_size: int, max_megapixels: float, decoder: Decoder = "exact"
+    rows: pa.Table,
+    *,
+    image_size: int,
+    max_megapixels: float,
+    decoder: Decoder = "exact",
+    log: Any = None,
 ) -> Iterator[pa.Table]:
     """Fetch and decode a block of the manifest.
 
@@ -36,20 +43,36 @@ def read_images(
         image_size: side of the square in pixels.
         max_megapixels: larger images are refused before they are decoded.
         decoder: "fast" takes ``pipeline.fast_images``, whose pixels differ a little.
+        log: handle of a ``ReadingLog``, by which rows that kill their readers are given up.
 
     Yields:
         Tables of ``schema.pixel_schema(image_size)``.
     """
     schema = pixel_schema(image_size)
     square = partial(_decoder(decoder), size=image_size, max_megapixels=max_megapixels)
+    read = partial(_all_read, max_bytes=max_object_bytes(max_megapixels), square=square)
     done: list[Row] = []
-    for row, fetched in _fetch_ahead(rows.to_pylist(), max_object_bytes(max_megapixels)):
-        done.append(_read(row, fetched, square))
+    for row in read_logged(rows.to_pylist(), _key, log, read=read, give_up=_given_up):
+        done.append(row)
         if len(done) == ROWS_PER_YIELD:
             yield pa.Table.from_pylist(done, schema=schema)
             done = []
     if done:
         yield pa.Table.from_pylist(done, schema=schema)
+
+
+def _all_read(rows: list[Row], *, max_bytes: int, square: Square) -> Iterator[Row]:
+    for row, fetched in _fetch_ahead(rows, max_bytes):
+        yield _read(row, fetched, square)
+
+
+def _key(row: Row) -> str:
+    return str(row["image_id"])
+
+
+def _given_up(row: Row, reason: str) -> Row:
+    message = f"{reason}; look at its size and format, or leave it out with --exclude"
+    return row | {"error": ErrorCode.KILLED_READER.value, "error_message": message}
 
 
 def _fetch_ahead(
@@ -110,9 +133,7 @@ def _fetch(uri: str, etag: str) -> tuple[bytes, float]:
     return data, time.monotonic() - started
 
 
-def _read(
-    row: Row, fetch: Future[tuple[bytes, float]] | None, square: Callable[[bytes], SquareImage]
-) -> Row:
+def _read(row: Row, fetch: Future[tuple[bytes, float]] | None, square: Square) -> Row:
     if fetch is None:
         return row
     try:

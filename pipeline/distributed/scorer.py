@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.anomaly_map import summarize
+from pipeline.reference_catalogue import ReferencesInUse
 from pipeline.report.summary import peak_memory_bytes
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, scored_schema
 
@@ -24,7 +25,14 @@ class AnomalyScorer:
     """One copy of the model on one device; called by Ray Data with batches of pixels."""
 
     def __init__(
-        self, model_arguments: dict[str, Any], *, fingerprint: str, gpus: float, num_threads: int
+        self,
+        model_arguments: dict[str, Any],
+        *,
+        fingerprint: str,
+        gpus: float,
+        num_threads: int,
+        references: ReferencesInUse | None = None,
+        embeddings: bool = False,
     ) -> None:
         """Load the model.
 
@@ -33,15 +41,23 @@ class AnomalyScorer:
             fingerprint: of the model that the run was planned with.
             gpus: share of a GPU that belongs to this actor; 0 = run on CPUs.
             num_threads: of PyTorch on CPUs.
+            references: what images are compared with.
+            embeddings: give the class embedding of each image.
 
         Raises:
             ValueError: the weights are not those of the fingerprint (any more).
         """
         # Here, because drivers name this class and need no PyTorch: 5 s and 0.8 GB of each.
+        from .judges import Judges
         from .predictor import Predictor
 
         self._predictor = Predictor(
-            model_arguments, fingerprint=fingerprint, gpus=gpus, num_threads=num_threads
+            model_arguments,
+            fingerprint=fingerprint,
+            gpus=gpus,
+            num_threads=num_threads,
+            judges=Judges(references or ReferencesInUse()),
+            embeddings=embeddings,
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -50,9 +66,11 @@ class AnomalyScorer:
         rows = [dict(row) for row in batch.select(KEPT).to_pylist()]
         readable = [i for i, row in enumerate(rows) if row["error"] is None]
         if readable:
-            pixels = _pixels(batch.column("pixels"), self._predictor.image_size)
+            pixels = pixels_of(batch.column("pixels"), self._predictor.image_size)
             categories = [rows[i]["category"] for i in readable]
-            for i, result in zip(readable, self._predictor.score(pixels, categories), strict=True):
+            images = [(rows[i]["uri"], rows[i]["etag"]) for i in readable]
+            results = self._predictor.score(pixels, categories, images)
+            for i, result in zip(readable, results, strict=True):
                 rows[i] |= _columns(result, rows[i]["width"], rows[i]["height"])
             share = (time.monotonic() - started) / len(readable)
             for i in readable:
@@ -63,7 +81,7 @@ class AnomalyScorer:
         return pa.Table.from_pylist(rows, schema=scored_schema())
 
 
-def _pixels(column: pa.ChunkedArray, image_size: int) -> NDArray[np.uint8]:
+def pixels_of(column: pa.ChunkedArray, image_size: int) -> NDArray[np.uint8]:
     """The readable images of a batch as a writable array [B, size, size, 3]."""
     images = pc.drop_null(column).combine_chunks()
     values = np.frombuffer(images.buffers()[1], dtype=np.uint8)
@@ -75,21 +93,21 @@ def _columns(result: Scored | None, width: int, height: int) -> dict[str, Any]:
     if result is None:
         message = "the device has no memory for one image of this size; lower --image-size"
         return {"error": ErrorCode.OUT_OF_MEMORY.value, "error_message": message}
-    score, grid = result
-    if not np.isfinite(score) or not np.isfinite(grid).all():
+    if not np.isfinite(result.score_logit) or not np.isfinite(result.grid).all():
         message = "the model's score or map is not a finite number"
         return {"error": ErrorCode.NOT_FINITE.value, "error_message": message}
-    summary = summarize(grid, width, height)
+    summary = summarize(result.grid, width, height)
     x0, y0, x1, y1 = summary.box
+    told = ("score", "score_logit", "zero_shot_score", "reference_score", "nearest_reference")
     return {
-        "score": score,
+        **{name: getattr(result, name) for name in (*told, "embedding")},
         "map_max": summary.map_max,
         "anomalous_area": summary.anomalous_area,
         "box_x0": x0,
         "box_y0": y0,
         "box_x1": x1,
         "box_y1": y1,
-        "logit_grid": grid.ravel(),
-        "grid_height": grid.shape[0],
-        "grid_width": grid.shape[1],
+        "logit_grid": result.grid.ravel(),
+        "grid_height": result.grid.shape[0],
+        "grid_width": result.grid.shape[1],
     }

@@ -17,22 +17,26 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.calibration import Calibration, read_calibration
-from pipeline.config import ScoreConfig
+from pipeline.config import AUTO, ScoreConfig
+from pipeline.identity import ModelIdentity
 from pipeline.images import Decoder
 from pipeline.ledger import IdSet, read_final_ids
 from pipeline.lock import OutputLock
 from pipeline.logs import bind
 from pipeline.manifest import Manifest, build_manifest
 from pipeline.redaction import redact
+from pipeline.reference_catalogue import ReferencesError, ReferencesInUse, read_catalogue
 from pipeline.report import RunReport
 from pipeline.report.page import write_run_page
 from pipeline.storage import absolute, arrow_filesystem, write_object
 from pipeline.writer import ResultWriter
 
+from .building_references import auto_references, auto_uri
 from .errors import CannotRunError, explained
 from .fingerprints import fingerprint, forget
 from .metrics import ScanMetrics
 from .reader import read_images
+from .reading_log import start_reading_log
 from .resources import CPUS_PER_MANIFEST_READER, CPUS_PER_READER, Resources, node_cpus
 from .scorer import AnomalyScorer
 
@@ -109,14 +113,21 @@ def _score(
         resources = Resources.plan(config, ray.cluster_resources(), node_cpus())
         say(f"run {run_id}: looking at the model")
         with _timed(report, "model"):
-            report.model = fingerprint(config)
+            model = fingerprint(config)
+        with _timed(report, "references"):
+            used = find_references(config, model, check=lock.check, say=say)
+        report.model, report.references = model, used.identity(model).references
+        report.references_uri = used.uri
         report.calibration = _calibration(config, report.model)
+        if report.outdated:
+            names = ", ".join(report.outdated)
+            say(f"{names}: no threshold, for theirs are of other references; calibrate again")
         with _timed(report, "list"):
             manifest = _list(config, report, run_folder, say)
         if manifest.pending:
             say(f"{manifest.pending:,} images to score, {manifest.skipped:,} scored before")
             with _timed(report, "run"):
-                _run(config, resources, manifest, report, say, scorer, source, lock)
+                _run(config, resources, manifest, report, used, say, scorer, source, lock)
         else:
             say(f"nothing to score: all {manifest.listed:,} images are scored already")
         report.status = "done"
@@ -163,6 +174,7 @@ def scoring_graph(
                 "image_size": image_size,
                 "max_megapixels": max_megapixels,
                 "decoder": decoder,
+                "log": start_reading_log(),
             },
             batch_size=None,
             batch_format="pyarrow",
@@ -190,7 +202,48 @@ def _calibration(config: ScoreConfig, model: str) -> Calibration | None:
     return calibration
 
 
-def final_ids(config: ScoreConfig, model: str) -> IdSet:
+def find_references(
+    config: ScoreConfig,
+    model: str,
+    *,
+    check: Callable[[], None] | None = None,
+    say: Say = lambda line: None,
+) -> ReferencesInUse:
+    """What a run compares images with; with ``--references auto``, made first where it is not yet.
+
+    Args:
+        config: the job's settings.
+        model: of ``fingerprint``.
+        check: called before writing; None = make nothing, take what is there.
+        say: receives the progress lines.
+
+    Raises:
+        CannotRunError: there are no such references, or they are another model's.
+    """
+    if config.references is None:
+        return ReferencesInUse()
+    if config.references == AUTO:
+        uri = auto_uri(config)
+        if check is not None:
+            catalogue = auto_references(config, model, check=check, say=say)
+            return ReferencesInUse.of(uri, catalogue)
+    else:
+        uri = absolute(config.references)
+    with explained("--references can't be used"):
+        found = read_catalogue(uri)
+        if config.references == AUTO:
+            same_model = found is not None and found.model == model
+            return ReferencesInUse.of(uri, found) if found and same_model else ReferencesInUse(uri)
+        if found is None:
+            raise ReferencesError(
+                f"{uri} holds no references.json; make references with jobs/build_references.py, "
+                "or give auto"
+            )
+        found.check_model(model, uri)
+        return ReferencesInUse.of(uri, found)
+
+
+def final_ids(config: ScoreConfig, identity: ModelIdentity) -> IdSet:
     """The ledger, or nothing if all is to be scored again.
 
     Raises:
@@ -200,7 +253,7 @@ def final_ids(config: ScoreConfig, model: str) -> IdSet:
         return IdSet()
     with explained("the score table of the output can't be read"):
         output = absolute(config.output)
-        return read_final_ids(output, model, max_megapixels=config.max_megapixels)
+        return read_final_ids(output, identity, max_megapixels=config.max_megapixels)
 
 
 def _list(config: ScoreConfig, report: RunReport, run_folder: str, say: Say) -> Manifest:
@@ -212,9 +265,9 @@ def _list(config: ScoreConfig, report: RunReport, run_folder: str, say: Say) -> 
             last = time.monotonic()
             say(f"listing: {manifest.listed:,} objects, {manifest.pending:,} to score")
 
-    done = final_ids(config, report.model)
+    done, folder = final_ids(config, report.identity), f"{run_folder}/manifest"
     with explained("an input can't be listed"):
-        manifest = build_manifest(config, report.model, done, f"{run_folder}/manifest", on_progress)
+        manifest = build_manifest(config, report.identity, done, folder, on_progress)
     report.listed, report.excluded = manifest.listed, manifest.excluded
     report.skipped, report.pending = manifest.skipped, manifest.pending
     nothing_new = config.since is not None and manifest.excluded
@@ -232,6 +285,7 @@ def _run(
     resources: Resources,
     manifest: Manifest,
     report: RunReport,
+    used: ReferencesInUse,
     say: Say,
     scorer: type,
     source: str,
@@ -246,7 +300,7 @@ def _run(
         output=absolute(config.output),
         scan_date=config.scan_date,
         run_id=report.run_id,
-        model=report.model,
+        identity=report.identity,
         write_maps=config.maps,
         interval_s=config.commit_interval_s,
         check=lock.check,
@@ -263,6 +317,8 @@ def _run(
             "fingerprint": report.model.removesuffix(config.decoder_suffix),
             "gpus": resources.gpus_per_actor,
             "num_threads": resources.cpus_per_actor + 1,  # the readers' CPU is mostly idle
+            "references": used,
+            "embeddings": config.embeddings,
         },
     )
     metrics = ScanMetrics(source or absolute(config.output), manifest.pending)

@@ -35,10 +35,11 @@ from .scoring import PROGRESS_INTERVAL_S, Say
 from .training_output import EventLog, model_card, selected_epoch, write_metrics
 from .training_progress import Progress
 from .training_state import EpochRecord, TrainingState, load_state
-from .training_worker import Failure, Finished, WorkerTask, train_worker
+from .training_worker import Failure, Finished, LostMasks, WorkerTask, train_worker
 
 POLL_INTERVAL_S = 0.5
 START_ATTEMPTS = 30  # of 60 s each: nodes that start on demand take minutes
+LOST_MASKS = "lost_masks.txt"  # names the images that were trained on without their masks
 MAX_MESSAGE = 1000  # characters of an error on the terminal
 
 # What a run may be continued with another value of. The data are compared image by image, workers
@@ -200,6 +201,7 @@ def _fit(
     trainer.start()
     finished: Finished | None = None
     failures: list[str] = []
+    lost_masks: set[str] = set()
     last_step, said = 0, time.monotonic()
     while True:
         running = trainer.is_alive()  # asked first, so that nothing sent before the end is missed
@@ -211,6 +213,10 @@ def _fit(
             elif isinstance(message, EpochRecord):
                 log.add(message)
                 say(progress.epoch_line(message))
+                if lost_masks:
+                    say(progress.lost_masks_line(sorted(lost_masks)))
+            elif isinstance(message, LostMasks):
+                lost_masks |= message.reasons
             elif message.step > last_step:  # replaced workers repeat what came after a checkpoint
                 last_step = message.step
                 log.add(message)
@@ -221,6 +227,9 @@ def _fit(
             said = time.monotonic()
             say(progress.line())
         trainer.join(POLL_INTERVAL_S)
+    if lost_masks:
+        lines = "".join(f"{reason}\n" for reason in sorted(lost_masks))
+        write_object(f"{task.output}/{LOST_MASKS}", lines.encode())
     if failures:
         raise TrainingStoppedError("; ".join(failures))
     if ended[0] is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,20 @@ import ray
 from numpy.typing import NDArray
 from ray.data import DataContext
 
-from pipeline.datasets import DatasetError, decode_mask
+from pipeline.datasets import DatasetError, LostMaskError, read_masks
 from pipeline.datasets.sampling import Sample, mosaic
 from pipeline.images import ImageError, decode, to_square
 from pipeline.storage import StorageError, read_object
 
+from .reading_log import Row, read_logged, start_reading_log
 from .resources import CPUS_PER_READER
 
 SAMPLES_PER_BLOCK = 16  # 17 MB at 518 px: small enough that several wait in memory
 FETCH_THREADS = 8
 
-_IMAGE = pa.struct([("uri", pa.string()), ("mask_uri", pa.string()), ("label", pa.int8())])
+_IMAGE = pa.struct(
+    [("uri", pa.string()), ("mask_uris", pa.list_(pa.string())), ("label", pa.int8())]
+)
 PLAN_SCHEMA = pa.schema(
     [
         pa.field("category", pa.string()),
@@ -54,6 +58,8 @@ class Batch:
     """The images of each sample, for messages."""
     errors: list[str]
     """What could not be read, with its name; a batch with errors can't be trained on."""
+    lost_masks: list[str]
+    """Images whose masks say nothing at this size, with the reason; ``has_mask`` is false."""
 
     def __len__(self) -> int:
         return len(self.categories)
@@ -76,7 +82,9 @@ def plan_table(rows: pa.Table, samples: Sequence[Sample]) -> pa.Table:
     Returns:
         ``PLAN_SCHEMA``.
     """
-    columns = rows.select(["uri", "mask_uri", "label", "category"]).to_pylist()
+    columns = rows.select(["uri", "mask_uri", "more_mask_uris", "label", "category"]).to_pylist()
+    for row in columns:
+        row["mask_uris"] = [*filter(None, [row["mask_uri"]]), *(row["more_mask_uris"] or ())]
     plan = [
         {"category": columns[sample[0]]["category"], "images": [columns[i] for i in sample]}
         for sample in samples
@@ -113,7 +121,11 @@ def _read(blocks: list[pa.Table], image_size: int, max_megapixels: float) -> Ite
     # from_arrow would start a task of one CPU for every block, which a full cluster never runs.
     dataset = ray.data.from_blocks(blocks).map_batches(
         read,
-        fn_kwargs={"image_size": image_size, "max_megapixels": max_megapixels},
+        fn_kwargs={
+            "image_size": image_size,
+            "max_megapixels": max_megapixels,
+            "log": start_reading_log(),
+        },
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=CPUS_PER_READER,
@@ -121,24 +133,31 @@ def _read(blocks: list[pa.Table], image_size: int, max_megapixels: float) -> Ite
     return iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
 
 
-def read_samples(rows: pa.Table, *, image_size: int, max_megapixels: float) -> Iterator[pa.Table]:
+def read_samples(
+    rows: pa.Table, *, image_size: int, max_megapixels: float, log: Any = None
+) -> Iterator[pa.Table]:
     """Fetch and decode a block of the plan.
 
     Args:
         rows: ``PLAN_SCHEMA`` after a column ``position``.
         image_size: side of the square in pixels; even, for mosaics.
         max_megapixels: larger images are an error.
+        log: handle of a ``ReadingLog``, by which what kills its readers becomes an error.
 
     Yields:
         Tables of ``sample_schema(image_size)``, one a sample.
     """
+    read_one = partial(_read_sample, size=image_size, max_megapixels=max_megapixels)
 
-    def read(row: dict[str, Any]) -> dict[str, Any]:
-        return _read_sample(row, image_size, max_megapixels)
+    def read(samples: list[Row]) -> Iterator[Row]:
+        with ThreadPoolExecutor(FETCH_THREADS) as pool:
+            yield from pool.map(read_one, samples)
 
-    with ThreadPoolExecutor(FETCH_THREADS) as pool:
-        for sample in pool.map(read, rows.to_pylist()):
-            yield pa.Table.from_pylist([sample], schema=sample_schema(image_size))
+    def key(sample: Row) -> str:
+        return str(sample["position"])
+
+    for sample in read_logged(rows.to_pylist(), key, log, read=read, give_up=_given_up):
+        yield pa.Table.from_pylist([sample], schema=sample_schema(image_size))
 
 
 def sample_schema(image_size: int) -> pa.Schema:
@@ -153,21 +172,33 @@ def sample_schema(image_size: int) -> pa.Schema:
             pa.field("mask", pa.binary(image_size * image_size)),
             pa.field("uris", pa.string()),
             pa.field("error", pa.string()),
+            pa.field("lost_masks", pa.list_(pa.string())),
         ]
     )
 
 
-def _read_sample(row: dict[str, Any], size: int, max_megapixels: float) -> dict[str, Any]:
-    images = row["images"]
-    sample = {"position": row["position"], "category": row["category"]}
-    sample["uris"] = ", ".join(image["uri"] for image in images)
+def _given_up(row: Row, reason: str) -> Row:
+    sample = _unread(row)
+    return {**sample, "error": f"{sample['uris']}: {reason}"}
+
+
+def _unread(row: Row) -> Row:
+    uris = ", ".join(image["uri"] for image in row["images"])
+    return {"position": row["position"], "category": row["category"], "uris": uris}
+
+
+def _read_sample(row: Row, size: int, max_megapixels: float) -> Row:
+    images, sample = row["images"], _unread(row)
     side = size if len(images) == 1 else size // 2
-    tiles, masks = [], []
+    tiles, masks, lost = [], [], []
     for image in images:
         try:
             tile, mask = _read_image(image, side, max_megapixels)
         except _UnreadableError as error:
             return {**sample, "error": str(error)}
+        if isinstance(mask, LostMaskError):
+            lost.append(f"{image['uri']}: {mask}")
+            mask = np.zeros((side, side), dtype=np.uint8)
         tiles.append(tile)
         masks.append(mask)
     if len(tiles) > 1:
@@ -175,9 +206,10 @@ def _read_sample(row: dict[str, Any], size: int, max_megapixels: float) -> dict[
     return {
         **sample,
         "label": max(image["label"] for image in images),
-        "has_mask": all(image["mask_uri"] or not image["label"] for image in images),
+        "has_mask": not lost and all(im["mask_uris"] or not im["label"] for im in images),
         "pixels": tiles[0].tobytes(),
         "mask": masks[0].tobytes(),
+        "lost_masks": lost,
     }
 
 
@@ -187,17 +219,18 @@ class _UnreadableError(Exception):
 
 def _read_image(
     image: dict[str, Any], side: int, max_megapixels: float
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Pixels [side, side, 3] and mask [side, side] of one image."""
+) -> tuple[NDArray[Any], NDArray[Any] | LostMaskError]:
+    """Pixels [side, side, 3] and mask [side, side] of one image, or why the mask says nothing."""
     uri = image["uri"]
     try:
         square = to_square(decode(read_object(uri)[0], max_megapixels=max_megapixels), side)
-        uri = image["mask_uri"]
-        if uri is None:
-            return square.pixels, np.zeros((side, side), dtype=np.uint8)
-        mask = decode_mask(read_object(uri)[0], side, width=square.width, height=square.height)
-        return square.pixels, mask.astype(np.uint8)
-    except (StorageError, ImageError, DatasetError, MemoryError) as error:
+        size = {"width": square.width, "height": square.height}
+        return square.pixels, read_masks(image["mask_uris"], side, **size).astype(np.uint8)
+    except LostMaskError as error:
+        return square.pixels, error
+    except DatasetError as error:  # names the mask
+        raise _UnreadableError(str(error)) from error
+    except (StorageError, ImageError, MemoryError) as error:
         raise _UnreadableError(f"{uri}: {str(error) or type(error).__name__}") from error
 
 
@@ -216,4 +249,5 @@ def _batch(samples: list[dict[str, Any]], size: int) -> Batch:
         categories=[s["category"] for s in readable],
         uris=[s["uris"] for s in readable],
         errors=[s["error"] for s in samples if s["error"] is not None],
+        lost_masks=[lost for s in readable for lost in s["lost_masks"] or ()],
     )

@@ -57,3 +57,11 @@ class Progress:
         if record.held_out_loss is None:
             return line
         return f"{line}, held-out loss {record.held_out_loss:.4f}"
+
+    @staticmethod
+    def lost_masks_line(reasons: list[str]) -> str:
+        """Images whose masks say nothing at this size."""
+        return (
+            f"{len(reasons):,} images are trained on as if they had no mask (lost_masks.txt), "
+            f"such as {reasons[0]}"
+        )

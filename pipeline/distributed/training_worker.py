@@ -53,7 +53,7 @@ class WorkerTask:
     """The same columns; may have no rows."""
     num_threads: int
     messages: Queue
-    """Receives ``StepRecord``, ``EpochRecord``, ``Failure`` and ``Finished``."""
+    """Receives ``StepRecord``, ``EpochRecord``, ``LostMasks``, ``Failure`` and ``Finished``."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,14 @@ class Failure:
     """Why a run can't go on, in words; another try would end the same."""
 
     message: str
+
+
+@dataclass(frozen=True)
+class LostMasks:
+    """Images that a worker trains on without their masks, which say nothing at this size."""
+
+    reasons: frozenset[str]
+    """Each with the image's name."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,7 @@ class TrainingWorker:
         self._state.restore(self._model, self._optimizer)
         self._mean = torch.tensor(MEAN, device=self._device)[:, None, None]
         self._std = torch.tensor(STD, device=self._device)[:, None, None]
+        self._lost_masks: set[str] = set()
         self._unsent: list[Any] = []
         self._sent_at = time.monotonic()
 
@@ -142,7 +151,9 @@ class TrainingWorker:
         before = time.monotonic()
         for step in range(self._state.step - epoch * steps, steps):
             images = min(whole, len(self._task.train) - step * whole)
-            result = self._step(next(batches), images)
+            batch = next(batches)
+            self._tell_lost_masks(batch)
+            result = self._step(batch, images)
             self._state.step += 1
             now = time.monotonic()
             self._record(epoch, result, images, now - before)
@@ -213,6 +224,11 @@ class TrainingWorker:
                 self._fail(f"{where}: {error}, for {uris}")
             raise _StoppedError from None
 
+    def _tell_lost_masks(self, batch: Batch) -> None:
+        if new := set(batch.lost_masks) - self._lost_masks:
+            self._lost_masks |= new
+            self._task.messages.put(LostMasks(frozenset(new)))
+
     def _fail(self, message: str) -> None:
         self._task.messages.put(Failure(message))
 
@@ -224,6 +240,7 @@ class TrainingWorker:
             return None, None, None
         sums = torch.zeros(3, device=self._device)
         for batch in islice(batches, self._num_steps(count)):
+            self._tell_lost_masks(batch)
             if batch.errors:
                 self._fail(f"a held-out image can't be read: {batch.errors[0]}")
                 sums += math.nan

@@ -6,6 +6,8 @@ sums the defective ones weighted by 1 / size of their region, which is all that 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -63,21 +65,23 @@ class PixelHistogram:
         self._lowest = np.full(NUM_BINS, np.inf, dtype=np.float32)
         self._highest = np.full(NUM_BINS, -np.inf, dtype=np.float32)
 
-    def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+    def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[Any]) -> None:
         """Add the pixels of one image.
 
         Args:
             anomaly_map: float32 [H, W] in [0, 1].
-            mask: [H, W], true on the defect; empty for a good image.
+            mask: [H, W], true, 1 or 255 on the defect; empty for a good image.
 
         Raises:
-            ValueError: the shapes differ, or a value of the map is not in [0, 1].
+            ValueError: the shapes differ, a value of the map is not in [0, 1], or the mask holds
+                other values.
         """
         if anomaly_map.ndim != 2 or anomaly_map.shape != mask.shape:
             raise ValueError(f"a map of shape {anomaly_map.shape}, a mask of shape {mask.shape}")
         values = np.asarray(anomaly_map, dtype=np.float32)
         if not ((values >= -ROUNDING) & (values <= 1 + ROUNDING)).all():
             raise ValueError("a value of the map is not in [0, 1]")
+        mask = _as_booleans(mask)
         values = np.clip(values, 0, 1).ravel()
         bins, defective = bins_of(values), mask.ravel()
         regions, num_regions = ndimage.label(mask, structure=CONNECTED)
@@ -152,6 +156,14 @@ class PixelHistogram:
     def _occupied(self) -> NDArray[np.int64]:
         occupied: NDArray[np.int64] = np.flatnonzero(self._negatives + self._positives)
         return occupied
+
+
+def _as_booleans(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    """A mask of numbers would index where a mask of booleans selects."""
+    mask = np.asarray(mask)
+    if mask.dtype != np.bool_ and not np.isin(mask, (0, 1, 255)).all():
+        raise ValueError("a mask holds other values than 0 and 1 (or 255); give true on the defect")
+    return mask.astype(bool)
 
 
 def bins_of(values: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
     """0 if every group is a genuine tie."""
 
 
-def image_metrics(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str, float]:
+def image_metrics(scores: NDArray[np.floating], labels: NDArray[Any]) -> dict[str, float]:
     """AUROC, average precision (AP) and max-F1 of image scores, as scikit-learn defines them.
 
     Args:
@@ -37,8 +37,10 @@ def image_metrics(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> 
         and abnormal images.
 
     Raises:
-        ValueError: a score is not a number.
+        ValueError: a score is not a number, or a label neither 0 nor 1.
     """
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels must be 0 (good) and 1 (abnormal)")
     if np.isnan(scores).any():
         raise ValueError("a score is NaN; leave out images without a score")
     values, group = np.unique(scores, return_inverse=True)

@@ -15,7 +15,7 @@ IMAGE_METRICS = ("image_auroc", "image_ap", "image_max_f1")
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS)
 """Names of the metrics, of image scores and then of pixels: columns of ``metrics_table``."""
 ERRORS = tuple(f"{name}_error" for name in PIXEL_METRICS)
-COUNTS = ("images", "abnormal", "without_mask", "unusable")
+COUNTS = ("images", "abnormal", "without_mask", "lost_masks", "unusable")
 COLUMNS = ("dataset", "category", *COUNTS, *METRICS, *ERRORS, "model")
 HEADERS = ("I-AUROC", "I-AP", "I-F1", "P-AUROC", "P-AP", "P-F1", "AUPRO")
 LEGEND = (
@@ -30,7 +30,8 @@ def metrics_table(categories: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Args:
         categories: by category, with ``COLUMNS`` as keys: ``images`` labelled, ``abnormal`` ones
             among them, those ``without_mask`` although abnormal (left out of the pixel metrics),
-            ``unusable`` ones (left out of all), metrics in [0, 1] or NaN where there is nothing
+            ``lost_masks`` of those in which nothing is left of the defect (0 if missing),
+            ``unusable`` images (left out of all), metrics in [0, 1] or NaN where there is nothing
             to measure, bounds of the binning error, and the model's fingerprint. None may be
             called "average".
 
@@ -38,10 +39,11 @@ def metrics_table(categories: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         ``COLUMNS``; data sets in the order given, their categories by name. An average's metrics
         are means over the rows that have the value, its counts are sums.
     """
-    table = pd.DataFrame([dict(row) for row in categories], columns=list(COLUMNS))
+    rows = [{"lost_masks": 0, **row} for row in categories]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     parts = []
-    for name, rows in table.groupby("dataset", sort=False):
-        parts += [rows.sort_values("category"), _average(rows, str(name))]
+    for name, group in table.groupby("dataset", sort=False):
+        parts += [group.sort_values("category"), _average(group, str(name))]
     averages = parts[1::2]
     if len(averages) > 1:
         parts.append(_average(pd.concat(averages), AVERAGE))
@@ -134,6 +136,11 @@ def _remarks(table: pd.DataFrame) -> list[str]:
         remarks.append(f"Binning moves no pixel metric by more than {most} percentage points.")
     if unknown := int(rows.without_mask.sum()):
         remarks.append(f"{unknown:,} abnormal images have no mask: not in the pixel metrics.")
+    if lost := int(rows.lost_masks.sum()):
+        remarks.append(
+            f"{lost:,} of them have a mask, but their defects are thinner than a pixel at the "
+            "model's size, or it is black (lost_masks.csv)."
+        )
     if unusable := int(rows.unusable.sum()):
         remarks.append(f"{unusable:,} images could not be used: in none of the metrics.")
     return remarks

@@ -26,6 +26,9 @@ from .text import encode_text
 
 LOGIT_SCALE = 100.0  # CLIP's temperature, fixed in the released code
 NUM_TAPS = 4  # patch tokens after 1/4, 2/4, 3/4 and 4/4 of the blocks (section 4.1)
+# The first taps of the frozen pass are compared with an image's siblings. The last one made pixel
+# AP worse (docs/references.md), and is the only one that the frozen pass does not compute anyway.
+NUM_REFERENCE_TAPS = 3
 
 # Part of every fingerprint: raise it when a change of code changes scores beyond rounding.
 METHOD_VERSION = 1
@@ -58,6 +61,16 @@ class AdaCLIPSettings:
 
 
 @dataclass(frozen=True)
+class FrozenPass:
+    """What plain CLIP sees, which makes the dynamic prompts and is compared with siblings."""
+
+    embedding: Tensor
+    """[B, E] projected class embedding, not normalised."""
+    tokens: tuple[Tensor, ...]
+    """[B, N, D] patch tokens after each of ``AdaCLIP.reference_taps``: raw block outputs."""
+
+
+@dataclass(frozen=True)
 class Features:
     """What the two towers give for a batch; all float32."""
 
@@ -67,6 +80,8 @@ class Features:
     """[B, T, N, E] projected patch tokens of each tapped layer, unit length."""
     text_features: Tensor
     """[B, 2, E] normal and abnormal, unit length."""
+    frozen: FrozenPass | None = None
+    """What the pass without prompts saw, where that was asked for."""
 
     def layer_logits(self) -> Tensor:
         """[B, T, N, 2] normal and abnormal logits of every tapped layer."""
@@ -87,6 +102,10 @@ class Prediction:
     The anomaly map is ``sigmoid(bilinear_resize(logit_grid, align_corners=True))``."""
     score: Tensor
     """[B] image-level abnormal probability in [0, 1]."""
+    score_logit: Tensor
+    """[B] the score before the sigmoid, which tells apart what rounds to 0 or 1."""
+    frozen: FrozenPass | None = None
+    """What references are compared with, where that was asked for."""
 
 
 class AdaCLIP(nn.Module):
@@ -108,6 +127,7 @@ class AdaCLIP(nn.Module):
         _check(settings, patch_size, depth)
         self.grid = settings.image_size // patch_size
         self.taps = [depth * (i + 1) // NUM_TAPS for i in range(NUM_TAPS)]
+        self.reference_taps = self.taps[:NUM_REFERENCE_TAPS]
         self.register_buffer(
             "position_embedding",
             resize_position_embedding(visual.positional_embedding.detach(), self.grid),
@@ -153,30 +173,52 @@ class AdaCLIP(nn.Module):
         return f"{self.name}-{self.settings.image_size}-{precision}-{digest.hexdigest()}"
 
     @torch.inference_mode()
-    def predict(self, images: Any, categories: Sequence[str]) -> Prediction:
+    def predict(
+        self, images: Any, categories: Sequence[str], *, keep_frozen: bool = False
+    ) -> Prediction:
         """Score a batch of images of any, also mixed, categories.
 
         Args:
             images: float32 [B, 3, H, W] tensor or array with H = W = ``settings.image_size``, RGB
                 with OpenAI's CLIP mean and standard deviation (``pipeline.images.preprocess``).
             categories: B class names, such as "metal nut".
+            keep_frozen: give what ``pipeline.references`` compares as well.
 
         Raises:
             ValueError: shapes that don't fit, or an empty class name.
         """
-        return self.score(self(torch.as_tensor(images), categories))
+        return self.score(self(torch.as_tensor(images), categories, keep_frozen=keep_frozen))
 
-    def forward(self, images: Tensor, categories: Sequence[str]) -> Features:
+    def forward(
+        self, images: Tensor, categories: Sequence[str], *, keep_frozen: bool = False
+    ) -> Features:
         """Both towers; arguments as in ``predict``. Gradients reach AdaCLIP's own weights."""
         self._check_batch(images, categories)
         images = images.to(self.device, self.position_embedding.dtype)
         tokens = embed_patches(self.clip.visual, images, self.position_embedding)
+        kept: list[Tensor] | None = [] if keep_frozen else None
         with torch.no_grad():
-            frozen = self.frozen_embedding(self.frozen_tokens(images, tokens))
-        visual, text = self.prompts(frozen)
+            embedding = self.frozen_embedding(self.frozen_tokens(images, tokens), kept)
+        visual, text = self.prompts(embedding)
         class_embedding, tapped = self.encode_image(tokens, visual)
         text_features = encode_text(self.clip, categories, text)
-        return Features(*self.project(class_embedding, tapped), text_features)
+        frozen = None if kept is None else FrozenPass(embedding, tuple(kept))
+        return Features(*self.project(class_embedding, tapped), text_features, frozen)
+
+    @torch.inference_mode()
+    def look(self, images: Any) -> FrozenPass:
+        """The frozen pass alone, for images whose siblings are asked and no text: half the work.
+
+        Args:
+            images: as for ``predict``.
+        """
+        images = torch.as_tensor(images)
+        self._check_images(images)
+        images = images.to(self.device, self.position_embedding.dtype)
+        tokens = embed_patches(self.clip.visual, images, self.position_embedding)
+        kept: list[Tensor] = []
+        embedding = self.frozen_embedding(self.frozen_tokens(images, tokens), kept)
+        return FrozenPass(embedding, tuple(kept))
 
     def score(self, features: Features) -> Prediction:
         """Anomaly maps (section 3.2) and image scores (section 3.3) from the towers' features."""
@@ -185,8 +227,9 @@ class AdaCLIP(nn.Module):
         if self.settings.use_fusion:
             image = fuse(image, features.patch_embeddings, grid, self.settings.num_clusters)
         normal, abnormal = features.text_features.unbind(dim=1)
-        score = torch.sigmoid(LOGIT_SCALE * (image * (abnormal - normal)).sum(dim=-1))
-        return Prediction(grid.unflatten(1, (self.grid, self.grid)), score)
+        logit = LOGIT_SCALE * (image * (abnormal - normal)).sum(dim=-1)
+        grid = grid.unflatten(1, (self.grid, self.grid))
+        return Prediction(grid, torch.sigmoid(logit), logit, features.frozen)
 
     def frozen_tokens(self, images: Tensor, tokens: Tensor) -> Tensor:
         """What enters the frozen pass: ``tokens``, or those of the images made smaller."""
@@ -197,11 +240,17 @@ class AdaCLIP(nn.Module):
         images = images.to(tokens.dtype)
         return embed_patches(self.clip.visual, images, self.frozen_position_embedding)
 
-    def frozen_embedding(self, tokens: Tensor) -> Tensor:
-        """Plain CLIP: input tokens [B, 1 + N, D] → class embedding [B, E], not normalised."""
+    def frozen_embedding(self, tokens: Tensor, kept: list[Tensor] | None = None) -> Tensor:
+        """Plain CLIP: input tokens [B, 1 + N, D] → class embedding [B, E], not normalised.
+
+        Args:
+            kept: receives the patch tokens [B, N, D] after each of ``reference_taps``.
+        """
         *blocks, last = self.clip.visual.transformer.resblocks
-        for block in blocks:
+        for j, block in enumerate(blocks, 1):
             tokens = run_block(block, tokens)
+            if kept is not None and j in self.reference_taps:
+                kept.append(tokens[:, 1:])
         # Only the class token leaves this pass, so the last block updates no other.
         return project_class_token(self.clip.visual, run_block(last, tokens, queries=slice(1)))
 
@@ -254,10 +303,13 @@ class AdaCLIP(nn.Module):
             F.normalize(patch_embeddings.float(), dim=-1),
         )
 
-    def _check_batch(self, images: Tensor, categories: Sequence[str]) -> None:
+    def _check_images(self, images: Tensor) -> None:
         size = self.settings.image_size
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
             raise ValueError(f"images must be [B, 3, {size}, {size}], got {tuple(images.shape)}")
+
+    def _check_batch(self, images: Tensor, categories: Sequence[str]) -> None:
+        self._check_images(images)
         if isinstance(categories, str) or len(categories) != len(images):
             raise ValueError(f"need a list of {len(images)} categories, got {categories!r}")
         if any(not c.strip() for c in categories):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -17,13 +16,13 @@ from uuid import uuid4
 import open_clip
 import torch
 from huggingface_hub import hf_hub_download
-from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from .adaclip import AdaCLIP, AdaCLIPSettings
 from .clip import build_clip, clip_config
 from .weight_cache import fetch
+from .weight_files import misfits, read_state_dict, some, without_prefix
 
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -37,8 +36,9 @@ RELEASED = {
     "visa_clinicdb": "3deabbbaf1e412cfdfcb42923a500b986f4b9ee96ccbc7a735d89dbc87df44c8",
     "all": "33e8d3db1cb4aab030866b8b70a46e10aa27ebf2c23b5463cb07f2574addd98c",
 }
+# The TorchScript archive that OpenAI published carries three integers beside the weights.
+OPENAI_SIZES = {"input_resolution", "context_length", "vocab_size"}
 RELEASED_PREFIX = "clip_model."  # what the authors' training wrapper puts before every key
-WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
 
 def load_adaclip(
@@ -72,6 +72,8 @@ def load_adaclip(
         raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
     clip_config(backbone)  # refuse an unfit backbone before anything is downloaded for it
     weights = None if backbone_weights is None else _backbone_state(backbone, backbone_weights)
+    if weights is not None:
+        weights = _fitting_backbone(backbone, str(backbone_weights), weights)
     clip = build_clip(backbone, weights, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -88,23 +90,18 @@ def load_checkpoint(model: AdaCLIP, checkpoint: str) -> None:
         ValueError: the file can't be had, is not a checkpoint, or is one for another model.
     """
     path = _released_file(checkpoint) if checkpoint in RELEASED else fetch(checkpoint)
-    state = {k.removeprefix(RELEASED_PREFIX): v for k, v in read_state_dict(path).items()}
-    expected = model.learnable_state()
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    expected = {key: weight.shape for key, weight in model.learnable_state().items()}
+    state = without_prefix(read_state_dict(path), expected)
+    missing, extra, wrong = misfits(state, expected)
     if missing or extra:
         raise ValueError(
             f"checkpoint {checkpoint!r} is not an AdaCLIP checkpoint for these settings: "
-            f"missing keys: {_some(missing)}; unexpected keys: {_some(extra)}"
+            f"missing keys: {some(missing)}; unexpected keys: {some(extra)}"
         )
-    wrong = [
-        f"{k} is {list(v.shape)}, the model needs {list(expected[k].shape)}"
-        for k, v in state.items()
-        if v.shape != expected[k].shape
-    ]
     if wrong:
         raise ValueError(
             f"checkpoint {checkpoint!r} was made for another backbone or prompt length than "
-            f"{model.name!r}: {_some(wrong)}"
+            f"{model.name!r}: {some(wrong)}"
         )
     model.load_state_dict(state, strict=False)
 
@@ -128,34 +125,6 @@ def save_checkpoint(model: AdaCLIP, path: str | Path) -> None:
     _write(path, data)
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read tensors from a safetensors file, a ``torch.save`` file or a TorchScript archive.
-
-    Raises:
-        ValueError: anything but tensors inside; pickles that would run code are refused.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if _is_torchscript(path):  # what OpenAI published
-            _refuse_code_at_load(path)
-            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises whatever its reader stumbled on
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{path} can't be read as plain weights (nothing else is loaded, because a pickle "
-            f"can run code): {reason}"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    ):
-        raise ValueError(f"{path} holds no state dict of tensors")
-    return state
-
-
 def _released_file(name: str) -> Path:
     file = f"pretrained_{name}.pth"
     try:
@@ -175,14 +144,16 @@ def _released_file(name: str) -> Path:
 
 
 def _backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
-    if "://" in weights or weights.endswith(WEIGHT_SUFFIXES):
-        return read_state_dict(fetch(weights))
     config = open_clip.get_pretrained_cfg(backbone, weights)
+    if not config and ("://" in weights or "/" in weights or "." in weights):
+        return read_state_dict(fetch(weights))  # no tag has such a name
+    if not config and Path(weights).is_file():
+        return read_state_dict(Path(weights))
     if not config:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(backbone)) or "none"
         raise ValueError(
-            f"open_clip has no weights {weights!r} for {backbone!r} (it has: {tags}); "
-            "give one of those, or a path or URI of a state dict"
+            f"open_clip has no weights {weights!r} for {backbone!r} (it has: {tags}), and there "
+            "is no such file; give one of those, or a path or URI of a state dict"
         )
     try:
         return read_state_dict(Path(open_clip.download_pretrained(config)))
@@ -193,24 +164,25 @@ def _backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("constants.pkl") for name in archive.namelist())
-
-
-def _refuse_code_at_load(path: Path) -> None:
-    """TorchScript runs ``__setstate__`` when it loads an archive, and scripts can write files.
+def _fitting_backbone(backbone: str, weights: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's weights under its own keys.
 
     Raises:
-        ValueError: the archive defines one.
+        ValueError: they are another architecture's.
     """
-    # The reader that will load it: two readers of one zip file may see different entries.
-    archive = torch._C.PyTorchFileReader(str(path))
-    for name in archive.get_all_records():
-        if name.startswith("code/") and b"__setstate__" in archive.get_record(name):
-            raise ValueError("the TorchScript archive runs code when it is loaded (__setstate__)")
+    with torch.device("meta"):
+        model = open_clip.CLIP(**clip_config(backbone))
+    expected = {key: weight.shape for key, weight in model.state_dict().items()}
+    state = without_prefix(state, expected)
+    sizes = dict.fromkeys(OPENAI_SIZES & state.keys(), torch.Size())
+    missing, extra, wrong = misfits(state, expected | sizes)
+    if missing or extra or wrong:
+        raise ValueError(
+            f"backbone weights {weights!r} do not fit {backbone!r}: missing keys: "
+            f"{some(missing)}; unexpected keys: {some(extra)}; other shapes: {some(wrong)}. "
+            "Give weights of this architecture, or the --backbone that they are of"
+        )
+    return state
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -221,8 +193,3 @@ def _write(path: Path, data: bytes) -> None:
         incomplete.replace(path)
     finally:
         incomplete.unlink(missing_ok=True)
-
-
-def _some(items: list[str], limit: int = 4) -> str:
-    shown = ", ".join(items[:limit]) or "none"
-    return shown + (f" and {len(items) - limit} more" if len(items) > limit else "")

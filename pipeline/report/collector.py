@@ -20,7 +20,8 @@ from .selection import Selection
 MAX_CATEGORIES = 1_000  # of their own; a rule that makes one of every key would flood the page
 EXAMPLES = 5  # of each kind of error
 SHOWN = (
-    *("image_id", "uri", "etag", "category", "score", "map_max", "anomalous_area"),
+    *("image_id", "uri", "etag", "category", "score", "score_logit", "zero_shot_score"),
+    *("reference_score", "nearest_reference", "map_max", "anomalous_area"),
     *("box_x0", "box_y0", "box_x1", "box_y1", "width", "height", "map_file", "map_row"),
     *("error", "error_message", "scored_at", "run_id"),
 )
@@ -106,7 +107,7 @@ class Collector:
         self._night = [date for date, uris in selection.dates.items() for _ in uris]
         self._number = {arrow_filesystem(uri)[1]: i for i, uri in enumerate(self._files)}
         self._runs = pa.array(selection.run_ids, pa.string())
-        self._same_model = pc.field("model").cast(pa.string()) == selection.model
+        self._same_model = selection.identity.condition()
         self.together = Category(Highest(0))
         """All categories; its ``highest`` stays empty."""
         self.others = self._new_category()
@@ -114,7 +115,10 @@ class Collector:
 
     def read(self) -> None:
         """The selected nights first: they say which categories there are."""
-        columns = ("image_id", "category", "score", "anomalous_area", "error", "run_id", FILE)
+        columns = (
+            *("image_id", "category", "score", "score_logit", "anomalous_area"),
+            *("error", "run_id", FILE),
+        )
         for date, files in self._selection.dates.items():
             here: Histograms = {}
             for rows in read_rows(self._output, files, columns, self._same_model):
@@ -183,6 +187,7 @@ class Collector:
         scored = rows.filter(rows.column("score").is_valid())
         self.by_date[date].add(scored.num_rows, rows.num_rows - scored.num_rows, selected=True)
         ids, scores = scored.column("image_id"), measured(scored, "score")
+        logits = measured(scored, "score_logit")
         self.together.now.add(scores)
         here.setdefault(None, Histogram()).add(scores)
         for name, positions in by_category(scored):
@@ -193,7 +198,8 @@ class Collector:
             category.over += over
             self.together.over += over
             if self._gallery:
-                category.highest.add(scores[positions], ids.take(pa.array(positions)), file)
+                taken = ids.take(pa.array(positions))
+                category.highest.add(scores[positions], logits[positions], taken, file)
 
     def _add_errors(self, failed: pa.RecordBatch, file: int) -> None:
         self.together.errors += failed.num_rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -66,28 +66,40 @@ class Highest:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._rows = np.empty(0, dtype=[("score", "f4"), ("id", "S32"), ("file", "i4")])
+        kinds = [("score", "f4"), ("logit", "f4"), ("id", "S32"), ("file", "i4")]
+        self._rows = np.empty(0, dtype=kinds)
 
-    def add(self, scores: NDArray[np.float32], ids: pa.Array, file: int) -> None:
-        """Add images: scores [n], hexadecimal ids [n], and the number of the file they are in."""
+    def add(
+        self, scores: NDArray[np.float32], logits: NDArray[np.float32], ids: pa.Array, file: int
+    ) -> None:
+        """Add images.
+
+        Args:
+            scores: [n].
+            logits: [n] of the scores, which decide where these are equal; NaN where unknown.
+            ids: [n], hexadecimal.
+            file: number of the file that they are in.
+        """
         if len(self._rows) >= self._size:  # then most images are none of them
             higher = np.flatnonzero(scores >= self._rows["score"][-1])
         else:
             higher = np.arange(len(scores))
         if len(higher) > 4 * self._size:
-            higher = higher[np.argpartition(-scores[higher], 2 * self._size)[: 2 * self._size]]
+            least = np.partition(scores[higher], -2 * self._size)[-2 * self._size]
+            higher = higher[scores[higher] >= least]
         added = np.empty(len(higher), dtype=self._rows.dtype)
         added["score"], added["file"] = scores[higher], file
+        added["logit"] = np.nan_to_num(logits[higher], nan=-np.inf)
         added["id"] = ids.take(pa.array(higher)).to_numpy(zero_copy_only=False).astype("S32")
         rows = np.concatenate([self._rows, added])
-        rows = rows[np.lexsort((rows["id"], -rows["score"]))]
+        rows = rows[np.lexsort((rows["id"], -rows["logit"], -rows["score"]))]
         # The same image twice: it was scored again.
         _, first = np.unique(rows["id"], return_index=True)
         self._rows = rows[np.sort(first)][: self._size]
 
-    def rows(self) -> list[tuple[float, str, int]]:
-        """Score, id and file of each, the highest first."""
-        return [(float(s), i.decode(), int(f)) for s, i, f in self._rows]
+    def rows(self) -> list[tuple[float, float, str, int]]:
+        """Score, logit, id and file of each, the highest first."""
+        return [(float(s), float(x), i.decode(), int(f)) for s, x, i, f in self._rows]
 
 
 def take_turns(highest: Iterable[Highest], count: int) -> list[tuple[str, int]]:
@@ -96,10 +108,9 @@ def take_turns(highest: Iterable[Highest], count: int) -> list[tuple[str, int]]:
     First the highest of every category, then the second ones, and so on: categories differ in how
     high their good images score, and one that scores high must not push out all others.
     """
-    ranked: list[Sequence[tuple[float, str, int]]] = [each.rows() for each in highest]
     turns = [
-        (rank, -score, image_id, file)
-        for rows in ranked
-        for rank, (score, image_id, file) in enumerate(rows)
+        (rank, -score, -logit, image_id, file)
+        for each in highest
+        for rank, (score, logit, image_id, file) in enumerate(each.rows())
     ]
-    return [(image_id, file) for _, _, image_id, file in sorted(turns)[:count]]
+    return [(image_id, file) for *_, image_id, file in sorted(turns)[:count]]

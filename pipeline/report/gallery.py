@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 import numpy as np
 from PIL import Image
 
-from pipeline.images import ImageError, decode
+from pipeline.images import MAX_MEGAPIXELS, ImageError, decode
 from pipeline.results import open_results
 from pipeline.storage import StorageError, read_object
 
@@ -36,14 +36,19 @@ class Picture(TypedDict):
     """The image, at most ``SIDE`` pixels wide or high."""
     map: str | None
     """Its anomaly map in grey: 0 is probability 0, 255 is 1. As wide and high in proportion."""
+    reference: str | None
+    """The reference image most similar to it, at most ``SMALL_SIDE`` wide or high; None if it has
+    none, or that is gone."""
     problem: str
-    """Why one of them is missing, in words; a text of others."""
+    """Why the image or the map is missing, in words; a text of others."""
 
 
 def take_pictures(
     output: str, rows: Sequence[dict[str, Any]], *, max_bytes: int, threads: int = THREADS
 ) -> list[Picture]:
     """The pictures of rows of the score table. An image that is gone is no error.
+
+    A reference image that is the nearest one of many rows is read once.
 
     Maps of one shard are read one after the other, shards and images side by side. Held are a few
     images, and the finished pictures.
@@ -61,7 +66,10 @@ def take_pictures(
     for i, row in enumerate(rows):
         by_shard[row["map_file"] or ""].append(i)
     large = threading.Lock()
+    uris = list(dict.fromkeys(row["nearest_reference"] for row in rows if row["nearest_reference"]))
     with ThreadPoolExecutor(threads) as pool:
+        found_references = pool.map(lambda uri: _reference(uri, share // 3, large), uris)
+        references = dict(zip(uris, found_references, strict=True))
         shards = [sorted(each, key=lambda i: rows[i]["map_row"] or 0) for each in by_shard.values()]
         for indices, found in zip(
             shards,
@@ -70,12 +78,22 @@ def take_pictures(
         ):
             for i, picture in zip(indices, found, strict=True):
                 maps[i] = picture
-        images = pool.map(
-            lambda row, found: _image(row, share - len(found[0] or b""), large), rows, maps
-        )
+        beside = [references.get(row["nearest_reference"]) for row in rows]
+        left = [
+            share - len(found or b"") - len(reference or b"")
+            for (found, _), reference in zip(maps, beside, strict=True)
+        ]
+        images = pool.map(lambda row, max_bytes: _image(row, max_bytes, large), rows, left)
         return [
-            Picture(image=_base64(image), map=_base64(found), problem=problem or reason)
-            for (image, problem), (found, reason) in zip(images, maps, strict=True)
+            Picture(
+                image=_base64(image),
+                map=_base64(found),
+                reference=_base64(reference),
+                problem=problem or reason,
+            )
+            for (image, problem), (found, reason), reference in zip(
+                images, maps, beside, strict=True
+            )
         ]
 
 
@@ -115,6 +133,17 @@ def _image(row: dict[str, Any], max_bytes: int, large: threading.Lock) -> tuple[
     except ImageError as error:
         return None, f"the image can't be decoded any more: {error}"
     return _fitting(image, max_bytes), ""
+
+
+def _reference(uri: str, max_bytes: int, large: threading.Lock) -> bytes | None:
+    """An encoded reference image, or None if it is gone."""
+    try:
+        data, _ = read_object(uri)
+        with large:  # the table does not tell how large it is
+            image = _decoded(data, int(MAX_MEGAPIXELS * 1e6), SMALL_SIDE)
+    except (StorageError, ImageError):
+        return None
+    return _fitting(image, max_bytes)
 
 
 def _decoded(data: bytes, pixels: int, side: int) -> Image.Image:

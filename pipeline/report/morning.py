@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.calibration import MEASURES, Calibration, read_calibration
+from pipeline.identity import ModelIdentity
 from pipeline.schema import FINAL_ERRORS, ErrorCode
 from pipeline.snapshot import read_scores
 from pipeline.storage import absolute
@@ -31,7 +33,8 @@ from .summary import clean
 
 DEFAULT_NIGHTS = 30  # of the drift test, where no rule gives a number
 TOLD = "told.json"  # beside the report.json of a run that a summary tells of
-SHOWN = ("uri", "category", "score", "anomalous_area", "box_x0", "box_y0", "box_x1", "box_y1")
+REVIEWED = ("uri", "category", "score", "score_logit", "anomalous_area")  # and a box
+SHOWN = (*REVIEWED, "box_x0", "box_y0", "box_x1", "box_y1")
 ENDED = ("done", "too_many_errors")  # runs with every row that they had to do
 _FINAL = [code.value for code in (*FINAL_ERRORS, ErrorCode.TOO_LARGE)]
 
@@ -40,7 +43,7 @@ def review(
     output: str,
     *,
     run_id: str,
-    model: str,
+    identity: ModelIdentity,
     scan_date: str,
     rule: AlertRule | None = None,
     top: int = 10,
@@ -50,7 +53,8 @@ def review(
     Rows of runs that were stopped before anybody was told of them belong to this review: nothing
     that was found is lost because a driver died. All other rows of the same model, of the last
     nights and of earlier runs of this date, are the past that thresholds and drift compare with.
-    ``mark_told`` ends that for a nightly run.
+    ``mark_told`` ends that for a nightly run. Rows with other references are of another model: a
+    category whose references changed has no past, as a new category has none.
 
     Memory is bounded: at most ``nights.SAMPLE_SIZE`` images of each category are held, on either
     side.
@@ -58,23 +62,26 @@ def review(
     Args:
         output: the scoring job's output.
         run_id: the run.
-        model: its fingerprint.
+        identity: of its rows.
         scan_date: the partition that it wrote to, YYYY-MM-DD.
         rule: the alert rule; None = no alert, and drift against the last 30 nights.
         top: how many images to name, of the most anomalous and of those over a threshold.
 
     Raises:
         StorageError: the output can't be listed, or the rule's thresholds can't be read.
-        CalibrationError: the rule's thresholds are another model's; the message names both.
+        CalibrationError: the rule's thresholds are another model's; the message names both. Those
+            of other references are left out, and named in the alert.
         OSError, pa.ArrowException: a score file can't be read; the message names it.
     """
     output = absolute(output)
-    calibration = None
+    calibration, outdated = None, list[str]()
     if rule and rule.thresholds:
         calibration = read_calibration(rule.thresholds)
-        calibration.check_model(model)
+        calibration.check_model(identity.base)
+        outdated = calibration.outdated(identity)
+        calibration = calibration.without(outdated)
     nights = rule.nights if rule else DEFAULT_NIGHTS
-    same_model = pc.field("model").cast(pa.string()) == model
+    same_model = identity.condition()
 
     def read(files: list[str]) -> tuple[list[str], list[str], _Night, list[Drift]]:
         by_date = nights_of(files, scan_date, nights)
@@ -93,7 +100,8 @@ def review(
     past_nights, untold, night, drift = read_scores(f"{output}/scores", read)
     return {
         "run_id": run_id,
-        "model": model,
+        "model": identity.base,
+        "references": dict(identity.references),
         "scan_date": scan_date,
         "untold_runs": untold,
         "past_nights": past_nights,
@@ -106,7 +114,7 @@ def review(
         "most_anomalous": night.most_anomalous.rows(),
         "drifted": [each.category for each in drift if each.drifted],
         "drift": [asdict(each) for each in drift],
-        "alert": night.alert(),
+        "alert": night.alert() | {"outdated": outdated},
     }
 
 
@@ -132,6 +140,9 @@ def table(review: dict[str, Any], limit: int = 10) -> str:
     lines[0] += "".join(f", {n:,} {clean(code)}" for code, n in review["errors"].items())
     lines.append("  alert: " + ("FIRED" if alert["fired"] else "not fired"))
     lines += [f"    {clean(reason, 200)}" for reason in alert["reasons"][:limit]]
+    if alert["outdated"]:
+        names = clean(", ".join(alert["outdated"]), 200)
+        lines.append(f"    thresholds of other references, to calibrate again: {names}")
     drifted = [each for each in review["drift"] if each["drifted"]]
     lines.append(f"  drift: {len(drifted)} of {len(review['drift'])} categories compared")
     lines += [
@@ -160,16 +171,23 @@ class _Top:
         if self.kept is not None:
             found = pa.concat_tables([self.kept, found]).unify_dictionaries()
         # The id makes the choice among equal scores the same every time.
-        order = pc.sort_indices(found, [("score", "descending"), ("image_id", "ascending")])
+        keys = [(name, "descending") for name in ("score", "score_logit")]
+        order = pc.sort_indices(found, [*keys, ("image_id", "ascending")])
         self.kept = found.take(order[: self.size])
 
     def rows(self) -> list[dict[str, Any]]:
         rows = self.kept.to_pylist() if self.kept is not None else []
         return [
-            {name: row[name] for name in ("uri", "category", "score", "anomalous_area")}
+            {name: row[name] for name in REVIEWED}
             | {"box": [row[f"box_{corner}"] for corner in ("x0", "y0", "x1", "y1")]}
             for row in rows
         ]
+
+
+def _order(row: dict[str, Any]) -> tuple[float, float, str]:
+    """The highest score first; of equal ones the highest logit, none last."""
+    logit = row["score_logit"]
+    return -row["score"], math.inf if logit is None else -logit, row["uri"]
 
 
 class _Night:
@@ -228,7 +246,7 @@ class _Night:
         return {
             "fired": bool(fired),
             "reasons": [self._reason(*key, count) for key, count in sorted(fired.items(), key=str)],
-            "images": sorted(images, key=lambda row: (-row["score"], row["uri"]))[: self._top],
+            "images": sorted(images, key=_order)[: self._top],
             "rule": self._rule.as_dict() if self._rule else None,
             "thresholds": {c: [asdict(t) for t in each] for c, each in self._thresholds.items()},
             # Categories without a calibrated threshold that are too new for a quantile, with their

@@ -110,6 +110,6 @@ def sample_categories(batches: Iterable[pa.RecordBatch]) -> dict[str, Sample]:
 
 
 def measured(rows: pa.RecordBatch, measure: str) -> NDArray[np.float32]:
-    """A batch's "score", "map_max" or "anomalous_area" [n]."""
+    """A batch's "score", "score_logit", "map_max" or "anomalous_area" [n]; NaN where it is null."""
     values: NDArray[np.float32] = rows.column(measure).to_numpy(zero_copy_only=False)
     return values

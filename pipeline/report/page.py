@@ -29,7 +29,8 @@ from .summary import clean
 MAX_BYTES = 30_000_000
 MAX_PROBLEM = 500  # characters; an error may quote a long key
 CARD = (
-    *("uri", "category", "score", "map_max", "anomalous_area", "width", "height", "over"),
+    *("uri", "category", "score", "score_logit", "zero_shot_score", "reference_score"),
+    *("nearest_reference", "map_max", "anomalous_area", "width", "height", "over"),
     *("box_x0", "box_y0", "box_x1", "box_y1", "night", "scored_at"),
 )
 CONTENT_TYPE = "text/html; charset=utf-8"
@@ -52,7 +53,7 @@ def make_page(output: str, query: Query | None = None, *, gallery: int = 200) ->
     rows = data["gallery"]
     data = redacted(data | {"gallery": [{name: row[name] for name in CARD} for row in rows]})
     # Base64 makes four bytes of three; the rest is the JSON around each.
-    room = (MAX_BYTES - len(render(data, [])) - (64 + MAX_PROBLEM) * len(rows)) // 4 * 3
+    room = (MAX_BYTES - len(render(data, [])) - (96 + MAX_PROBLEM) * len(rows)) // 4 * 3
     pictures = take_pictures(absolute(output), rows, max_bytes=room)
     for picture in pictures:
         picture["problem"] = redact(picture["problem"])[:MAX_PROBLEM]

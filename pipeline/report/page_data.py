@@ -8,6 +8,7 @@ gallery or an example of an error. Memory does not grow with the number of rows.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.schema import FINAL_ERRORS, ErrorCode
 from pipeline.snapshot import read_scores
 from pipeline.storage import absolute
 
-from .collector import Collector
+from .collector import Collector, thresholds_of
 from .distribution import BINS, take_turns
 from .run_files import read_run_file
 from .selection import MAX_RUNS, Query, Selection, select
@@ -66,7 +67,7 @@ def gather(output: str, query: Query | None = None, *, gallery: int = 200) -> di
         "version": versions()["adaclip-pipeline"],
         "run_id": query.run_id,
         "bins": BINS,
-        "model": selection.model,
+        "model": selection.identity.base,
         "other_models": selection.other_models,
         "dates": [date for date in dates if found.by_date[date].selected],
         "past_dates": [date for date in dates if not found.by_date[date].selected],
@@ -90,8 +91,22 @@ def _newest_review(output: str, selection: Selection) -> dict[str, Any]:
     """What the nightly job said of the newest run that was reviewed: thresholds and drift."""
     for run_id in reversed(selection.run_ids[-MAX_RUNS:]):
         if review := read_run_file(output, run_id, "review.json"):
-            return review
+            return _of_same_references(review, selection.identity.references)
     return {}
+
+
+def _of_same_references(review: dict[str, Any], references: Mapping[str, str]) -> dict[str, Any]:
+    """Without thresholds and drift of categories whose rows here have other references."""
+    reviewed = review.get("references", {})
+
+    def same(category: str) -> bool:
+        return bool(reviewed.get(category) == references.get(category))
+
+    kept = {name: each for name, each in thresholds_of(review).items() if same(str(name))}
+    return review | {
+        "alert": review.get("alert", {}) | {"thresholds": kept},
+        "drift": [each for each in review.get("drift", []) if same(each["category"])],
+    }
 
 
 def _runs(output: str, selection: Selection, report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -125,4 +140,5 @@ def _errors(counts: Counter[str], rows: list[dict[str, Any]]) -> list[dict[str, 
 def _alert(review: dict[str, Any]) -> dict[str, Any] | None:
     if not review.get("alert", {}).get("rule"):
         return None
-    return {name: review["alert"][name] for name in ("fired", "reasons", "uncalibrated")}
+    kept = {name: review["alert"][name] for name in ("fired", "reasons", "uncalibrated")}
+    return kept | {"outdated": review["alert"].get("outdated", [])}

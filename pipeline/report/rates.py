@@ -7,11 +7,13 @@ import re
 from dataclasses import dataclass
 from statistics import median
 
+from pipeline.identity import ModelIdentity
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, list_objects, read_object
 
 LOOKED_AT = 100  # reports; nights without new images have no rate
 RUNS = 10  # the newest that scored something: hardware and settings of long ago tell little
+BEFORE = ("model", "references", "list")  # stages that end before the first image
 FEWEST_IMAGES = 10  # of a run whose rate counts; a shorter one measures the start of its actors
 
 
@@ -21,7 +23,7 @@ class Rates:
 
     images_per_s: float
     start_s: float
-    """Seconds before the first image: loading the model and listing."""
+    """Seconds before the first image: loading the model, references and listing."""
     num_runs: int
 
     def seconds(self, num_images: int) -> float:
@@ -29,8 +31,10 @@ class Rates:
         return self.start_s + num_images / self.images_per_s if num_images else self.start_s
 
 
-def past_rates(output: str, model: str) -> Rates | None:
+def past_rates(output: str, identity: ModelIdentity) -> Rates | None:
     """Rates of the newest runs under a model, from their report.json; None without such runs.
+
+    With references a run takes longer: it is told from those with some, whichever they were.
 
     Raises:
         StorageError: the runs can't be listed or read.
@@ -45,20 +49,22 @@ def past_rates(output: str, model: str) -> Rates | None:
     reports = sorted(u for u in uris if re.fullmatch(r"/[^/]+/report\.json", u[len(folder) :]))
     rates: list[tuple[float, float]] = []
     for uri in reversed(reports[-LOOKED_AT:]):  # their names begin with the time
-        if len(rates) < RUNS and (found := _rate(uri, model)):
+        if len(rates) < RUNS and (found := _rate(uri, identity)):
             rates.append(found)
     if not rates:
         return None
     return Rates(median(r for r, _ in rates), median(s for _, s in rates), len(rates))
 
 
-def _rate(uri: str, model: str) -> tuple[float, float] | None:
+def _rate(uri: str, identity: ModelIdentity) -> tuple[float, float] | None:
     try:
         report = json.loads(read_object(uri)[0])
         done = report["counts"]["scored"] + report["counts"]["errors"]
         rate, seconds = report["images_per_s"]["run"], report["seconds"]
-        if report["model"] != model or done < FEWEST_IMAGES or not rate:
+        if report["model"] != identity.base or done < FEWEST_IMAGES or not rate:
             return None
-        return float(rate), float(seconds.get("model", 0.0) + seconds.get("list", 0.0))
+        if bool(report.get("references")) != bool(identity.references):
+            return None
+        return float(rate), float(sum(seconds.get(stage, 0.0) for stage in BEFORE))
     except (ValueError, KeyError, TypeError):
         return None  # of another version, or damaged: no reason not to estimate

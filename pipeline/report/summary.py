@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.calibration import Calibration, above
+from pipeline.identity import ModelIdentity
 from pipeline.redaction import redact, redacted_json
 from pipeline.schema import TIMINGS
 
@@ -33,6 +35,11 @@ class RunReport:
     source: str = ""
     """Name of the nightly scan; empty for a run of its own."""
     model: str = ""
+    """Fingerprint of AdaCLIP and the decoder."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """By category, the id of its reference set."""
+    references_uri: str = ""
+    """Where the reference sets are."""
     status: str = "running"
     """running, done, too_many_errors, failed or interrupted."""
     message: str = ""
@@ -45,7 +52,8 @@ class RunReport:
     scored: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     calibration: Calibration | None = None
-    """Thresholds of this model that scored images are counted above."""
+    """Thresholds of this model that scored images are counted above; those of other references
+    count as none."""
     above: Counter[str] = field(default_factory=Counter)
     """Images above their category's threshold of the score."""
     uncalibrated: Counter[str] = field(default_factory=Counter)
@@ -66,6 +74,11 @@ class RunReport:
     """When the first rows came out (``time.monotonic``), and how many."""
     last_rows: float = 0.0
     """When the newest rows came out."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The model of this run's rows."""
+        return ModelIdentity(self.model, self.references)
 
     @property
     def num_errors(self) -> int:
@@ -97,7 +110,7 @@ class RunReport:
         if self.calibration is not None:
             scored = rows.filter(pc.is_valid(rows["score"])).select(["category", "score"])
             frame = scored.to_pandas()
-            is_above = above(frame, self.calibration.values("score"))
+            is_above = above(frame, self._limits())
             self.above.update(frame.category[is_above.fillna(False)])
             self.uncalibrated.update(frame.category[is_above.isna()])
         for name in TIMINGS:
@@ -135,6 +148,7 @@ class RunReport:
             "status": self.status,
             "message": self.message,
             "model": self.model,
+            "references": self._references(),
             "counts": {
                 "listed": self.listed,
                 "scored": self.scored,
@@ -166,13 +180,30 @@ class RunReport:
             "platform": platform.platform(),
         }
 
+    def _references(self) -> dict[str, Any]:
+        if not self.references:
+            return {}
+        return {"uri": self.references_uri, "sets": dict(self.references)}
+
+    @property
+    def outdated(self) -> list[str]:
+        """Categories whose thresholds are of other references than this run's scores."""
+        return self.calibration.outdated(self.identity) if self.calibration else []
+
+    def _limits(self) -> dict[str, float]:
+        """Thresholds of the score by category."""
+        assert self.calibration is not None
+        values, outdated = self.calibration.values("score"), self.outdated
+        return {name: value for name, value in values.items() if name not in outdated}
+
     def _thresholds(self) -> dict[str, Any] | None:
         if self.calibration is None:
             return None
         return {
             "false_alarm_rate": self.calibration.false_alarm_rate,
             "confidence": self.calibration.confidence,
-            "score": self.calibration.values("score"),
+            "score": self._limits(),
+            "outdated": self.outdated,
             "above": dict(self.above),
             "uncalibrated": dict(self.uncalibrated),
         }
@@ -193,6 +224,9 @@ class RunReport:
                 lines.append(f"    {clean(category, 40):<40}{count:>8,}")
             if self.uncalibrated:
                 lines.append(f"    no threshold: {self.uncalibrated.total():,}")
+            if self.outdated:
+                names = clean(", ".join(self.outdated), 200)
+                lines.append(f"    thresholds of other references, to calibrate again: {names}")
         if self.errors:
             lines += ["", "  errors"]
             for code, count in self.errors.most_common():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from pipeline.storage import arrow_filesystem
 
+GRID_COLUMNS = ["logit_grid", "grid_height", "grid_width"]
 OPEN_SHARDS = 8  # footers kept while maps are read one by one
 
 # Blue over green and yellow to red: points of the "turbo" colour map (A. Mikhailov, Google, 2019).
@@ -20,7 +22,7 @@ _TURBO = ((48, 18, 59), (65, 125, 237), (29, 229, 181), (164, 252, 60), (251, 12
 
 
 class MapReader:
-    """Reads single maps from the shards of an output."""
+    """Reads single maps, and embeddings, from the shards of an output."""
 
     def __init__(self, output: str) -> None:
         self._output = output
@@ -38,10 +40,42 @@ class MapReader:
         file = self._shard(shard)
         group, offset = _locate(file, row)
         if self._group is None or self._group[0] != (shard, group):
-            self._group = (shard, group), file.read_row_group(group)
+            self._group = (shard, group), file.read_row_group(group, columns=GRID_COLUMNS)
         found = self._group[1].slice(offset, 1).to_pylist()[0]
         grid = np.array(found["logit_grid"], dtype=np.float32)
         return grid.reshape(found["grid_height"], found["grid_width"])
+
+    def embeddings(
+        self, shard: str, rows: NDArray[np.int32]
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        """Embeddings in some rows of a shard, a row group at a time.
+
+        Args:
+            shard: its name.
+            rows: [n], in any order.
+
+        Yields:
+            Positions in ``rows`` [m] of those that have an embedding, and the embeddings [m, C].
+
+        Raises:
+            ValueError, FileNotFoundError: as of ``grid``.
+        """
+        file = self._shard(shard)
+        if "embedding" not in file.schema_arrow.names:  # of an older version
+            return
+        order, first = np.argsort(rows, kind="stable"), 0
+        for group in range(file.num_row_groups):
+            length = file.metadata.row_group(group).num_rows
+            start, end = np.searchsorted(rows, [first, first + length], sorter=order)
+            if start < end:
+                column = file.read_row_group(group, columns=["embedding"])["embedding"]
+                found = column.take(pa.array(rows[order[start:end]] - first)).combine_chunks()
+                there = found.is_valid().to_numpy(zero_copy_only=False)
+                if there.any():
+                    values = found.drop_null().flatten().to_numpy(zero_copy_only=False)
+                    values = values.astype(np.float32).reshape(there.sum(), -1)
+                    yield order[start:end][there], values
+            first += length
 
     def _shard(self, name: str) -> pq.ParquetFile:
         if not re.fullmatch(r"maps/[\w=./-]+\.parquet", name) or ".." in name:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration, CalibrationError
+from pipeline.identity import ModelIdentity
 from pipeline.storage import absolute, write_object
 
 from .regions import Polygon, Region, find_regions
@@ -47,9 +48,9 @@ class MapLimits:
         return [*self._values] if isinstance(self._values, dict) else None
 
     @property
-    def model(self) -> str | None:
+    def model(self) -> ModelIdentity | None:
         """The only model that they are for; None = any."""
-        return self._calibration.model if self._calibration else None
+        return self._calibration.identity if self._calibration else None
 
     def lowest(self) -> float:
         """The lowest of all."""
@@ -59,10 +60,10 @@ class MapLimits:
         """The threshold of a row.
 
         Raises:
-            CalibrationError: its category has none, or its model is another one.
+            CalibrationError: its category has none, or its model or references are others.
         """
         if self._calibration:
-            self._calibration.check_model(model)
+            self._calibration.check_row(category, model)
         if not isinstance(self._values, dict):
             return self._values
         if category not in self._values:
@@ -70,14 +71,20 @@ class MapLimits:
         return self._values[category]
 
     def check_any(self, models: Iterable[str]) -> None:
-        """Refuse a table that holds other models only.
+        """Refuse a table that holds other models, or other references, only.
 
         Raises:
             CalibrationError: names the fingerprints.
         """
         models = list(models)
-        if self._calibration and models and self._calibration.model not in models:
-            self._calibration.check_model(", ".join(models))
+        if not self._calibration or not isinstance(self._values, dict):
+            return
+        meant = {self._calibration.identity.of(category) for category in self._values}
+        if models and not meant & {*models}:
+            raise CalibrationError(
+                f"these thresholds are of the model {self._calibration.model}, the scores of "
+                f"{', '.join(models)}; calibrate this model"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,16 @@ from PIL import Image
 
 from pipeline.anomaly_map import Size, render
 from pipeline.calibration import MEASURES, Measure, above
+from pipeline.identity import ModelIdentity
 from pipeline.images import decode
+from pipeline.redaction import redact
 from pipeline.storage import absolute, read_object
 
 from .maps import MapReader, overlaid
 from .masks import MASK_COLUMNS, MapLimits, MapThreshold, Masks, find_masks
 from .selection import COLUMNS, Days, Selection
-from .table import models_of, read_rows, read_top
+from .similar import read_similar
+from .table import SIMILARITY, models_of, newest_identity, read_rows, read_top
 
 
 class Results:
@@ -28,6 +31,22 @@ class Results:
         self._folder = f"{self.uri}/scores"
         self._maps = MapReader(self.uri)
 
+    def __repr__(self) -> str:
+        return f"open_results({redact(self.uri)!r})"
+
+    def newest_model(self) -> ModelIdentity:
+        """The model of the newest row, and of each category the references of its newest row.
+
+        ``scores(model=results.newest_model())`` has scores that compare: of an image that was
+        scored with several references, or before there were any, the row with these. Reads three
+        small columns of the whole table.
+
+        Raises:
+            FileNotFoundError: the folder has no score table.
+            StorageError: it can't be listed.
+        """
+        return newest_identity(self._folder)
+
     def scores(
         self,
         *,
@@ -36,10 +55,11 @@ class Results:
         min_score: float | None = None,
         latest: bool = True,
         columns: list[str] | None = None,
-        model: str | None = None,
+        model: str | ModelIdentity | None = None,
         prefix: str | None = None,
     ) -> pd.DataFrame:
-        """Rows of the score table, most anomalous first.
+        """Rows of the score table, most anomalous first: by score, and where these are equal, as
+        scores near 1 are, by their logit.
 
         What is not asked for is not read: other dates' files are not opened, other columns and row
         groups without the category or the score are skipped. Memory is that of the rows returned.
@@ -53,7 +73,9 @@ class Results:
                 version), only the newest among the rows selected by the other arguments but the
                 score.
             columns: only these columns; the fewer, the less is read.
-            model: only this fingerprint.
+            model: only rows whose column ``model`` is this, or begins with this fingerprint: it has
+                its rows with any references. A ``ModelIdentity`` has of each category those with
+                its references only.
             prefix: only URIs that begin with it.
 
         Raises:
@@ -64,7 +86,6 @@ class Results:
         wanted = _checked(columns)
         selection = Selection(scan_date=scan_date, category=category, model=model, prefix=prefix)
         frame = read_rows(self._folder, selection, wanted, latest=latest, minimum=min_score)
-        frame = frame.sort_values("score", ascending=False, na_position="last", ignore_index=True)
         selected: pd.DataFrame = frame[wanted]
         return selected
 
@@ -77,7 +98,7 @@ class Results:
         scan_date: Days | None = None,
         category: str | list[str] | None = None,
         columns: list[str] | None = None,
-        model: str | None = None,
+        model: str | ModelIdentity | None = None,
         prefix: str | None = None,
     ) -> pd.DataFrame:
         """The n most anomalous images, newest rows only, highest first.
@@ -87,8 +108,8 @@ class Results:
 
         Args:
             n: how many, at least 1.
-            by: "score", "map_max" or "anomalous_area". Among equal values the smaller image_id is
-                first.
+            by: "score", "map_max" or "anomalous_area". Among equal scores the highest logit is
+                first, among equal values the smaller image_id.
             per_category: n of each category; else n of all.
             scan_date, category, columns, model, prefix: as for ``scores``.
 
@@ -146,6 +167,32 @@ class Results:
         box = [float(row[name]) * scale for name in ("box_x0", "box_y0", "box_x1", "box_y1")]
         return overlaid(image, self.map(row, (image.height, image.width)), box, opacity)
 
+    def similar(self, row: Any, n: int = 10, *, columns: list[str] | None = None) -> pd.DataFrame:
+        """The images most similar to one, of the same category and model; newest rows only.
+
+        Similar is what CLIP's class embedding, before AdaCLIP's prompts, is close to: the image as
+        a whole. Needs a scoring job with ``--embeddings``. Embeddings are read a row group at a
+        time, all of the category; a few times n rows are held.
+
+        Args:
+            row: a row with uri, category, model, map_file and map_row; it is left out itself.
+            n: how many, at least 1.
+            columns: only these columns of the score table, beside uri and similarity.
+
+        Returns:
+            uri, similarity (cosine, at most 1) and the columns, the most similar first. Images
+            without an embedding are in no row.
+
+        Raises:
+            ValueError: the row has no embedding, n is below 1, or there is no such column.
+            FileNotFoundError: the row is from before a compaction, and its shard is gone.
+        """
+        if n < 1:
+            raise ValueError(f"n is {n}; ask for at least one image")
+        wanted = list(dict.fromkeys(["uri", SIMILARITY.name, *_checked(columns)]))
+        selected: pd.DataFrame = read_similar(self._folder, self._maps, row, wanted, n=n)[wanted]
+        return selected
+
     def to_masks(
         self,
         threshold: MapThreshold,
@@ -163,7 +210,8 @@ class Results:
             min_area: regions of fewer pixels are left out.
 
         Raises:
-            ValueError: a category has no threshold, or the calibration is another model's.
+            ValueError: a category has no threshold, or the calibration is of another model or of
+                other references.
             FileNotFoundError: the rows are from before a compaction, and their shards are gone.
         """
         limits = MapLimits(threshold)
@@ -174,7 +222,6 @@ class Results:
             if rows.empty and limits.model is not None:
                 limits.check_any(models_of(self._folder))
             rows = rows[above(rows, threshold, "map_max").fillna(False)]
-            rows = rows.sort_values("score", ascending=False)
         frame = rows.to_frame().T if isinstance(rows, pd.Series) else rows
         return find_masks(frame, self.map, limits, min_area)
 

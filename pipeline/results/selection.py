@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from pipeline.identity import ModelIdentity, rows_of
 from pipeline.schema import SCORE_SCHEMA
 from pipeline.snapshot import holds_scores, read_scores, score_dataset
 
@@ -36,8 +37,9 @@ class Selection:
     """One date, a list of dates, or a range (from, to), both inclusive, None = open."""
     category: str | Sequence[str] | None = None
     """One class name, or several."""
-    model: str | None = None
-    """Fingerprint."""
+    model: str | ModelIdentity | None = None
+    """A row's model; a fingerprint without references has its rows with any of them, too. Or the
+    identity of a run: of each category, the rows with its references only."""
     prefix: str | None = None
     """What the URIs begin with."""
 
@@ -64,8 +66,10 @@ class Selection:
         condition = pc.scalar(True)
         if categories := self._categories():
             condition &= pc.field("category").cast(pa.string()).isin(categories)
-        if self.model is not None:
-            condition &= pc.field("model").cast(pa.string()) == self.model
+        if isinstance(self.model, ModelIdentity):
+            condition &= self.model.condition()
+        elif self.model is not None:
+            condition &= rows_of(self.model)
         if self.prefix is not None:
             condition &= pc.starts_with(pc.field("uri"), self.prefix)
         return condition

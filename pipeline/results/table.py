@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -10,14 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.calibration import Measure
+from pipeline.identity import ModelIdentity, base_of, references_of
 from pipeline.schema import FINAL_ERRORS
 
 from .selection import COLUMNS, Selection
 
 LATEST_BY = ("image_id", "uri", "model", "category", "error", "scored_at")
+ORDER = ("score", "score_logit")  # scores near 1 round to the same, their logits don't
 _ROW = ["image_id", "scored_at"]  # what tells two rows apart
 # Of an image's rows only the newest counts, so more than the wanted n are looked at.
 SPARE = 2
+# What rows may be ranked by that no file holds.
+SIMILARITY = pa.field("similarity", pa.float32())
+
+Batches = Callable[[list[str]], Iterator[pa.RecordBatch]]
 
 
 def read_rows(
@@ -29,13 +36,13 @@ def read_rows(
     minimum: float | None = None,
     by: Measure = "score",
 ) -> pd.DataFrame:
-    """Rows with ``columns`` and those that they are chosen and ordered by, in no fixed order.
+    """Rows with ``columns`` and those that they are chosen and ordered by, most anomalous first.
 
     With a minimum, wide columns are only read where a row group reaches it. A row that does may
     have a newer one that doesn't, so the identifying columns of the images found are then looked
     up in the whole selection. Memory is that of the result, not of the table.
     """
-    needed = list(dict.fromkeys([*columns, "score", by, *(LATEST_BY if latest else ())]))
+    needed = list(dict.fromkeys([*columns, *ORDER, by, *(LATEST_BY if latest else ())]))
 
     def read(files: list[str]) -> pd.DataFrame:
         if minimum is None:
@@ -53,7 +60,7 @@ def read_rows(
             found = found.take(pa.array(positions[positions < len(found)]))
         return _frame(found)
 
-    return selection.read(folder, read)
+    return _most_anomalous_first(selection.read(folder, read))
 
 
 def read_top(
@@ -65,29 +72,58 @@ def read_top(
     by: Measure,
     per_category: bool,
 ) -> pd.DataFrame:
-    """The n newest rows with the highest values, of each category or of all, highest first.
+    """The n newest rows with the highest values, of each category or of all, highest first."""
+    order = ORDER if by == "score" else (by,)
+    scored = pc.field(by).is_valid() & pc.field("category").is_valid()
+
+    def batches(files: list[str]) -> Iterator[pa.RecordBatch]:
+        return selection.batches(folder, files, [*LATEST_BY, *order], scored)
+
+    return read_best(
+        folder, selection, columns, batches, n=n, order=order, per_category=per_category
+    )
+
+
+def read_best(
+    folder: str,
+    selection: Selection,
+    columns: Sequence[str],
+    batches: Batches,
+    *,
+    n: int,
+    order: Sequence[str],
+    per_category: bool,
+) -> pd.DataFrame:
+    """The n newest rows that rank highest, of each category or of all, highest first.
 
     The table passes by in batches; a few times n rows of each category are held.
+
+    Args:
+        folder: the score folder.
+        selection: the rows.
+        columns: of ``COLUMNS``, that the result has beside those of ``order``.
+        batches: gives the rows of files, with ``LATEST_BY`` and ``order``.
+        n: how many.
+        order: what ranks the rows; where the first is equal, the second, then the smaller image_id.
+        per_category: n of each category, else of all.
     """
-    keys = list(dict.fromkeys([*LATEST_BY, by]))
 
     def read(files: list[str]) -> pd.DataFrame:
         chosen, size = None, SPARE * n
         while chosen is None:  # more than once where many rows are not the newest of their image
-            best = _Best(size, by, per_category)
-            scored = pc.field(by).is_valid() & pc.field("category").is_valid()
-            for batch in selection.batches(folder, files, keys, scored):
+            best = _Best(size, order, per_category)
+            for batch in batches(files):
                 best.add(batch)
             same_image = pc.field("uri").isin(_distinct(best.rows, "uri"))
             rows = _table(selection.batches(folder, files, LATEST_BY, same_image))
             chosen = best.chosen(newest(rows.to_pandas()), n)
             size *= SPARE
-        wanted = list(dict.fromkeys([*columns, *_ROW]))
+        wanted = list(dict.fromkeys([*(name for name in columns if name not in order), *_ROW]))
         these = pc.field("image_id").isin(_distinct(chosen, "image_id"))
-        if len(chosen):
-            these &= pc.field(by) >= _float32(chosen[by].min())
+        if len(chosen) and order[0] in COLUMNS.names:
+            these &= pc.field(order[0]) >= _float32(chosen[order[0]].min())
         wide = _table(selection.batches(folder, files, wanted, these), wanted).to_pandas()
-        return chosen[_ROW].merge(wide.drop_duplicates(_ROW), on=_ROW)
+        return chosen[[*_ROW, *order]].merge(wide.drop_duplicates(_ROW), on=_ROW)
 
     return selection.read(folder, read)
 
@@ -98,8 +134,10 @@ def newest(frame: pd.DataFrame) -> pd.DataFrame:
     # Where --rescore met an error that may pass, what was found before still holds.
     final = frame.error.isna() | frame.error.isin([code.value for code in FINAL_ERRORS])
     frame = frame[final | ~frame.image_id.isin(frame.image_id[final])]
-    latest = frame.groupby(["uri", "model"], observed=True).scored_at.transform("max")
-    # A failed try ends with any newer row, also one under a category it did not have yet.
+    base = frame.model.map(base_of)
+    latest = frame.groupby([frame.uri, base], observed=True).scored_at.transform("max")
+    # A failed try ends with any newer row, also one under a category that it did not have yet, or
+    # with other references.
     frame = frame[frame.error.isna() | (frame.scored_at == latest)]
     return frame.drop_duplicates(["uri", "model", "category"], keep="last")
 
@@ -116,19 +154,41 @@ def models_of(folder: str) -> list[str]:
     return sorted(Selection().read(folder, read))
 
 
+def newest_identity(folder: str) -> ModelIdentity:
+    """The model of the newest row, and of each category the references of its newest row."""
+
+    def read(files: list[str]) -> dict[tuple[str, str | None], datetime]:
+        found: dict[tuple[str, str | None], datetime] = {}
+        for batch in Selection().batches(folder, files, ["model", "category", "scored_at"]):
+            kinds = _plain(pa.Table.from_batches([batch])).group_by(["model", "category"])
+            for each in kinds.aggregate([("scored_at", "max")]).to_pylist():
+                kind, newest = (each["model"], each["category"]), each["scored_at_max"]
+                found[kind] = max(newest, found.get(kind, newest))
+        return found
+
+    found = Selection().read(folder, read)
+    ordered = sorted(found, key=lambda kind: found[kind])
+    base = base_of(ordered[-1][0]) if ordered else ""
+    newest = {
+        category: references_of(model) for model, category in ordered if base_of(model) == base
+    }
+    return ModelIdentity(base, {name: one for name, one in newest.items() if name and one})
+
+
 class _Best:
     """The rows with the highest values so far, in each category or in all.
 
     Among equal values the smaller image_id is the higher, so that every reading gives the same.
     """
 
-    def __init__(self, size: int, by: Measure, per_category: bool) -> None:
-        self._size, self._by, self._per_category = size, by, per_category
+    def __init__(self, size: int, order: Sequence[str], per_category: bool) -> None:
+        self._size, self._by, self._per_category = size, order[0], per_category
+        self._order = [*order, "image_id"]
         self._floors: dict[str, float] = {}
-        self.rows = _plain(_table([], dict.fromkeys([*LATEST_BY, by]))).to_pandas()
+        self.rows = _plain(_table([], [*LATEST_BY, *order])).to_pandas()
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take a batch with the columns ``LATEST_BY`` and the value."""
+        """Take a batch with the columns ``LATEST_BY`` and those that rank."""
         values = batch.column(self._by).to_numpy(zero_copy_only=False)
         category = batch.column("category")
         names = category.dictionary.to_pylist()
@@ -138,7 +198,8 @@ class _Best:
         if batch.num_rows:
             added = _plain(pa.Table.from_batches([batch])).to_pandas()
             rows = pd.concat([self.rows, added]) if len(self.rows) else added
-            rows = rows.sort_values([self._by, "image_id"], ascending=[False, True])
+            ascending = [name == "image_id" for name in self._order]
+            rows = rows.sort_values(self._order, ascending=ascending)
             groups = rows.groupby(self._groups(rows), sort=False)
             self.rows = groups.head(self._size)
             full = groups.size() >= self._size
@@ -162,8 +223,15 @@ class _Best:
 
 
 def _table(batches: Iterable[pa.RecordBatch], columns: Iterable[str] = LATEST_BY) -> pa.Table:
-    schema = pa.schema([COLUMNS.field(name) for name in columns])
+    known = COLUMNS.append(SIMILARITY)
+    schema = pa.schema([known.field(name) for name in columns])
     return pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
+
+
+def _most_anomalous_first(frame: pd.DataFrame) -> pd.DataFrame:
+    """By falling score, then logit; rows without come last."""
+    falling = [-frame[name].to_numpy(np.float32) for name in reversed(ORDER)]
+    return frame.iloc[np.lexsort(falling)].reset_index(drop=True)
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

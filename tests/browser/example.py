@@ -14,6 +14,7 @@ from PIL import Image, ImageEnhance
 
 from pipeline.anomaly_map import summarize
 from pipeline.datasets.synthetic import CATEGORIES, TEST_CATEGORIES, generate
+from pipeline.identity import ModelIdentity
 from pipeline.images import preprocess
 from pipeline.models import AdaCLIP, load_adaclip
 from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
@@ -50,7 +51,7 @@ def fill(folder: Path, dates: list[str], per_category: int, defective: int) -> s
         The output, whose last night has been reviewed with an alert rule.
     """
     model, output = small_model(), f"{folder}/scores"
-    fingerprint = model.fingerprint()
+    identity = ModelIdentity(model.fingerprint())
     for night, date in enumerate(dates):
         run_id = f"{date.replace('-', '')}T020000Z-{night:06x}"
         last = night == len(dates) - 1
@@ -66,9 +67,9 @@ def fill(folder: Path, dates: list[str], per_category: int, defective: int) -> s
                 path = folder / "images" / f"line-{number + 1}" / category / date / f"{seed}.jpg"
                 rows.append(_scored(model, path, data, category))
         rows += [_failed(folder, date, name) for name in list(BROKEN)[: 1 + night % len(BROKEN)]]
-        _write(output, rows, date, fingerprint, run_id)
+        _write(output, rows, date, identity, run_id)
     rule = AlertRule(score_quantile=0.95, min_images=50)
-    found = review(output, run_id=run_id, model=fingerprint, scan_date=dates[-1], rule=rule)
+    found = review(output, run_id=run_id, identity=identity, scan_date=dates[-1], rule=rule)
     write_object(f"{output}/runs/{run_id}/review.json", json.dumps(found).encode())
     return output
 
@@ -116,13 +117,13 @@ def _darker(data: bytes) -> bytes:
 
 
 def _write(
-    output: str, rows: list[dict[str, Any]], date: str, fingerprint: str, run_id: str
+    output: str, rows: list[dict[str, Any]], date: str, identity: ModelIdentity, run_id: str
 ) -> None:
     writer = ResultWriter(
         output=output,
         scan_date=date,
         run_id=run_id,
-        model=fingerprint,
+        identity=identity,
         write_maps=True,
         interval_s=1e9,
     )
@@ -130,7 +131,7 @@ def _write(
     writer.add(table)
     writer.commit()
     report = RunReport(
-        run_id=run_id, settings={"scan_date": date}, model=fingerprint, status="done"
+        run_id=run_id, settings={"scan_date": date}, model=identity.base, status="done"
     )
     report.add(table)
     report.listed = report.pending = len(rows)

@@ -237,7 +237,7 @@ def many(data: dict[str, Any], count: int) -> tuple[dict[str, Any], list[Picture
         buffer = io.BytesIO()
         Image.open(io.BytesIO(jpeg(i, (256, 170)))).save(buffer, "WEBP")
         encoded = base64.b64encode(buffer.getvalue()).decode()
-        pictures.append(Picture(image=encoded, map=encoded, problem=""))
+        pictures.append(Picture(image=encoded, map=encoded, reference=None, problem=""))
     return data | {"gallery": rows}, pictures
 
 

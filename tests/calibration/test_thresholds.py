@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,12 @@ from pipeline.calibration import (
     Calibration,
     CalibrationError,
     above,
+    as_text,
     calibrate,
     read_calibration,
     write_calibration,
 )
+from pipeline.identity import ModelIdentity
 from pipeline.storage import StorageError
 
 
@@ -134,3 +138,53 @@ def test_thresholds_of_another_model_are_refused_with_both_names() -> None:
     found = calibrate(rows(), false_alarm_rate=0.05)
     with pytest.raises(CalibrationError, match="of the model m1, the scores of m2; calibrate"):
         above(rows(model="m2"), found)
+
+
+def referred(**models: str) -> pd.DataFrame:
+    """Good images whose categories have these models."""
+    frame = rows()
+    return frame.assign(model=frame.category.astype(object).map(models))
+
+
+def test_thresholds_know_the_references_of_each_category() -> None:
+    frame = referred(bolt="m+refs-1a", nut="m")
+    found = calibrate(frame, false_alarm_rate=0.05)
+    assert (found.model, found.references) == ("m", {"bolt": "1a"})
+    assert found.identity == ModelIdentity("m", {"bolt": "1a"})
+    assert "bolt: with the references 1a" in as_text(found)
+    assert above(frame, found).notna().sum() == len(frame) - 1
+
+
+def test_thresholds_with_references_come_back_and_those_of_before_are_read(tmp_path: Path) -> None:
+    found = calibrate(referred(bolt="m+refs-1a", nut="m"), false_alarm_rate=0.05)
+    write_calibration(f"{tmp_path}/new.json", found)
+    assert read_calibration(f"{tmp_path}/new.json") == found
+    old = json.loads((tmp_path / "new.json").read_text())
+    del old["references"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    assert read_calibration(f"{tmp_path}/old.json") == replace(found, references={})
+
+
+def test_a_category_with_several_references_is_refused_by_name() -> None:
+    both = pd.concat([referred(bolt="m+refs-1a", nut="m"), referred(bolt="m", nut="m")])
+    with pytest.raises(
+        CalibrationError, match="'bolt' has scores with no references, the references 1a; choose"
+    ):
+        calibrate(both, false_alarm_rate=0.05)
+
+
+@pytest.mark.parametrize("model", ["m", "m+refs-2b"])
+def test_thresholds_of_other_references_are_none_and_said_aloud(model: str) -> None:
+    found = calibrate(referred(bolt="m+refs-1a", nut="m"), false_alarm_rate=0.05)
+    frame = referred(bolt=model, nut="m")
+    with pytest.warns(UserWarning, match=r"the thresholds of bolt are of other .*201 of the rows"):
+        mask = above(frame, found)
+    assert mask[frame.category == "bolt"].isna().all()
+    assert mask[frame.category == "nut"].notna().all()
+    identity = ModelIdentity("m", {"bolt": "2b"} if "+" in model else {})
+    assert found.outdated(identity) == ["bolt"]
+    assert set(found.without(["bolt"]).limits) == {"nut"}
+    assert found.outdated(found.identity) == []
+    with pytest.raises(CalibrationError, match="'bolt' is of scores with the references 1a, this"):
+        found.check_row("bolt", model)
+    found.check_row("nut", "m")

@@ -185,7 +185,8 @@ def test_a_list_names_images_anywhere(extension: str, root: str, tmp_path: Path)
     frame.to_csv(path, index=False) if extension == "csv" else frame.to_parquet(path)
     write_object(f"{root}/list.{extension}", path.read_bytes())
     table = read_dataset(f"{root}/list.{extension}", split=None).to_pylist()
-    found = {row.pop("uri"): tuple(row.values()) for row in table}
+    columns = ("mask_uri", "label", "category", "split")
+    found = {row["uri"]: tuple(row[name] for name in columns) for row in table}
     assert found == {
         f"{root}/images/a.png": (None, 0, "metal nut", "train"),
         f"{root}/images/b.png": (f"{root}/masks/b.png", 1, "007", "test"),
@@ -246,3 +247,98 @@ def test_parquet_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_a_list_has_a_lists_extension(tmp_path: Path) -> None:
     assert "should end in .csv or .parquet" in error(f"{tmp_path}/list.txt", "list")
+
+
+def masks_of(table: Any) -> list[list[str]]:
+    """All masks of each row."""
+    return [
+        [*filter(None, [row["mask_uri"]]), *(row["more_mask_uris"] or [])]
+        for row in table.to_pylist()
+    ]
+
+
+def test_a_mask_path_that_is_a_list_names_several_masks(root: str) -> None:
+    write(root, "a.png", "m/0_mask.png", "m/1_mask.png")
+    entry = {"img_path": "a.png", "mask_path": ["m/0_mask.png", "m/1_mask.png"], "anomaly": 1}
+    write_text(root, "meta.json", json.dumps({"test": {"cup": [{**entry, "cls_name": "cup"}]}}))
+    assert masks_of(read_dataset(root)) == [[f"{root}/m/0_mask.png", f"{root}/m/1_mask.png"]]
+
+
+def test_rows_of_one_image_with_other_masks_are_one_image(root: str) -> None:
+    write(root, "a.png", "0_mask.png", "1_mask.png", "b.png")
+    lines = ["uri,label,mask_uri", "a.png,1,0_mask.png", "b.png,0,", "a.png,1,1_mask.png"]
+    write_text(root, "list.csv", "\n".join(lines))
+    table = read_dataset(f"{root}/list.csv")
+    assert masks_of(table) == [[f"{root}/0_mask.png", f"{root}/1_mask.png"], []]
+    write_text(root, "list.csv", "\n".join([*lines, "a.png,1,"]))
+    assert "a.png occurs twice" in error(f"{root}/list.csv")
+
+
+def test_a_cell_of_several_masks_is_read(tmp_path: Path) -> None:
+    write(str(tmp_path), "a.png", "0_mask.png", "1_mask.png")
+    frame = pd.DataFrame(
+        {"uri": [b"a.png"], "label": [1.0], "mask_uri": [["0_mask.png", "1_mask.png"]]}
+    )
+    frame.to_parquet(tmp_path / "list.parquet")
+    names = [f"file://{tmp_path}/{i}_mask.png" for i in (0, 1)]
+    assert masks_of(read_dataset(f"{tmp_path}/list.parquet")) == [names]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_labels_that_pandas_keeps_as_floats_are_labels(suffix: str, tmp_path: Path) -> None:
+    write(str(tmp_path), "a.png", "b.png")
+    frame = pd.DataFrame({"uri": ["a.png", "b.png"], "label": [1.0, 0.0], "category": [7.0, 7.0]})
+    path = tmp_path / f"list.{suffix}"
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    assert read_dataset(str(path))["label"].to_pylist() == [1, 0]
+    if suffix == "parquet":
+        assert set(read_dataset(str(path))["category"].to_pylist()) == {"7"}
+
+
+@pytest.mark.parametrize("column", ["mask", "mask_path", "class", "Split", "subset"])
+def test_columns_that_look_meant_are_told(
+    column: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(str(tmp_path), "a.png")
+    write_text(str(tmp_path), "list.csv", f"uri,label,{column},lot\na.png,0,x,y\n")
+    read_dataset(f"{tmp_path}/list.csv")
+    assert f"the column {column!r} is not used" in caplog.text
+    assert "'lot'" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("uri,label\nfirst, second.png,0\n", "row 1: expected 2 values, found 3; put names"),
+        ("uri,label,mask_uri\na.png,1\n", "row 1: expected 3 values, found 2"),
+        ("uri,label,label\na.png,1,0\n", "has two columns 'label'"),
+    ],
+)
+def test_rows_with_shifted_values_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    write(str(tmp_path), "a.png")
+    write_text(str(tmp_path), "list.csv", text)
+    assert message in error(f"{tmp_path}/list.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cls_name": 7}, "cls_name is 7 in the entry of 'a.png', and must be text"),
+        ({"cls_name": None}, "cls_name is None"),
+        ({"img_path": ["a.png"]}, "img_path is ['a.png']"),
+        ({"img_path": None}, "img_path is None"),
+        ({"mask_path": 7}, "mask_path is 7"),
+        ({"mask_path": [None]}, "mask_path is None"),
+        ({"anomaly": None}, "anomaly is None in the entry of 'a.png'"),
+        ({"anomaly": [1]}, "anomaly is [1]"),
+    ],
+)
+def test_odd_values_in_meta_json_are_named(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    write(str(tmp_path), "a.png", "mask.png")
+    entry = {"img_path": "a.png", "mask_path": None, "cls_name": "cup", "anomaly": 1.0}
+    write_text(str(tmp_path), "meta.json", json.dumps({"test": {"cup": [entry]}}))
+    assert rows(f"file://{tmp_path}") == [("a.png", None, 1, "cup", "test")]
+    write_text(str(tmp_path), "meta.json", json.dumps({"test": {"cup": [entry | change]}}))
+    assert message in error(str(tmp_path))

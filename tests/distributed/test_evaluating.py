@@ -206,6 +206,41 @@ def test_what_is_not_applicable_is_empty(existing: EvaluateConfig, tmp_path: Pat
     assert found.table.dataset.tolist() == ["mine"] * 3
 
 
+def test_masks_in_which_nothing_is_left_are_counted_named_and_in_no_pixel_metric(
+    config: EvaluateConfig, evaluation: Evaluation, existing: EvaluateConfig, tmp_path: Path
+) -> None:
+    """One mask is black; another image has two, each with a part of the defect."""
+    parts, lines = Path(existing.data[0]), ["uri,label,mask_uri,category"]
+    for path in sorted((parts / "nut" / "test").rglob("*.png")):
+        good = path.parent.name == "good"
+        mask = parts / "nut" / "ground_truth" / "crack" / f"{path.stem}_mask.png"
+        if path.stem == "6":
+            whole = np.asarray(Image.open(mask))
+            for i, rows in enumerate((slice(0, 32), slice(32, 64))):
+                values = np.zeros_like(whole)
+                values[rows] = whole[rows]
+                Image.fromarray(values).save(tmp_path / f"half{i}.png")
+                lines.append(f"{path},1,{tmp_path}/half{i}.png,nut")
+            continue
+        if path.stem == "5":
+            mask = tmp_path / "black.png"
+            Image.new("L", SIZE).save(mask)
+        lines.append(f"{path},{int(not good)},{'' if good else mask},nut")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(lines))
+    found = evaluate(replace(existing, data=(f"mine={labels}",)))
+    nut = row(found, "nut")
+    assert (nut.images, nut.abnormal, nut.without_mask, nut.lost_masks) == (7, 3, 1, 1)
+    assert found.errors.empty
+    (lost,) = found.lost_masks.to_dict("records")
+    assert lost["uri"] == f"file://{parts}/nut/test/crack/5.png"
+    assert "black" in lost["reason"]
+    labels.write_text("\n".join(line for line in lines if "/5.png" not in line))
+    without = row(evaluate(replace(existing, data=(f"mine={labels}",))), "nut")
+    for name in (m for m in METRICS if m.startswith("pixel")):
+        assert nut[name] == without[name]
+
+
 def test_existing_scores_of_several_models_must_be_chosen_from(
     config: EvaluateConfig, evaluation: Evaluation, existing: EvaluateConfig, tmp_path: Path
 ) -> None:

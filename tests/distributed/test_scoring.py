@@ -20,6 +20,7 @@ from pipeline.config import ScoreConfig
 from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.resources import Resources
 from pipeline.distributed.scoring import score_bucket, scoring_graph
+from pipeline.identity import ModelIdentity
 from pipeline.ledger import IdSet
 from pipeline.manifest import build_manifest
 from pipeline.models import load_adaclip, save_checkpoint
@@ -218,7 +219,7 @@ def test_an_empty_prefix_may_be_allowed(config: ScoreConfig) -> None:
 def test_reading_is_not_fused_into_the_scorers(config: ScoreConfig) -> None:
     """Decoding inside the actors would leave the GPUs waiting for one CPU."""
     write(Path(config.input[0]), {"a/0.jpg": jpeg(0), "a/1.jpg": jpeg(1)})
-    manifest = build_manifest(config, "model", IdSet(), f"{config.output}/manifest")
+    manifest = build_manifest(config, ModelIdentity("model"), IdSet(), f"{config.output}/manifest")
     graph = scoring_graph(
         manifest,
         Resources(num_actors=1, gpus_per_actor=0, cpus_per_actor=1, batch_size=1),

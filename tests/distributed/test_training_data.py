@@ -115,3 +115,34 @@ def test_steps_cut_every_sample_to_one_worker(num_workers: int, batch_size: int)
         for worker in range(num_workers)
     ]
     assert [i for part in parts for i in range(num_samples)[part]] == list(range(num_samples))
+
+
+def test_an_image_whose_defect_vanishes_is_trained_on_without_its_mask(
+    rows: pa.Table, tmp_path: Path
+) -> None:
+    scratch = np.zeros((200, 200), np.uint8)
+    scratch[:, 90:92] = 255
+    for name, values in (("2.png", scratch), ("mask.png", scratch)):
+        buffer = io.BytesIO()
+        Image.fromarray(values).save(buffer, "PNG")
+        (tmp_path / name).write_bytes(buffer.getvalue())
+    thin, in_mosaic, sound = read(rows, [(2,), (0, 1, 2, 0), (0,)])
+    for sample in (thin, in_mosaic):
+        assert (sample["label"], sample["has_mask"], sum(sample["mask"])) == (1, False, 0)
+        (lost,) = sample["lost_masks"]
+        assert lost.startswith(f"file://{tmp_path}/2.png: 100% of the defect is thinner")
+    assert not sound["lost_masks"]
+
+
+def test_the_masks_of_an_image_are_united(rows: pa.Table, tmp_path: Path) -> None:
+    for i, part in enumerate((slice(0, 2), slice(2, 4))):
+        values = np.zeros((4, 4), np.uint8)
+        values[part] = 255
+        buffer = io.BytesIO()
+        Image.fromarray(values).save(buffer, "PNG")
+        (tmp_path / f"part{i}.png").write_bytes(buffer.getvalue())
+    table = rows.to_pylist()
+    table[2]["mask_uri"] = f"file://{tmp_path}/part0.png"
+    table[2]["more_mask_uris"] = [f"file://{tmp_path}/part1.png"]
+    (sample,) = read(pa.Table.from_pylist(table, schema=LABELLED_SCHEMA), [(2,)])
+    assert sum(sample["mask"]) == SIZE * SIZE

@@ -176,3 +176,14 @@ def test_bins_rise_with_the_value(values: np.ndarray) -> None:
     bins = bins_of(ordered.astype(np.float32))
     assert (np.diff(bins) >= 0).all()
     assert (bins[0], bins[-1]) == (0, NUM_BINS - 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+@pytest.mark.parametrize("value", [1, 255])
+def test_masks_of_numbers_select_pixels_as_booleans_do(dtype: type, value: int) -> None:
+    maps, masks = oracle.maps_and_masks(3, contrast=3)
+    assert (
+        histogram(maps, masks.astype(dtype) * value).metrics() == histogram(maps, masks).metrics()
+    )
+    with pytest.raises(ValueError, match="other values than 0 and 1"):
+        PixelHistogram().add(maps[0], np.full(masks[0].shape, 0.5))

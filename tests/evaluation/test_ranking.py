@@ -55,6 +55,12 @@ def test_a_score_that_is_not_a_number_is_refused() -> None:
         image_metrics(np.array([0.5, np.nan]), np.array([0, 1]))
 
 
+@pytest.mark.parametrize("labels", [[0, 255], [1, 2], [-1, 1], [0.0, np.nan]])
+def test_labels_that_are_neither_0_nor_1_are_refused(labels: list[float]) -> None:
+    with pytest.raises(ValueError, match="labels must be 0"):
+        image_metrics(np.array([0.5, 0.6]), np.array(labels))
+
+
 groups = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 3)).filter(any), min_size=1, max_size=3
 ).filter(lambda g: all(map(any, zip(*g, strict=True))) and sum(map(sum, g)) <= 6)

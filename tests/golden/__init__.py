@@ -1,6 +1,7 @@
 """The golden model: what the released AdaCLIP code computed, with weights that anyone can remake.
 
-``golden.npz`` and ``inputs/`` are data recorded from the authors' code in fp32 on a CPU.
+``golden.npz`` and ``inputs/`` are data recorded from the authors' code in fp32 on a CPU;
+``mutual.npz``, from MuSc's.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ CASES = (
 def values() -> Any:
     """The recorded arrays by key."""
     return np.load(FOLDER / "golden.npz")
+
+
+def mutual_values() -> Any:
+    """The recorded arrays of mutual scoring by key."""
+    return np.load(FOLDER / "mutual.npz")
 
 
 def image_bytes(case: int) -> bytes:

@@ -8,13 +8,16 @@ import sys
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 from aiohttp import ClientSession, web
 
+from jobs import nightly_scan
 from jobs.nightly_scan import NightlyConfig, main, parse, scans_of
+from pipeline.distributed.entry import Console
 from tests import golden
 from tests.bucket import jpeg, put
 from tests.faults.proxy import Proxy, running
@@ -85,6 +88,30 @@ def test_what_cannot_be_used_exits_with_2_before_ray_starts(
     assert code == 2
     output = capsys.readouterr()
     assert words in output.out + output.err
+
+
+def test_a_dry_run_looks_at_the_sources_after_one_that_fails_unexpectedly(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lines:
+        """Of a source that can be looked at."""
+
+        def lines(self, price: float | None) -> str:
+            return "4 images"
+
+    def preview(source: Any) -> Lines:
+        if source.name == "line-1":
+            raise TypeError("expected str, not bytes")
+        return Lines()
+
+    monkeypatch.setenv("ADACLIP_WEBHOOK", "https://example.com/hook")
+    monkeypatch.setattr(nightly_scan, "preview", preview)
+    config = parse(["--config", str(EXAMPLE), "--dry-run"])
+    scans = scans_of(config)
+    assert nightly_scan._preview(nightly_scan._Job(config, scans), Console()) == 1
+    output = capsys.readouterr()
+    assert output.out.count("4 images") == len(scans.sources) - 1
+    assert "error: line-1: TypeError: expected str, not bytes" in output.err
 
 
 def test_a_night_and_the_next_one_on_an_unchanged_bucket(

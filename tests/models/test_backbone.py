@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.models import AdaCLIP, load_adaclip
-from pipeline.models.checkpoint import read_state_dict
 from pipeline.models.clip import build_clip, clip_config
+from pipeline.models.weight_files import read_state_dict
 from tests import golden
 
 from .weights import torchscript, write

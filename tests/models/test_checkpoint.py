@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pickle
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.models import AdaCLIP, load_adaclip, load_checkpoint, save_checkpoint
-from pipeline.models.checkpoint import read_state_dict
+from pipeline.models.weight_files import read_state_dict
 from tests import golden
 
 from .weights import torchscript, write
@@ -111,6 +112,62 @@ def test_loading_leaves_the_callers_random_numbers_alone(golden_files: Files) ->
     assert torch.equal(torch.rand(3), expected)
 
 
+WRAPPED = {
+    "open_clip's training": lambda state: {
+        "epoch": 3,
+        "name": "x",
+        "state_dict": prefixed(state, "module."),
+    },
+    "torch.compile": lambda state: prefixed(state, "_orig_mod."),
+    "both": lambda state: {"model": prefixed(state, "module._orig_mod.")},
+    "model": lambda state: {"model": state, "optimizer": {"state": {}, "param_groups": []}},
+    "model_state_dict": lambda state: {"epoch": 3, "model_state_dict": state},
+    "Lightning": lambda state: {"state_dict": prefixed(state, "net.")},
+    "nested": lambda state: {"model": {"state_dict": prefixed(state, "module.")}},
+}
+
+
+def prefixed(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {f"{prefix}{key}": weight for key, weight in state.items()}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+@pytest.mark.parametrize("argument", ["checkpoint", "backbone_weights"])
+def test_what_training_scripts_save_is_unwrapped(
+    argument: str, wrap: Any, model: AdaCLIP, golden_files: Files, tmp_path: Path
+) -> None:
+    path = Path(golden_files[argument])
+    path = Path(write(tmp_path, wrap(read_state_dict(path))))
+    loaded = golden.load({**golden_files, argument: str(path)})
+    assert loaded.fingerprint() == model.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.pth.tar", "weights", "v1.2", "openai.bin"])
+@pytest.mark.parametrize("argument", ["checkpoint", "backbone_weights"])
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_file_of_any_name_is_a_file(
+    argument: str, name: str, safe: bool, golden_files: Files, tmp_path: Path, model: AdaCLIP
+) -> None:
+    state = read_state_dict(Path(golden_files[argument]))
+    if safe:
+        save_file({key: weight.contiguous() for key, weight in state.items()}, tmp_path / name)
+    else:
+        write(tmp_path, state, name)
+    loaded = golden.load({**golden_files, argument: str(tmp_path / name)})
+    assert loaded.fingerprint() == model.fingerprint()
+
+
+def test_a_file_beside_the_job_needs_no_folder(
+    golden_files: Files, tmp_path: Path, model: AdaCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(golden_files["backbone_weights"], tmp_path / "weights")
+    monkeypatch.chdir(tmp_path)
+    loaded = golden.load({**golden_files, "backbone_weights": "weights"})
+    assert loaded.fingerprint() == model.fingerprint()
+    with pytest.raises(ValueError, match=r"gone\.ckpt.*no such file"):
+        golden.load({**golden_files, "backbone_weights": "gone.ckpt"})
+
+
 # --- checkpoints that don't fit ------------------------------------------------------------------
 
 
@@ -159,6 +216,26 @@ def test_a_refused_checkpoint_changes_nothing(
     with pytest.raises(ValueError, match="another backbone"):
         load_checkpoint(blank, write(tmp_path, state))
     assert blank.fingerprint() == before
+
+
+@pytest.mark.parametrize("argument", ["checkpoint", "backbone_weights"])
+def test_keys_that_do_not_fit_are_a_few_of_each_side(
+    argument: str, golden_files: Files, tmp_path: Path
+) -> None:
+    state = read_state_dict(Path(golden_files[argument]))
+    other = {f"layer{i}.{key}": weight for i, (key, weight) in enumerate(state.items())}
+    with pytest.raises(ValueError, match=r"missing keys: .* and .* more") as caught:
+        golden.load({**golden_files, argument: write(tmp_path, other)})
+    message = str(caught.value)
+    assert "unexpected keys: layer" in message
+    assert len(message) < 1000
+
+
+def test_the_shape_that_does_not_fit_is_named(golden_files: Files, tmp_path: Path) -> None:
+    state = read_state_dict(Path(golden_files["backbone_weights"]))
+    state["visual.proj"] = torch.zeros(3, 5)
+    with pytest.raises(ValueError, match=r"do not fit .*visual\.proj is \[3, 5\], the model needs"):
+        golden.load({**golden_files, "backbone_weights": write(tmp_path, state)})
 
 
 # --- files that aren't weights -------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.anomaly_map import render
+from pipeline.report import gallery
 from pipeline.report.gallery import MAP_SIDE, SIDE, SMALL_SIDE, take_pictures
 from pipeline.report.page_data import gather
 from pipeline.storage import stat
@@ -102,3 +103,38 @@ def test_maps_that_cannot_be_read_leave_the_images(output: str, rows: list[dict[
 
 def test_no_rows_no_pictures(output: str) -> None:
     assert take_pictures(output, [], max_bytes=10**6) == []
+
+
+def test_the_nearest_reference_comes_with_each_row_and_is_read_once(
+    output: str, rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "good.jpg").write_bytes(jpeg(100, (300, 600)))
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    for row, name in zip(rows, ("good", "good", "gone", "broken"), strict=False):
+        row["nearest_reference"] = f"file://{tmp_path}/{name}.jpg"
+    read: list[str] = []
+    original = gallery.read_object
+
+    def watched(uri: str) -> tuple[bytes, str]:
+        read.append(uri)
+        return original(uri)
+
+    monkeypatch.setattr(gallery, "read_object", watched)
+    pictures = take_pictures(output, rows, max_bytes=10**6)
+    assert read.count(f"file://{tmp_path}/good.jpg") == 1
+    assert [each["reference"] is not None for each in pictures] == [True, True, *[False] * 4]
+    assert opened(pictures[0]["reference"]).size == (SMALL_SIDE // 2, SMALL_SIDE)
+    assert all(each["image"] and each["problem"] == "" for each in pictures), "no error of the row"
+
+
+def test_images_share_their_bytes_with_the_references(
+    output: str, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (640, 960, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "good.jpg", quality=95)
+    for row in rows:
+        row["nearest_reference"] = f"file://{tmp_path}/good.jpg"
+    for total in (600_000, 90_000):
+        for each in take_pictures(output, rows, max_bytes=total):
+            sizes = [len(base64.b64decode(each[name])) for name in ("image", "map", "reference")]
+            assert sum(sizes) <= total // NUM_IMAGES

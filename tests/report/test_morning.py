@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from pipeline.calibration import Calibration, CalibrationError, Limit, write_calibration
+from pipeline.identity import ModelIdentity
 from pipeline.report.alerts import AlertRule
 from pipeline.report.morning import mark_told, review, table
 from pipeline.storage import write_object
 from tests import outputs
 
+MODEL = ModelIdentity("m")
 TODAY, RUN = "2026-01-20", "20260120T020000Z-abcdef"
 HOSTILE = "\x1b]0;owned\x07\u202ebolt\n<script>../../x" + "y" * 500
 
@@ -50,7 +52,7 @@ def tonight(output: str, rows: list[dict[str, Any]], run_id: str = RUN) -> None:
 
 
 def reviewed(output: str, rule: AlertRule | None = None, **more: Any) -> dict[str, Any]:
-    found = review(output, run_id=RUN, model="m", scan_date=TODAY, rule=rule, **more)
+    found = review(output, run_id=RUN, identity=MODEL, scan_date=TODAY, rule=rule, **more)
     assert json.loads(json.dumps(found, allow_nan=False)) == found, "ready for JSON"
     return found
 
@@ -73,6 +75,7 @@ def test_the_most_anomalous_images_come_first(output: str) -> None:
             "uri": "s3://b/in/9002.jpg",
             "category": "nut",
             "score": pytest.approx(0.9),
+            "score_logit": None,
             "anomalous_area": pytest.approx(0.09),
             "box": [10, 10, 40, 40],
         },
@@ -167,7 +170,7 @@ def test_rows_of_a_stopped_run_are_not_lost(output: str, report: bytes | None) -
     write_object(f"{output}/runs/{RUN}/report.json", b'{"status": "done"}')
     later = "20260121T020000Z-bbbbbb"
     outputs.write(output, good(60, 5), "2026-01-21", run_id=later)
-    after = review(output, run_id=later, model="m", scan_date="2026-01-21", rule=AlertRule())
+    after = review(output, run_id=later, identity=MODEL, scan_date="2026-01-21", rule=AlertRule())
     assert after["counts"]["new"] == 5
 
 
@@ -186,7 +189,7 @@ def test_a_nightly_run_is_told_of_until_its_night_was(output: str) -> None:
     mark_told(output, found, "s3://b/nightly/2026-01-20-a.json")
     later = "20260121T020000Z-bbbbbb"
     outputs.write(output, good(60, 5), "2026-01-21", run_id=later)
-    after = review(output, run_id=later, model="m", scan_date="2026-01-21", rule=AlertRule())
+    after = review(output, run_id=later, identity=MODEL, scan_date="2026-01-21", rule=AlertRule())
     assert (after["untold_runs"], after["counts"]["new"]) == ([], 5)
 
 
@@ -262,3 +265,64 @@ def test_thresholds_of_another_model_are_refused_with_both_names(
     rule = AlertRule(thresholds=thresholds(tmp_path, "other"))
     with pytest.raises(CalibrationError, match="of the model other, the scores of m"):
         reviewed(output, rule)
+
+
+REFERRED = ModelIdentity("m", {"bolt": "2"})
+
+
+def referred(
+    output: str, rows: list[dict[str, Any]], rule: AlertRule | None = None
+) -> dict[str, Any]:
+    """The review of a night whose bolts have references."""
+    outputs.write(output, rows, TODAY, run_id=RUN, references=dict(REFERRED.references))
+    return review(output, run_id=RUN, identity=REFERRED, scan_date=TODAY, rule=rule)
+
+
+def test_scores_of_other_references_are_no_past(output: str) -> None:
+    """Of bolts there are ten nights without references and one with others; nuts have none."""
+    outputs.write(output, good(40, 400, "nut"), "2026-01-15")
+    outputs.write(output, good(41, 400), "2026-01-16", references={"bolt": "1"})
+    shifted = [row(70_000 + i, 0.7 + i / 1_000) for i in range(200)]
+    shifted += [row(80_000 + i, 0.7 + i / 1_000, "nut") for i in range(200)]
+    found = referred(output, shifted, AlertRule())
+    assert found["counts"]["scored"] == 400
+    assert found["references"] == {"bolt": "2"}
+    assert [each["category"] for each in found["drift"]] == ["nut"], "as if bolts were new"
+    assert {image["category"] for image in found["alert"]["images"]} == {"nut"}
+    assert found["alert"]["uncalibrated"] == {"bolt": 0}
+
+
+def test_nights_with_the_same_references_are_past(output: str) -> None:
+    for day in range(11, 16):
+        references = {"bolt": "2", "cap": str(day)}
+        outputs.write(output, good(day, 100), f"2026-01-{day}", references=references)
+    found = referred(output, [row(9_001, 0.7)], AlertRule())
+    assert "of 500 past images" in found["alert"]["reasons"][0]
+
+
+def test_rows_of_a_stopped_run_with_other_references_are_not_of_this_night(output: str) -> None:
+    killed = "20260119T235900Z-aaaaaa"
+    outputs.write(output, [row(9_001, 0.9)], "2026-01-19", run_id=killed, references={"bolt": "1"})
+    found = referred(output, [row(9_001, 0.8), row(9_002, 0.1)])
+    assert (found["untold_runs"], found["counts"]["new"]) == ([], 2)
+
+
+def test_thresholds_of_other_references_count_as_none_and_are_said(
+    output: str, tmp_path: Path
+) -> None:
+    rule = AlertRule(thresholds=thresholds(tmp_path), measure="map_max")
+    found = referred(output, [row(9_000, 0.9, map_max=0.9)], rule)
+    assert not found["alert"]["fired"]
+    assert found["alert"]["outdated"] == ["bolt"]
+    assert found["alert"]["uncalibrated"] == {"bolt": 0}
+    assert "thresholds of other references, to calibrate again: bolt" in table(found)
+
+
+def test_equal_scores_are_ordered_by_their_logits(output: str) -> None:
+    rows = [row(9_000 + i, 1.0, score_logit=float(i)) for i in range(5)]
+    tonight(output, [*rows, row(9_010, 1.0)])
+    found = reviewed(output, AlertRule(max_score=0.5, score_quantile=None), top=4)
+    for images in (found["most_anomalous"], found["alert"]["images"]):
+        assert [image["score_logit"] for image in images] == [4, 3, 2, 1]
+    uris = [image["uri"] for image in reviewed(output, top=9)["most_anomalous"]]
+    assert uris[-1] == "s3://b/in/9010.jpg", "without a logit it comes last"

@@ -206,6 +206,7 @@ def test_thresholds_and_drift_are_the_nightly_reviews(output: str) -> None:
         "fired": True,
         "reasons": ["bolt: 2"],
         "uncalibrated": {"nut": 0},
+        "outdated": [],
     }
     assert gather(output, Query(nights=4))["counts"]["over"] == 3
 
@@ -227,3 +228,84 @@ def test_maps_and_images_are_not_read(output: str) -> None:
     for shard in Path(output).glob("maps/**/*.parquet"):
         shard.write_bytes(b"not Parquet")
     assert len(gather(output)["gallery"]) == 6
+
+
+def test_each_category_has_the_references_of_its_newest_run(output: str) -> None:
+    """Bolts were scored without, with some and with others; nuts without any."""
+    scored = [row(i, 0.4 + i / 10) for i in range(3)] + [row(50, 0.3, "nut")]
+    night = "2026-01-05"
+    outputs.write(output, scored, night, run_id="20260105T0-1", references={"bolt": "1"})
+    outputs.write(output, scored[:2], night, run_id="20260105T0-2", references={"bolt": "2"})
+    data = gather(output)
+    assert data["counts"]["scored"] == 3, "two bolts and the nut"
+    assert of(data, "bolt")["now"][0] == 2
+    assert data["model"] == "m"
+    assert data["other_models"] == {"m+refs-1": 3}
+    assert [each["run_id"] for each in data["runs"]] == ["20260105T0-2", "20260105T0-1"]
+    assert of(data, "bolt")["past"][0] == 0, "no past with these references"
+    assert of(data, "nut")["past"][0] == 1
+    both = gather(output, Query(nights=2))
+    assert (of(both, "bolt")["now"][0], of(both, "nut")["now"][0]) == (2, 2)
+    assert both["other_models"] == {"m+refs-1": 3, "m": 7}, "five bolts and their two errors"
+
+
+def test_references_may_be_named(output: str) -> None:
+    night = "2026-01-05"
+    for number in ("1", "2"):
+        rows = [row(i, 0.5) for i in range(int(number))] + [row(50, 0.3, "nut")]
+        outputs.write(output, rows, night, run_id=f"2026-{number}", references={"bolt": number})
+    assert of(gather(output, Query(model="m")), "bolt")["now"][0] == 2
+    data = gather(output, Query(model="m+refs-1"))
+    assert (of(data, "bolt")["now"][0], of(data, "nut")["now"][0]) == (1, 2)
+    with pytest.raises(ValueError, match="no row with the references 7"):
+        gather(output, Query(model="m+refs-7"))
+
+
+def test_a_category_that_lost_its_references_is_shown_without(output: str) -> None:
+    night = "2026-01-05"
+    outputs.write(output, [row(1, 0.5)], night, run_id="2026-1", references={"bolt": "1"})
+    outputs.write(output, [row(2, 0.5), row(3, 0.6)], night, run_id="2026-2")
+    data = gather(output)
+    assert (of(data, "bolt")["now"][0], of(data, "bolt")["past"][0]) == (2, 35)
+    assert data["other_models"] == {"m+refs-1": 1}
+
+
+def test_a_runs_page_has_the_rows_of_its_references(output: str) -> None:
+    later = "20260105T020000Z-eeeeee"
+    sets = {"uri": "s3://b/refs", "sets": {"bolt": "2"}}
+    rows = [row(900, 0.5, nearest_reference="s3://good/1.png", zero_shot_score=0.25)]
+    outputs.write(output, rows, "2026-01-05", run_id=later, references={"bolt": "2"})
+    report(output, later, "2026-01-05", references=sets)
+    data = gather(output, Query(run_id=later))
+    assert (of(data, "bolt")["now"][0], of(data, "bolt")["past"][0]) == (1, 0)
+    (shown,) = data["gallery"]
+    assert (shown["nearest_reference"], shown["zero_shot_score"]) == ("s3://good/1.png", 0.25)
+
+
+def test_thresholds_and_drift_of_other_references_are_not_drawn(output: str) -> None:
+    """The newest review is of a run before bolts were refreshed."""
+    review = {
+        "references": {"bolt": "1"},
+        "alert": {
+            "fired": False,
+            "reasons": [],
+            "rule": {"nights": 30},
+            "uncalibrated": {},
+            "thresholds": {
+                name: [{"measure": "score", "value": 0.1, "chance": 0.01, "why": "w"}]
+                for name in ("bolt", "nut")
+            },
+        },
+        "drift": [{"category": name, "drifted": True} for name in ("bolt", "nut")],
+    }
+    rows = [row(1, 0.5), row(50, 0.3, "nut")]
+    for number in ("1", "2"):
+        run_id = f"2026-{number}"
+        outputs.write(output, rows, "2026-01-05", run_id=run_id, references={"bolt": number})
+        if number == "1":
+            write_object(f"{output}/runs/{run_id}/review.json", json.dumps(review).encode())
+    data = gather(output)
+    assert (of(data, "bolt")["over"], of(data, "bolt")["drifted"]) == (0, False)
+    assert (of(data, "nut")["over"], of(data, "nut")["drifted"]) == (2, True)
+    same = gather(output, Query(model="m+refs-1"))
+    assert (of(same, "bolt")["over"], of(same, "bolt")["drifted"]) == (1, True)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.calibration import Calibration, Limit
+from pipeline.identity import ModelIdentity
 from pipeline.report import summary as summary_module
 from pipeline.report.summary import (
     EXAMPLES_PER_ERROR,
@@ -231,11 +232,35 @@ def test_images_above_their_threshold_are_counted() -> None:
         "false_alarm_rate": 0.3,
         "confidence": 0.9,
         "score": {"bolt": 0.5},
+        "outdated": [],
         "above": {"bolt": 1},
         "uncalibrated": {"nut": 1},
     }
     assert "1 above the threshold of their category" in made.table()
     assert json.loads(report().to_json())["thresholds"] is None
+
+
+def test_references_are_in_the_report() -> None:
+    made = report(references={"bolt": "1a"}, references_uri="s3://b/refs")
+    assert made.identity == ModelIdentity("m", {"bolt": "1a"})
+    assert made.as_dict()["references"] == {"uri": "s3://b/refs", "sets": {"bolt": "1a"}}
+    assert report().as_dict()["references"] == {}
+    assert report().identity == ModelIdentity("m")
+
+
+def test_thresholds_of_other_references_count_as_none_and_are_said() -> None:
+    limit = {"score": Limit(value=0.5, num_images=9, num_above=0, bound=0.3)}
+    thresholds = Calibration(
+        model="m", false_alarm_rate=0.3, confidence=0.9, limits={"bolt": limit, "nut": limit}
+    )
+    made = report(calibration=thresholds, references={"bolt": "1a"})
+    assert made.outdated == ["bolt"]
+    table = [{"uri": "s3://b/x", "category": name, "score": 0.9} for name in ("bolt", "nut")]
+    made.add(pa.Table.from_pylist(table, schema=scored_schema()))
+    found = made.as_dict()["thresholds"]
+    assert (found["score"], found["outdated"]) == ({"nut": 0.5}, ["bolt"])
+    assert (found["above"], found["uncalibrated"]) == ({"nut": 1}, {"bolt": 1})
+    assert "thresholds of other references, to calibrate again: bolt" in made.table()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux")

@@ -10,6 +10,7 @@ import torch
 
 from pipeline.distributed.reader import read_images
 from pipeline.distributed.scorer import AnomalyScorer
+from pipeline.identity import ModelIdentity
 from pipeline.results import Results, open_results
 from pipeline.schema import MANIFEST_SCHEMA
 from pipeline.storage import stat
@@ -41,7 +42,7 @@ def results(
         output=f"file://{folder}/out",
         scan_date="2026-01-01",
         run_id="run",
-        model=fingerprint,
+        identity=ModelIdentity(fingerprint),
         write_maps=True,
         interval_s=1e9,
     )

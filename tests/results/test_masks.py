@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +164,20 @@ def test_coco_json_holds_hostile_names_as_they_are(tmp_path: Path) -> None:
     coco = json.loads((tmp_path / "boxes.json").read_text())
     assert coco["categories"][0]["name"] == hostile
     assert coco["images"][0]["file_name"] == f"s3://b/{hostile}.jpg"
+
+
+def test_calibrated_thresholds_are_those_of_their_references(tmp_path: Path) -> None:
+    """Nuts were scored without references, then with some, then with others."""
+    output = str(tmp_path)
+    for day, references in enumerate(({}, {"nut": "1"}, {"nut": "2"}), 1):
+        rows = [row(0, day / 4, hill(6, 6, 4)), row(4, day / 4, hill(0, 0, 6), "bolt")]
+        write(output, rows, f"2026-01-0{day}", references=references)
+    results = open_results(output)
+    limits = replace(calibration(nut=0.5, bolt=0.5), references={"nut": "1"})
+    images = results.to_masks(limits).images
+    assert [(each.category, each.score) for each in images] == [("bolt", 0.75), ("nut", 0.5)]
+    with pytest.raises(CalibrationError, match="this score is with the references 2"):
+        results.to_masks(limits, results.scores(scan_date="2026-01-03"))
+    gone = replace(calibration(nut=0.5), references={"nut": "3"})
+    with pytest.raises(CalibrationError, match=r"the scores of m, m\+refs-1, m\+refs-2; calibrate"):
+        results.to_masks(gone)

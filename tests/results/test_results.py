@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from pipeline.anomaly_map import render
+from pipeline.identity import ModelIdentity
 from pipeline.results import Results, open_results
 from pipeline.storage import stat
 from tests.bucket import jpeg
-from tests.outputs import grid, scored, write
+from tests.outputs import age, grid, scored, write
 
 NUM_IMAGES = 300  # more than a row group of a map shard
 
@@ -142,3 +143,60 @@ def test_a_changed_image_that_failed_for_now_shows_as_failed(tmp_path: Path) -> 
     write(out, [scored("s3://b/in", 0, 0.5)], "2026-01-01")
     write(out, [changed], "2026-01-02")
     assert list(open_results(out).scores().error) == ["fetch_failed"]
+
+
+def test_equal_scores_are_ordered_by_their_logits(tmp_path: Path) -> None:
+    """Near 1 scores round to the same; rows of an older version have no logit and come last."""
+    write(str(tmp_path), [scored("s3://b/in", 9, 1.0)], "2026-01-01")
+    age(str(tmp_path))
+    rows = [scored("s3://b/in", i, 1.0) | {"score_logit": 20.0 + i % 3} for i in range(3)]
+    write(str(tmp_path), [*rows, scored("s3://b/in", 5, 0.9) | {"score_logit": 99.0}], "2026-01-02")
+    results = open_results(str(tmp_path))
+    expected = [f"s3://b/in/{i}.jpg" for i in (2, 1, 0, 9, 5)]
+    assert list(results.scores().uri) == expected
+    assert list(results.scores(min_score=0.5, columns=["uri"]).uri) == expected
+    assert list(results.top(5, per_category=False).uri) == expected
+    assert list(results.top(1, per_category=False, columns=["uri"]).uri) == expected[:1]
+
+
+def test_rows_of_other_references_are_of_another_model(tmp_path: Path) -> None:
+    """A bolt and a nut; bolts get references, which are refreshed, and caps lose theirs."""
+    output = str(tmp_path)
+    for day, references in enumerate(({}, {"bolt": "1", "cap": "7"}, {"bolt": "2"}), 1):
+        rows = [scored("s3://b/in", i, day / 10) for i in (0, 1)]
+        rows.append(scored("s3://b/in", 3, day / 10) | {"category": "cap"})
+        write(output, rows, f"2026-01-0{day}", references=references)
+        if day == 1:
+            age(output)
+    results = open_results(output)
+
+    def chosen(model: str | ModelIdentity | None) -> list[tuple[str, float]]:
+        rows = results.scores(model=model)[["category", "score"]].itertuples(index=False)
+        return sorted((str(category), round(float(score), 1)) for category, score in rows)
+
+    bolts, caps, nuts = (
+        [(name, day) for day in (0.1, 0.2, 0.3)] for name in ("bolt", "cap", "nut")
+    )
+    newest = ModelIdentity("m", {"bolt": "2"})
+    assert results.newest_model() == newest
+    assert chosen(newest) == [bolts[2], caps[2], nuts[2]]
+    assert chosen(ModelIdentity("m", {"bolt": "1", "cap": "7"})) == [bolts[1], caps[1], nuts[2]]
+    assert chosen(ModelIdentity("m")) == [bolts[0], caps[2], nuts[2]]
+    assert chosen("m+refs-2") == [bolts[2]]
+    assert chosen("m") == chosen(None) == [*bolts, caps[1], caps[2], nuts[2]]
+    sets = results.scores(category="bolt").sort_values("score").reference_set
+    assert list(sets.astype(object).fillna("")) == ["", "1", "2"]
+
+
+def test_a_failure_ends_with_a_score_with_other_references(tmp_path: Path) -> None:
+    write(str(tmp_path), [scored("s3://b/in", 0, None)], "2026-01-01", references={"nut": "1"})
+    write(str(tmp_path), [scored("s3://b/in", 0, 0.7)], "2026-01-02", references={"nut": "2"})
+    assert open_results(str(tmp_path)).scores().error.isna().all()
+
+
+def test_an_output_tells_its_place_and_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert repr(open_results(str(tmp_path))) == f"open_results('file://{tmp_path}')"
+    monkeypatch.setenv("SOME_API_KEY", "canary0123456789")
+    assert "canary" not in repr(open_results(f"{tmp_path}/canary0123456789"))

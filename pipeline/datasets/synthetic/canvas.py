@@ -26,15 +26,83 @@ class Product:
     """[size, size, 3], what shows where a part is missing."""
 
 
+@dataclass(frozen=True)
+class Placing:
+    """How a part lies under the camera, off the place that its design has."""
+
+    turn: float = 0.0
+    """From −1 to 1: a share of the largest turn."""
+    largest: float = 0.0
+    """Radians; products that are never turned so far are turned less."""
+    down: float = 0.0
+    """Share of half the image, as ``across``."""
+    across: float = 0.0
+    scale: float = 1.0
+
+    def moved(self, y: Field, x: Field, turn: float) -> tuple[Field, Field]:
+        """The coordinates as the part sees them; the product turns by up to ``turn`` radians."""
+        angle = self.turn * min(self.largest, turn)
+        y, x = (y - self.down) / self.scale, (x - self.across) / self.scale
+        return np.cos(angle) * y - np.sin(angle) * x, np.sin(angle) * y + np.cos(angle) * x
+
+
+class PartRng(np.random.Generator):
+    """Draws a part of a production line: its own numbers make the design, the same for each part.
+
+    Args:
+        design: what all parts share.
+        part: what no two share: the grain.
+        placing: how this one lies.
+        zoom: of the line's camera; 1 shows products as large as their design.
+        station: what the line's place looks like, whatever lies there; ``design`` if None.
+    """
+
+    def __init__(
+        self,
+        design: Rng,
+        part: Rng,
+        placing: Placing,
+        zoom: float,
+        station: PartRng | None = None,
+    ) -> None:
+        super().__init__(design.bit_generator)
+        self.part, self.placing, self.zoom, self.station = part, placing, zoom, station or self
+        self.grid: tuple[Field, Field] | None = None
+        """Where in the picture of a part at rest each pixel lies, once it's drawn; None if there.
+
+        Rows and columns from −1 to 1.
+        """
+
+
+def of_the_part(rng: Rng) -> Rng:
+    """Where the numbers come from that differ from part to part on a production line."""
+    return rng.part if isinstance(rng, PartRng) else rng
+
+
+def of_the_station(rng: Rng) -> Rng:
+    """Where those come from that are the same for all products of a line: ground and shadow."""
+    return rng.station if isinstance(rng, PartRng) else rng
+
+
 def smooth_noise(rng: Rng, size: int, sigma: float | tuple[float, float]) -> Field:
     """[size, size] noise of zero mean and unit variance, smooth over ``sigma`` pixels."""
-    noise = ndimage.gaussian_filter(rng.standard_normal((size, size)), sigma, mode="wrap")
+    white = of_the_part(rng).standard_normal((size, size))
+    noise = ndimage.gaussian_filter(white, sigma, mode="wrap")
     return np.asarray((noise - noise.mean()) / noise.std())
 
 
 def pixel_grid(size: int) -> tuple[Field, Field]:
     """Rows and columns, from −1 to 1."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    return y, x
+
+
+def placed_grid(rng: Rng, size: int, turn: float) -> tuple[Field, Field]:
+    """``pixel_grid``; on a production line as the part lies, turned by up to ``turn`` radians."""
+    y, x = pixel_grid(size)
+    if isinstance(rng, PartRng):
+        rng.grid = y, x = rng.placing.moved(y, x, turn)
+        y, x = y / rng.zoom, x / rng.zoom
     return y, x
 
 
@@ -47,7 +115,7 @@ def pose(
         turn: largest rotation in radians, either way.
         scale: half the object's extent, as a share of half the image.
     """
-    y, x = pixel_grid(size)
+    y, x = placed_grid(rng, size, turn)
     angle, extent = rng.uniform(-turn, turn), rng.uniform(*scale)
     room = max(0.0, 0.94 - extent)
     y, x = y - rng.uniform(-room, room), x - rng.uniform(-room, room)
@@ -99,7 +167,7 @@ def surface(rng: Rng, size: int) -> Field:
 
 def place(rng: Rng, image: Field, coverage: Field) -> Product:
     """An object on a ground, with its shadow."""
-    size = len(image)
+    size, rng = len(image), of_the_station(rng)
     background = surface(rng, size)
     shift = rng.uniform(-0.02, 0.02, 2) * size
     shadow = ndimage.shift(ndimage.gaussian_filter(coverage, size / 50), shift, order=1)

@@ -10,7 +10,18 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .canvas import Field, Product, Region, Rng, inside, paint, pixel_grid, pose
+from .canvas import (
+    Field,
+    Product,
+    Region,
+    Rng,
+    inside,
+    of_the_station,
+    paint,
+    pixel_grid,
+    placed_grid,
+    pose,
+)
 from .outlines import OUTLINES
 from .parts import FEATURES, PRINTS
 from .patterns import PATTERNS, any_colour, coarse_noise, covered
@@ -18,6 +29,7 @@ from .patterns import PATTERNS, any_colour, coarse_noise, covered
 MATERIAL_SHARE = 0.3  # of the products fill the picture
 ARRAY_SHARE = 0.1  # of the objects are several in rows
 MAX_PRINTS = 3
+SHEET_TURN = 0.3  # radians: sheets come off a roll, or lie against a stop
 
 
 def invent(rng: Rng, size: int) -> tuple[Product, str, bool]:
@@ -37,6 +49,7 @@ def invent(rng: Rng, size: int) -> tuple[Product, str, bool]:
     surface = covered(rng, pattern, v, u)
     image, printed = _equipped(rng, surface, v, u, 0.55)
     image = _lit(rng, image, coverage > 0.5)
+    rng = of_the_station(rng)
     ground = _ground(rng, size)
     shift = rng.uniform(-0.03, 0.03, 2) * size
     shadow = ndimage.shift(ndimage.gaussian_filter(coverage, size / 50), shift, order=1)
@@ -45,7 +58,7 @@ def invent(rng: Rng, size: int) -> tuple[Product, str, bool]:
 
 
 def _material(rng: Rng, size: int, pattern: str) -> tuple[Product, str, bool]:
-    y, x = pixel_grid(size)
+    y, x = placed_grid(rng, size, SHEET_TURN)
     image, printed = _equipped(rng, covered(rng, pattern, y, x), y, x, 0.25)
     ground = _ground(rng, size)
     return Product(image, np.ones((size, size), dtype=bool), ground), f"{pattern} sheet", printed

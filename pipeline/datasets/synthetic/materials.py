@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .canvas import Field, Product, Rng, colour, fill, pixel_grid, smooth_noise
+from .canvas import Field, Product, Rng, colour, fill, pixel_grid, placed_grid, smooth_noise
 
 
 def metal_plate(rng: Rng, size: int) -> Product:
@@ -92,7 +92,7 @@ def cork(rng: Rng, size: int) -> Product:
 
 
 def _turned_grid(rng: Rng, size: int) -> tuple[Field, Field]:
-    y, x = pixel_grid(size)
+    y, x = placed_grid(rng, size, 0.3)
     angle = rng.uniform(-0.3, 0.3) + rng.integers(2) * np.pi / 4
     return np.cos(angle) * y - np.sin(angle) * x, np.sin(angle) * y + np.cos(angle) * x
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from .canvas import Field, Rng, colour, paint, smooth_noise, vivid
+from .canvas import Field, Rng, colour, of_the_part, paint, smooth_noise, vivid
 
 Pattern = Callable[[Rng, Field, Field], Field]
 
@@ -18,7 +18,7 @@ def coarse_noise(rng: Rng, size: int, sigma: float | tuple[float, float]) -> Fie
     if spread.min() <= 3:
         return smooth_noise(rng, size, (float(spread[0]), float(spread[1])))
     rows, columns = (max(3, int(size / s)) for s in spread)
-    few = rng.standard_normal((rows, columns)).astype(np.float32)
+    few = of_the_part(rng).standard_normal((rows, columns)).astype(np.float32)
     noise = np.asarray(Image.fromarray(few).resize((size, size), Image.Resampling.BICUBIC), float)
     return np.asarray((noise - noise.mean()) / max(noise.std(), 1e-6))
 

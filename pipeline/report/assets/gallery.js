@@ -12,22 +12,28 @@ const HEAT = Array.from({ length: 256 }, (_, value) => {
   return [0, 1, 2].map((c) => Math.round(TURBO[i][c] + (at - i) * (TURBO[i + 1][c] - TURBO[i][c])));
 });
 
+// Scores near 1 round to the same; their logits, where the table has them, don't.
+const NO_LOGIT = -1e9;
+const byScore = (a, b) => b.score - a.score
+  || (b.score_logit ?? NO_LOGIT) - (a.score_logit ?? NO_LOGIT);
+
 const SORTS = {
-  "alert": (a, b) => b.over - a.over || b.score - a.score,
-  "score": (a, b) => b.score - a.score,
-  "score-up": (a, b) => a.score - b.score,
+  "alert": (a, b) => b.over - a.over || byScore(a, b),
+  "score": byScore,
+  "score-up": (a, b) => byScore(b, a),
   "map_max": (a, b) => b.map_max - a.map_max,
   "anomalous_area": (a, b) => b.anomalous_area - a.anomalous_area,
   "category": (a, b) => (a.category < b.category ? -1 : a.category > b.category ? 1 : 0)
-    || b.score - a.score,
+    || byScore(a, b),
   "newest": (a, b) => (a.scored_at < b.scored_at ? 1 : a.scored_at > b.scored_at ? -1 : 0)
-    || b.score - a.score,
+    || byScore(a, b),
   "key": (a, b) => (a.uri < b.uri ? -1 : a.uri > b.uri ? 1 : 0),
 };
 
 const images = {
   rows: [], // all, each with its picture
   shared: "", // folder of all of them
+  paired: false, // whether any of them has a reference image, to stand beside it
   found: [], // those that pass the filters, in order
   page: 0,
   size: 48,
@@ -86,6 +92,18 @@ function fillPicture(place, row) {
   place.replaceChildren(...parts);
 }
 
+// The reference image that an inspector holds the image against.
+function fillReference(place, row) {
+  const encoded = row.picture?.reference;
+  const label = `most similar reference, ${shown(row.nearest_reference ?? "")}`;
+  place.replaceChildren(...(encoded ? [
+    make("img", { loading: "lazy", decoding: "async", alt: label, draggable: false,
+      src: `data:image/webp;base64,${encoded}` }),
+    make("span", { className: "caption", "aria-hidden": "true" }, "most similar reference"),
+  ] : [make("span", { className: "missing" },
+    row.nearest_reference ? "the reference image can't be read any more" : "no references")]));
+}
+
 function card(row, index) {
   const tabIndex = index === images.current ? 0 : -1;
   const picture = make("span", { className: "picture" });
@@ -94,6 +112,11 @@ function card(row, index) {
     type: "button", className: "open", tabIndex, "aria-label": `Enlarge: ${described(row)}`,
     onclick: () => enlarge(index), onfocus: () => setCurrent(index),
   }, picture);
+  if (images.paired) {
+    const reference = make("span", { className: "reference" });
+    fillReference(reference, row);
+    open.append(reference);
+  }
   const copy = make("button", {
     type: "button", className: "copy", tabIndex, textContent: "Copy",
     "aria-label": `Copy key ${shown(fileName(row.uri))}`, onclick: () => copyKey(row.uri, copy),
@@ -105,6 +128,8 @@ function card(row, index) {
       make("span", { className: "card-score", textContent: score(row.score) }), meter,
       row.over ? make("span", { className: "flag", title: "over an alert threshold" }, "over") : "",
       make("bdi", { className: "card-category", textContent: shown(row.category ?? "–") }),
+      row.reference_score === null ? ""
+        : make("span", { className: "alone" }, `AdaCLIP alone ${score(row.zero_shot_score)}`),
       keyLabel(row.uri, images.shared), copy));
 }
 
@@ -213,12 +238,19 @@ function fillViewer() {
   const row = images.found[images.current];
   const problem = row.picture?.problem;
   fillPicture(byId("viewer-picture"), row);
+  const paired = Boolean(row.picture?.reference);
+  byId("viewer-stage").classList.toggle("paired", paired);
+  byId("viewer-reference").hidden = !paired;
+  fillReference(byId("viewer-reference"), row);
   byId("viewer-title").replaceChildren(`${score(row.score)} · `,
     make("bdi", { textContent: shown(row.category ?? "–") }));
   byId("viewer-key").textContent = shown(row.uri);
   byId("viewer-place").textContent = `${images.current + 1} of ${images.found.length}`;
   const box = [row.box_x0, row.box_y0, row.box_x1, row.box_y1];
   const facts = [
+    ...(row.reference_score === null ? []
+      : [["AdaCLIP alone", score(row.zero_shot_score)],
+        ["References alone", score(row.reference_score)]]),
     ["Peak of the map", score(row.map_max)],
     ["Anomalous area", percent(row.anomalous_area)],
     ["Box x0, y0, x1, y1", box[0] === null ? "–" : box.join(", ")],
@@ -226,6 +258,7 @@ function fillViewer() {
     ["Night", row.night],
     ["Scored", row.scored_at.replace("T", " ").slice(0, 16) + " UTC"],
     ...(row.over ? [["Alert", "over a threshold"]] : []),
+    ...(row.nearest_reference ? [["Reference", shown(row.nearest_reference)]] : []),
     ...(problem ? [["Missing", shown(problem)]] : []),
   ];
   byId("viewer-facts").replaceChildren(...facts.flatMap(([name, value]) =>
@@ -239,6 +272,8 @@ function startGallery(data, pictures) {
   images.rows = data.gallery.map((row, i) => ({
     ...row, picture: pictures[i], categoryIndex: String(names.indexOf(row.category)),
   }));
+  images.paired = images.rows.some((row) => row.nearest_reference);
+  byId("gallery").classList.toggle("paired", images.paired);
   images.shared = sharedFolder(images.rows.map((row) => row.uri));
   const choices = (id, all, values) => byId(id).append(
     make("option", { value: "", textContent: all }),

@@ -59,16 +59,22 @@ function showNotices(data) {
   const drifted = data.categories.filter((each) => each.drifted).map((each) =>
     `${each.name}: median ${score(each.past[3])} before, ${score(each.now[3])} now`);
   if (drifted.length) add("", "Scores have drifted", drifted);
+  const some = (names) => names.slice(0, 20).join(", ")
+    + (names.length > 20 ? `, and ${count(names.length - 20)} more` : "");
+  const outdated = data.alert?.outdated ?? [];
+  if (outdated.length) add("bad", "Thresholds of other references: calibrate again", some(outdated));
   const uncalibrated = Object.keys(data.alert?.uncalibrated ?? {});
   if (uncalibrated.length) {
-    add("", "Too few past images for an alert threshold", uncalibrated.slice(0, 20).join(", ")
-      + (uncalibrated.length > 20 ? `, and ${count(uncalibrated.length - 20)} more` : ""));
+    add("", "Too few past images for an alert threshold", some(uncalibrated));
   }
-  const others = Object.entries(data.other_models);
+  const rows = (found) => found.reduce((sum, [, n]) => sum + n, 0);
+  const left = Object.entries(data.other_models);
+  const others = left.filter(([name]) => name.split("+refs-")[0] !== data.model);
   if (others.length) {
-    const rows = others.reduce((sum, [, n]) => sum + n, 0);
-    add("", `${count(rows)} rows of ${count(others.length)} other models are left out`);
+    add("", `${count(rows(others))} rows of ${count(others.length)} other models are left out`);
   }
+  const referred = rows(left) - rows(others);
+  if (referred) add("", `${count(referred)} rows with other references are left out`);
   if (data.others) {
     add("", "More categories than the page lists",
       `${count(data.others.now[0])} images and ${count(data.others.errors)} errors are in the rest`);

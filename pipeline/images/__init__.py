@@ -9,9 +9,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from .schema import ErrorCode
+from ..schema import ErrorCode
+from .formats import unread_format
+from .png import without_large_texts
 
 # OpenAI CLIP's preprocessing constants (github.com/openai/CLIP, clip.py), RGB order.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -23,8 +25,22 @@ _SAFE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")
 FORMATS = tuple(name for name in _SAFE if name in Image.OPEN)
 MAX_MEGAPIXELS = 100.0
 _pillow_limit = threading.Lock()
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*", b"GIF8")
+_SIGNATURES = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8"),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+)
 
+# EXIF's number of an orientation → how to turn the image so that it stands upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTED = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # what tells of it
 
 Decoder = Literal["exact", "fast"]
 
@@ -75,19 +91,52 @@ def decode(
         image = open_header(data, max_megapixels)
         if at_least is not None:
             image.draft(None, (at_least, at_least))
-        # Orientation is metadata of the file, which conversion between modes may drop.
-        ImageOps.exif_transpose(image, in_place=True)
-        return _to_rgb(image)
-    except UnidentifiedImageError:
-        if data.startswith(_SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
-            raise ImageError(ErrorCode.TRUNCATED, "the file ends within its header") from None
-        raise ImageError(ErrorCode.NOT_AN_IMAGE, "no known image format") from None
+        return _to_rgb(upright(image))
     except ImageError:
         raise
     except MemoryError:
         raise ImageError(ErrorCode.OUT_OF_MEMORY, "no memory to decode the image") from None
     except Exception as error:  # Pillow's decoders raise whatever the damage led them to
-        raise ImageError(ErrorCode.TRUNCATED, f"damaged image data: {error}") from None
+        raise _refused(data, error) from None
+
+
+def _refused(data: bytes, error: Exception) -> ImageError:
+    """What is wrong with a file that Pillow gives no pixels of."""
+    known = not isinstance(error, UnidentifiedImageError)
+    if told := unread_format(data, known=known):
+        return ImageError(ErrorCode.UNSUPPORTED_MODE, told)
+    if known:
+        return ImageError(ErrorCode.TRUNCATED, f"damaged image data: {error}")
+    if data.startswith(_SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+        return ImageError(ErrorCode.TRUNCATED, "the file ends within its header")
+    return ImageError(ErrorCode.NOT_AN_IMAGE, "no known image format")
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says, and without what says so.
+
+    Pillow's own function writes the EXIF anew, which fails for a value of another type than its
+    tag's; only the pixels matter here.
+    """
+    image.load()  # a PNG's may stand behind its pixels
+    turn = _TURNS.get(_orientation(image))
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for name in _ORIENTED:
+        turned.info.pop(name, None)
+    return turned
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's number, 0 for none: damaged EXIF costs no image."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        return 0
+    if isinstance(value, bytes | tuple) and len(value) == 1:  # of another type than the tag's
+        value = value[0]
+    return value if isinstance(value, int) else 0
 
 
 def to_square(image: Image.Image, size: int) -> SquareImage:
@@ -109,7 +158,7 @@ def preprocess(image: bytes | Image.Image, size: int) -> NDArray[np.float32]:
     Raises:
         ImageError: as ``decode``.
     """
-    rgb = decode(image) if isinstance(image, bytes) else _to_rgb(ImageOps.exif_transpose(image))
+    rgb = decode(image) if isinstance(image, bytes) else _to_rgb(upright(image))
     pixels = to_square(rgb, size).pixels.astype(np.float32) / 255.0
     normalised = (pixels - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))
@@ -144,7 +193,7 @@ def _read_header(data: bytes, max_pixels: int | None) -> Image.Image:
     with _pillow_limit:  # Pillow's own limit is one for the whole process, and names no size
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
         try:
-            return Image.open(io.BytesIO(data), formats=FORMATS)
+            return Image.open(io.BytesIO(without_large_texts(data)), formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = before
 

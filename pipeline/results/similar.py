@@ -1,0 +1,83 @@
+"""Images that look alike, by the embeddings beside their maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.identity import ModelIdentity, base_of, references_of
+
+from .maps import MapReader
+from .selection import Selection
+from .table import LATEST_BY, SIMILARITY, read_best
+
+
+def read_similar(
+    folder: str, maps: MapReader, row: Any, columns: Sequence[str], *, n: int
+) -> pd.DataFrame:
+    """The n newest rows most similar to a row, of its category and model; see ``Results.similar``.
+
+    Args:
+        folder: the score folder.
+        maps: of the same output.
+        row: of the score table.
+        columns: that the result has, similarity among them.
+        n: how many.
+    """
+    own = _embedding(maps, row)
+    selection = Selection(category=str(row["category"]), model=_identity(row))
+    others = pc.field("map_file").is_valid() & (pc.field("uri") != str(row["uri"]))
+    read = [*LATEST_BY, "map_file", "map_row"]
+
+    def batches(files: list[str]) -> Iterator[pa.RecordBatch]:
+        for batch in selection.batches(folder, files, read, others):
+            found = pa.array(_similarities(maps, batch, own), from_pandas=True)
+            batch = batch.append_column(SIMILARITY, found).select([*LATEST_BY, SIMILARITY.name])
+            yield batch.filter(found.is_valid())
+
+    order = [SIMILARITY.name]
+    return read_best(folder, selection, columns, batches, n=n, order=order, per_category=False)
+
+
+def _identity(row: Any) -> ModelIdentity:
+    """Rows with other references are of another model."""
+    base, references = base_of(str(row["model"])), references_of(str(row["model"]))
+    return ModelIdentity(base, {str(row["category"]): references} if references else {})
+
+
+def _embedding(maps: MapReader, row: Any) -> NDArray[np.float32]:
+    """Of unit length, [C]."""
+    found: list[NDArray[np.float32]] = []
+    if not pd.isna(row["map_file"]):
+        position = np.array([row["map_row"]], np.int32)
+        found = [each for _, each in maps.embeddings(str(row["map_file"]), position)]
+    if not found:
+        raise ValueError(f"{row['uri']} has no embedding; score it with --embeddings")
+    embedding: NDArray[np.float32] = _unit(found[0])[0]
+    return embedding
+
+
+def _similarities(
+    maps: MapReader, batch: pa.RecordBatch, own: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Cosines of a batch's images with one of unit length; NaN without an embedding."""
+    similarity = np.full(batch.num_rows, np.nan, np.float32)
+    map_file = batch.column("map_file").to_numpy(zero_copy_only=False)
+    map_row = batch.column("map_row").to_numpy()
+    for shard in dict.fromkeys(map_file):
+        here = np.flatnonzero(map_file == shard)
+        for positions, embeddings in maps.embeddings(shard, map_row[here]):
+            similarity[here[positions]] = _unit(embeddings) @ own
+    return similarity
+
+
+def _unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[n, C] of exactly unit length: half precision is off by a thousandth."""
+    unit: NDArray[np.float32] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return unit
