@@ -30,6 +30,10 @@ LOCAL_CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "local",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
+# Each of its parts listens on two: its own, and one for its siblings.
+SEAWEEDFS_PORTS = [
+    f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")
+]
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,31 @@ def s3_server() -> Iterator[dict[str, str]]:
     with _running(command, {}, "S3 server") as process:
         _wait_for(endpoint, process, "S3 server")
         yield {"AWS_ENDPOINT_URL": endpoint, **LOCAL_CREDENTIALS}
+
+
+@contextmanager
+def seaweedfs_server() -> Iterator[dict[str, str]]:
+    """A SeaweedFS S3 server of its own; yields the environment variables of ``s3_server``."""
+    ports = {name: _free_port() for name in SEAWEEDFS_PORTS}
+    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+    with tempfile.TemporaryDirectory(prefix="seaweedfs-") as folder:
+        # Files of 64 MB, or each bucket would claim 7 GB of what the disk has left.
+        command = [_beside_python("weed"), "server", "-s3", "-ip=127.0.0.1", f"-dir={folder}"]
+        command += ["-master.volumeSizeLimitMB=64", "-volume.max=0", "-master.telemetry=false"]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+        command += [f"-{name}={port}" for name, port in ports.items()]
+        # An identity, because without any it takes every request for an anonymous administrator's.
+        config = Path(folder, "identities.json")
+        keys = {
+            "accessKey": LOCAL_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            "secretKey": LOCAL_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        }
+        identity = {"name": "local", "credentials": [keys], "actions": ["Admin"]}
+        config.write_text(json.dumps({"identities": [identity]}))
+        with _running([*command, f"-s3.config={config}"], {}, "SeaweedFS") as process:
+            _wait_for(endpoint, process, "SeaweedFS")
+            yield {"AWS_ENDPOINT_URL": endpoint, **LOCAL_CREDENTIALS}
+            process.kill()  # it takes seconds to end in order, and nothing of it is kept
 
 
 @contextmanager
@@ -211,6 +240,11 @@ def _wait_for_node(cluster: RayCluster, process: subprocess.Popen[bytes]) -> Non
                 return
         time.sleep(0.2)
     raise RuntimeError("the Ray node did not join the cluster")
+
+
+def _beside_python(program: str) -> str:
+    """A program that a wheel put beside this Python, whatever the PATH says."""
+    return str(Path(sys.executable).parent / program)
 
 
 def _free_port() -> int:

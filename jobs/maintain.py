@@ -37,6 +37,9 @@ class Compact:
     """Only partitions of an earlier scan date, YYYY-MM-DD. Default: today (UTC)."""
     dry_run: bool = False
     """Say what would be rewritten, and change nothing."""
+    lock: bool = True
+    """Keep other jobs from writing meanwhile. Off is for stores that refuse conditional writes; see
+    to it then that no job writes to the output."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.
@@ -68,6 +71,9 @@ class Vacuum:
     compaction."""
     keep_days: float = KEEP / timedelta(days=1)
     """Folders of older runs go, unless a score row names the run."""
+    lock: bool = True
+    """Keep other jobs from writing meanwhile. Off is for stores that refuse conditional writes; see
+    to it then that no job writes to the output."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.
@@ -109,7 +115,7 @@ def _compact(config: Compact) -> int:
             print(f"{group.partition}: {len(group.files)} files, {_size(group.size)}, become 1")
         print(f"{sum(len(g.files) for g in groups):,} files would become {len(groups):,}")
         return DONE
-    with OutputLock(output, run_id="compact", say=_say) as lock:
+    with OutputLock(output, run_id="compact", say=_say, needed=config.lock) as lock:
         done = compact(output, before=before, check=lock.check, say=_say)
     print(f"{done.files_before:,} files with {done.rows:,} rows became {done.files_after:,}")
     for failure in done.failures:
@@ -121,7 +127,7 @@ def _vacuum(config: Vacuum) -> int:
     output = absolute(config.output)
     grace, keep = timedelta(hours=config.grace_hours), timedelta(days=config.keep_days)
     if config.delete:
-        with OutputLock(output, run_id="vacuum", say=_say) as lock:
+        with OutputLock(output, run_id="vacuum", say=_say, needed=config.lock) as lock:
             garbage = vacuum(output, grace=grace, keep=keep, check=lock.check)
     else:
         garbage = find_garbage(output, grace=grace, keep=keep)

@@ -15,18 +15,20 @@ from .config import DEFAULT_CATEGORY_COLUMN
 from .inventory import is_inventory, read_inventory
 from .lists import LIST_SUFFIXES, as_text, is_list, resolved, spelled, tell_lookalikes
 from .redaction import holds_credential
-from .schema import MANIFEST_SCHEMA
+from .schema import MANIFEST_SCHEMA, ErrorCode
 from .storage import (
     LISTING_THREADS,
     ObjectInfo,
     StorageError,
     arrow_filesystem,
+    key_of,
     list_objects,
     stat,
 )
 
 __all__ = ["LISTED_SCHEMA", "LIST_SUFFIXES", "read_input"]
 
+ARCHIVED_MESSAGE = "it lies in an archive; restore it, and the next run scores it"
 LIST_BATCH_ROWS = 10_000  # looked up side by side before any of them goes on
 
 # Objects of an input, with what the input says of them. A Python object for each would take most of
@@ -57,12 +59,14 @@ def read_input(source: str, category_column: str = DEFAULT_CATEGORY_COLUMN) -> I
     elif is_inventory(source):
         for objects in read_inventory(source):
             key = pc.utf8_ltrim(objects["key"], "/")
-            yield _complete(objects.set_column(objects.column_names.index("key"), "key", key))
+            objects = objects.set_column(objects.column_names.index("key"), "key", key)
+            yield _complete(_with_archived(objects, objects["archived"]))
     else:
         for page in list_objects(source):
             uris = [info.uri for info in page]
             keys = [u.removeprefix(source).lstrip("/") or u.rsplit("/", 1)[-1] for u in uris]
-            yield _complete(_columns(page).append_column("key", pa.array(keys, pa.string())))
+            columns = _columns(page).append_column("key", pa.array(keys, pa.string()))
+            yield _complete(_with_archived(columns, pa.array([info.archived for info in page])))
 
 
 def _columns(objects: list[ObjectInfo]) -> pa.Table:
@@ -74,6 +78,14 @@ def _columns(objects: list[ObjectInfo]) -> pa.Table:
         ],
         names=list(names),
     )
+
+
+def _with_archived(objects: pa.Table, archived: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Objects with their error, for those that must be restored before they can be read."""
+    for name, text in (("error", ErrorCode.ARCHIVED.value), ("error_message", ARCHIVED_MESSAGE)):
+        column = pc.if_else(archived, text, pa.scalar(None, pa.string()))
+        objects = objects.append_column(name, column)
+    return objects
 
 
 def _complete(objects: pa.Table) -> pa.Table:
@@ -100,7 +112,7 @@ def _from_list(source: str, category_column: str) -> Iterator[pa.Table]:
             found = list(pool.map(_look_up, uris))
             problems = [problem for _, problem in found]
             columns: dict[str, list[Any]] = {
-                "key": [uri.split("://", 1)[1].partition("/")[2] for uri in uris],
+                "key": [key_of(uri) for uri in uris],
                 "category": categories,
                 "error": [p and p.code.value for p in problems],
                 "error_message": [p and str(p) for p in problems],
@@ -152,6 +164,8 @@ def _list_dataset(source: str) -> ds.Dataset:
 
 def _look_up(uri: str) -> tuple[ObjectInfo, StorageError | None]:
     try:
-        return stat(uri), None
+        info = stat(uri)
+        problem = StorageError(ErrorCode.ARCHIVED, ARCHIVED_MESSAGE) if info.archived else None
+        return info, problem
     except StorageError as error:
         return ObjectInfo(uri, "", 0, None), error

@@ -18,7 +18,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from .schema import MANIFEST_SCHEMA
-from .storage import arrow_filesystem, read_object
+from .storage import ARCHIVES, arrow_filesystem, read_object
 
 BATCH_ROWS = 1 << 16
 
@@ -31,6 +31,7 @@ _CSV_NAMES = {
     "last_modified_date": "LastModifiedDate",
     "is_latest": "IsLatest",
     "is_delete_marker": "IsDeleteMarker",
+    "storage_class": "StorageClass",
 }
 _REQUIRED = ("bucket", "key", "size", "e_tag")
 
@@ -50,7 +51,8 @@ def read_inventory(uri: str) -> Iterator[pa.Table]:
         uri: its ``manifest.json``, where S3 wrote it.
 
     Returns:
-        Tables with uri, etag, size and last_modified as in ``MANIFEST_SCHEMA``, and the key.
+        Tables with uri, etag, size and last_modified as in ``MANIFEST_SCHEMA``, the key, and
+        whether the object is archived. An inventory tells of classes, not of restored copies.
 
     Raises:
         StorageError: the manifest can't be read.
@@ -145,6 +147,9 @@ def _current(rows: pa.Table) -> pa.Table:
         modified = rows["last_modified_date"]
         if modified.type.tz is None:
             modified = pc.assume_timezone(modified, "UTC")
+    archived: Any = pa.repeat(pa.scalar(False), len(rows))
+    if "storage_class" in names:
+        archived = pc.is_in(rows["storage_class"], pa.array(ARCHIVES))
     return pa.table(
         {
             "uri": uri,
@@ -152,5 +157,6 @@ def _current(rows: pa.Table) -> pa.Table:
             "size": rows["size"].cast(pa.int64()),
             "last_modified": modified.cast(time),
             "key": rows["key"],
+            "archived": archived,
         }
     )

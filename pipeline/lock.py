@@ -6,6 +6,11 @@ anew every 15 seconds. Who wants it watches: an owner whose heartbeats stay away
 the watcher's own clock, is gone, and the lock is taken over. No two machines' clocks are compared.
 An owner that was taken over, or that can't tell, stops before its next commit (``check``). Released
 locks stay as a file that says so, which needs no right to delete.
+
+All of this rests on the store's word that a write under a condition that does not hold is refused.
+Some servers ignore conditions, so the word is tried whenever the lock is taken. Where it is not
+kept, the lock is the weaker kind: the last of several that start together has it, and an owner
+reads before every write and every commit whether it still is the one.
 """
 
 from __future__ import annotations
@@ -24,17 +29,40 @@ from pathlib import Path
 from types import TracebackType
 
 from .schema import ErrorCode
-from .storage import StorageError, absolute, create_object, read_object, replace_object, stat
+from .storage import (
+    ConditionsRefusedError,
+    StorageError,
+    absolute,
+    create_object,
+    read_object,
+    replace_object,
+    stat,
+)
 
 LOCK_NAME = "lock.json"
 HEARTBEAT_S = 15.0
 STALE_S = 60.0  # four heartbeats: one that is late or fails is no reason to lose a night's work
+TRY_SHARE = 0.1  # of a heartbeat: between tries to take a lock
+# Of the stale time: where conditions are ignored, so long after one's own write the lock is read,
+# because others that start at the same time may still be writing theirs.
+SETTLE_SHARE = 0.1
+ANOTHER_ETAG = f'"{"0" * 32}"'  # no object's: an MD5 of zeros
+# Where a write under a condition is one step. Other file systems compare first and write then.
+ATOMIC = ("s3://", "gs://", "abfs://", "file://")
+WITHOUT_LOCK = (
+    "no lock is taken: if another job writes to this output at the same time, images are scored "
+    "and stored twice, and a compaction or vacuum may delete what the other one still writes"
+)
 
 Say = Callable[[str], None]
 
 
 class LockedError(Exception):
     """Somebody else writes to the output; the message names who."""
+
+
+class CannotLockError(LockedError):
+    """The store can't hold a lock; the message names the remedy."""
 
 
 class LockLostError(Exception):
@@ -95,32 +123,43 @@ class OutputLock:
         say: Say = lambda line: None,
         heartbeat_s: float = HEARTBEAT_S,
         stale_s: float = STALE_S,
+        needed: bool = True,
     ) -> None:
         """Name the output; nothing is written yet.
 
         Args:
             run_id: tells people which run holds the lock.
             wait_s: how long to wait for an owner that is alive.
-            say: receives a line when there is something to wait for.
+            say: receives a line when there is something to wait for, or something is amiss.
             heartbeat_s: seconds between heartbeats; the same for all who use an output.
             stale_s: seconds without one after which an owner is taken to be gone.
+            needed: False takes no lock and says what that gives up.
         """
         self.uri = f"{absolute(output)}/{LOCK_NAME}"
         self._owner = Owner(run_id=run_id)
-        self._wait_s, self._say = wait_s, say
+        self._wait_s, self._say, self._needed = wait_s, say, needed
         self._heartbeat_s, self._stale_s = heartbeat_s, stale_s
         self._etag, self._renewed = "", 0.0
-        self._lost = ""
+        self._lost, self._conditional, self._warned = "", True, False
         self._mutex, self._stopped = threading.Lock(), threading.Event()
 
     def __enter__(self) -> OutputLock:
         """Take the lock.
 
         Raises:
-            LockedError: its owner is alive.
+            LockedError: its owner is alive, or the store can't hold a lock.
             StorageError: the lock can't be read or written.
         """
-        self._acquire()
+        if not self._needed:
+            self._say(WITHOUT_LOCK)
+            return self
+        try:
+            self._acquire()
+        except ConditionsRefusedError as error:
+            raise CannotLockError(
+                f"the output can't be locked: {error}; if nothing helps, see to it that one job at "
+                "a time writes to it, and give --no-lock"
+            ) from error
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
         return self
@@ -132,12 +171,19 @@ class OutputLock:
         trace: TracebackType | None,
     ) -> None:
         """Give the lock back, if it is still ours."""
+        if not self._needed:
+            return
         self._stopped.set()
         self._thread.join(self._heartbeat_s)  # it may hang in a request; it can't outlive us
         if not self._lost:
-            self._owner = replace(self._owner, released=True)
-            with suppress(StorageError):  # then it goes stale
-                replace_object(self.uri, _to_json(self._owner), self._etag)
+            try:
+                self._write(replace(self._owner, released=True))
+            except StorageError as failure:
+                self._say(
+                    f"the lock can't be given back: {failure}; the next run takes it over once "
+                    "this process is gone, on another machine "
+                    f"{self._stale_s:.0f} s after it began to wait"
+                )
 
     def check(self) -> None:
         """Call right before anything that others see.
@@ -145,11 +191,14 @@ class OutputLock:
         Raises:
             LockLostError: somebody took over, or heartbeats fail for so long that somebody may.
         """
+        if not self._needed:
+            return
         # Half the time after which others act: the rest is for the write that follows.
-        if not self._lost and time.monotonic() - self._renewed > self._stale_s / 2:
+        fresh = time.monotonic() - self._renewed <= self._stale_s / 2
+        if not self._lost and not (fresh and self._conditional):
             with self._mutex:
                 try:
-                    self._renew()
+                    self._look() if fresh else self._renew()
                 except StorageError as error:
                     raise LockLostError(f"the lock can't be kept: {error}") from error
         if self._lost:
@@ -158,40 +207,75 @@ class OutputLock:
             )
 
     def _acquire(self) -> None:
-        began = time.monotonic()
-        seen, seen_at, told = "", began, False
-        alive = False
+        watch = _Watch()
         while True:
             self._renewed = time.monotonic()
-            found = _read(self.uri)
-            if found is None:
-                etag = create_object(self.uri, _to_json(self._owner))
-            elif found[0].token == self._owner.token:  # of a request whose answer got lost
-                etag = found[1]
-            else:
-                owner, now = found[0], time.monotonic()
-                if found[1] != seen:
-                    alive = bool(seen)
-                    seen, seen_at = found[1], now
-                lives_here = owner.is_alive()
-                stale = now - seen_at >= self._stale_s
-                if not (owner.released or lives_here is False or stale):
-                    if (alive or lives_here) and now - began >= self._wait_s:
-                        raise LockedError(
-                            f"{owner} writes to this output; try again when it is done, or give "
-                            "--lock-wait-s to wait for it"
-                        )
-                    if not told:
-                        self._say(self._waiting(owner, bool(lives_here)))
-                        told = True
-                    time.sleep(self._heartbeat_s / 10)
-                    continue
-                if not owner.released:
-                    self._say(f"taking the lock over from {owner}, which is gone")
-                etag = replace_object(self.uri, _to_json(self._owner), found[1])
+            etag = self._try(watch)
             if etag is not None:
                 self._etag = etag
-                return
+                if self._proven() and (self._conditional or self._settled()):
+                    return
+            elif time.monotonic() - watch.began > self._wait_s + 2 * self._stale_s:
+                raise CannotLockError(
+                    f"{self.uri} can't be taken: for "
+                    f"{time.monotonic() - watch.began:.0f} s every write was refused, though no "
+                    "living owner shows; see to it that one job at a time writes to the output, "
+                    "and give --no-lock"
+                )
+            time.sleep(self._heartbeat_s * TRY_SHARE)
+
+    def _try(self, watch: _Watch) -> str | None:
+        """One look at the lock, and one try to take it if it is free; the ETag if that worked."""
+        found = _read(self.uri)
+        if found is None:
+            return create_object(self.uri, _to_json(self._owner))
+        owner, etag = found
+        if owner == self._owner:  # of a request whose answer got lost
+            return etag
+        lives_here = owner.is_alive()
+        watch.see(etag)
+        stale = watch.unchanged_s() >= self._stale_s
+        if not (owner.released or lives_here is False or stale):
+            if (watch.alive or lives_here) and watch.waited_s() >= self._wait_s:
+                raise LockedError(
+                    f"{owner} writes to this output; try again when it is done, or give "
+                    "--lock-wait-s to wait for it"
+                )
+            watch.tell(self._waiting(owner, bool(lives_here)), self._say)
+            return None
+        if not owner.released:
+            watch.tell(f"taking the lock over from {owner}, which is gone", self._say)
+        return replace_object(self.uri, _to_json(self._owner), etag)
+
+    def _proven(self) -> bool:
+        """Find out whether the store keeps conditions; False if the lock is not ours any more."""
+        mine = _to_json(self._owner)
+        renewed = replace_object(self.uri, mine, self._etag)
+        if renewed is None:
+            return False
+        self._etag = renewed
+        created = create_object(self.uri, mine)
+        replaced = replace_object(self.uri, mine, ANOTHER_ETAG)
+        self._conditional = not (created or replaced) and self.uri.startswith(ATOMIC)
+        ignored = [name for name, etag in (("creating", created), ("replacing", replaced)) if etag]
+        self._etag = replaced or created or self._etag
+        if ignored and not self._warned:
+            self._warned = True
+            self._say(
+                f"warning: the store ignores conditions when {' and '.join(ignored)} an object, so "
+                "the lock may fail if two jobs start within seconds of each other; see to it that "
+                "one at a time writes to this output"
+            )
+        return True
+
+    def _settled(self) -> bool:
+        """Where conditions are ignored: whether the lock is still ours a while after writing it."""
+        time.sleep(self._stale_s * SETTLE_SHARE)
+        found = _read(self.uri)
+        if found is None or found[0].token != self._owner.token:
+            return False
+        self._etag = found[1]
+        return True
 
     def _waiting(self, owner: Owner, lives_here: bool) -> str:
         if lives_here:
@@ -208,15 +292,72 @@ class OutputLock:
 
     def _renew(self) -> None:
         began = time.monotonic()  # others can't have seen the heartbeat before
-        self._owner = replace(self._owner, heartbeats=self._owner.heartbeats + 1)
-        etag = replace_object(self.uri, _to_json(self._owner), self._etag)
-        if etag is None:
-            found = _read(self.uri)
-            if found is None or found[0].token != self._owner.token:
-                self._lost = str(found[0]) if found else "nobody: it was deleted"
+        self._write(replace(self._owner, heartbeats=self._owner.heartbeats + 1))
+        if not self._lost:
+            self._renewed = began
+
+    def _write(self, owner: Owner) -> None:
+        """Write the lock anew; ``_lost`` says whether it is somebody else's by now.
+
+        Raises:
+            StorageError: it could not be written, and is still ours.
+        """
+        for attempt in range(2):  # the second is for an ETag that we did not know of
+            if attempt:
+                time.sleep(self._heartbeat_s * TRY_SHARE)
+            if not self._conditional:
+                self._look()
+                if self._lost:
+                    return
+            etag = replace_object(self.uri, _to_json(owner), self._etag)
+            # Equal to what was sent: a request that was carried out and whose answer got lost.
+            if etag is None and self._look() == owner:
+                etag = self._etag
+            if etag is not None:
+                self._owner, self._etag = owner, etag
+            if etag is not None or self._lost:
                 return
-            etag = found[1]  # of a request whose answer got lost
-        self._etag, self._renewed = etag, began
+        raise StorageError(ErrorCode.FETCH_FAILED, f"{self.uri} stays as it was")
+
+    def _look(self) -> Owner | None:
+        """Who has the lock by now, and its ETag if we do."""
+        found = _read(self.uri)
+        if found is None or found[0].token != self._owner.token:
+            self._lost = str(found[0]) if found else "nobody: it was deleted"
+            return None
+        self._etag = found[1]
+        return found[0]
+
+
+class _Watch:
+    """What a waiting process saw of the owner, by its own clock."""
+
+    def __init__(self) -> None:
+        self.began = self._seen_at = time.monotonic()
+        self.alive = False
+        """Whether the lock changed while it was watched."""
+        self._seen = ""
+        self._told: set[str] = set()
+
+    def see(self, etag: str) -> None:
+        """Note the lock's version."""
+        if etag != self._seen:
+            self.alive = bool(self._seen)
+            self._seen, self._seen_at = etag, time.monotonic()
+
+    def unchanged_s(self) -> float:
+        """Seconds since the lock last changed."""
+        return time.monotonic() - self._seen_at
+
+    def waited_s(self) -> float:
+        """Seconds since the first look."""
+        return time.monotonic() - self.began
+
+    def tell(self, line: str, say: Say) -> None:
+        """Say a line once."""
+        if line not in self._told:
+            self._told.add(line)
+            say(line)
 
 
 def _read(uri: str) -> tuple[Owner, str] | None:

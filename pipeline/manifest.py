@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from .config import ScoreConfig
 from .identity import ModelIdentity
@@ -105,6 +106,7 @@ def pending_images(
             )
         new = np.zeros(len(ids), dtype=bool)
         new[first] = done.add_new(ids[first])
+        ids = _archived_apart(objects, ids, new, identity, category, done)
         left = np.inf if config.limit is None else config.limit - manifest.pending
         if new.sum() > left:  # what comes after was not looked at: it counts as not listed
             end = np.flatnonzero(new)[int(left)]
@@ -120,6 +122,29 @@ def pending_images(
         on_progress(manifest)
         if manifest.pending == config.limit:
             return
+
+
+def _archived_apart(
+    objects: pa.Table,
+    ids: Ids,
+    new: NDArray[np.bool_],
+    identity: ModelIdentity,
+    category: pa.Array,
+    done: IdSet,
+) -> Ids:
+    """The ids [n], of which those of archived objects that were not scored before are others.
+
+    So the row that says "archived" is final while the object stays where it is, and an object that
+    was restored has the id of any readable one, which is not done. Takes the done out of ``new``.
+    """
+    archived = pc.fill_null(pc.equal(objects["error"], ErrorCode.ARCHIVED.value), False)
+    apart = new & archived.to_numpy()
+    if not apart.any():
+        return ids
+    etag = pc.binary_join_element_wise(objects["etag"], ErrorCode.ARCHIVED.value, " ")
+    ids = np.where(apart, image_ids(objects["uri"], etag, identity, category), ids)
+    new[apart] = done.add_new(ids[apart])
+    return ids
 
 
 def _selected(config: ScoreConfig, manifest: Manifest) -> Iterator[pa.Table]:
@@ -203,7 +228,7 @@ def _rows(objects: pa.Table, ids: Ids, category: pa.Array) -> pa.Table:
     columns = {
         "image_id": pa.array([digits[i : i + 32] for i in range(0, len(digits), 32)], pa.string()),
         "etag": pc.if_else(pc.equal(objects["etag"], ""), None, objects["etag"]),
-        "size": pc.if_else(failed, None, objects["size"]),
+        "size": pc.if_else(pc.equal(objects["etag"], ""), None, objects["size"]),
         "category": category,
         "error": pc.if_else(unnamed, ErrorCode.NO_CATEGORY.value, objects["error"]),
         "error_message": pc.if_else(unnamed, message, objects["error_message"]),

@@ -19,7 +19,8 @@ SHORTEST = 8  # a shorter "secret", such as the "local" of a test server, would 
 _USERINFO = re.compile(
     r"(?<=://)[^\s/?#@:'\"]*:[^\s/?#@'\"]*@"  # user:password@
     r"|(?<=http://|ttps://)[^\s/?#@'\"]+@"  # token@
-    r"|(?:(?<=s3://)|(?<=s3a://))[^\s/:@'\"]+:[^\s@'\"]+@"  # id:secret@, with slashes in it
+    # id:secret@, with slashes in it; an access point's name, which begins so too, is none
+    r"|(?:(?<=s3://)|(?<=s3a://))(?!arn:)[^\s/:@'\"]+:[^\s@'\"]+@"
 )
 # Credentials in the query of a URL: signed by AWS or Google, Azure's SAS, and the usual names.
 _QUERY = re.compile(

@@ -16,6 +16,9 @@ class ErrorCode(StrEnum):
     """The object no longer exists."""
     ACCESS_DENIED = "access_denied"
     """The credentials may list the object but not read it, or expired after the listing."""
+    ARCHIVED = "archived"
+    """The object lies in an archive (S3's GLACIER, say) and must be restored first; then the next
+    run scores it."""
     FETCH_FAILED = "fetch_failed"
     """Storage did not answer, after retries."""
     CHANGED = "changed"
@@ -41,9 +44,11 @@ class ErrorCode(StrEnum):
     """The model gave a score that is not a number."""
 
 
-# Errors of the object's own bytes: another try gives the same. ``too_large`` depends on a flag, so
-# the ledger decides it by the sizes in the row.
+# Errors of the object as it is: another try gives the same. ``too_large`` depends on a flag, so the
+# ledger decides it by the sizes in the row. What is restored from an archive counts as another
+# object (``manifest.pending_images``).
 FINAL_ERRORS = (
+    ErrorCode.ARCHIVED,
     ErrorCode.EMPTY,
     ErrorCode.NOT_AN_IMAGE,
     ErrorCode.TRUNCATED,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import boto3
 import pytest
+import s3fs
 import torch
 from xdist.scheduler import LoadScopeScheduling
 
-from infra.local import s3_server
+from infra.local import LOCAL_CREDENTIALS, s3_server, seaweedfs_server
+from pipeline.storage import access
 from tests import golden
 
 torch.set_num_threads(1)  # more would spin at every barrier of these tiny models
@@ -52,6 +54,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.Mon
     patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws_credentials"))
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     patch.setenv("HF_HUB_OFFLINE", "1")
+    # gcsfs would ask, by gRPC, what kind of bucket it is, which no stand-in answers.
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # Workers wait for the next test instead of being started anew: Ray ends more than CPUs.
     patch.setenv("RAY_num_workers_soft_limit", "8")
@@ -74,6 +78,46 @@ def bucket(s3: dict[str, str]) -> str:
     name = f"test-{uuid4().hex[:12]}"
     boto3.client("s3").create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(environment: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """A second S3 server, which shares no code with moto; nothing is pointed at it yet."""
+    with seaweedfs_server() as variables:
+        yield variables
+
+
+@pytest.fixture
+def seaweedfs_bucket(seaweedfs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A new, empty bucket there; this process and those it starts are pointed at it."""
+    for name, value in seaweedfs.items():
+        monkeypatch.setenv(name, value)
+    forget_clients(monkeypatch)
+    name = f"test-{uuid4().hex[:12]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    yield name
+    forget_clients(monkeypatch)
+
+
+@pytest.fixture
+def point_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Points the S3 clients at another endpoint for the length of the test."""
+    for name, value in LOCAL_CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+    def point(endpoint: str) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        forget_clients(monkeypatch)
+
+    yield point
+    forget_clients(monkeypatch)
+
+
+def forget_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next request makes its client anew, from the environment."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    access.s3_client.cache_clear()
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import pytest
 from pipeline import inventory
 from pipeline.config import ScoreConfig
 from pipeline.identity import ModelIdentity
+from pipeline.inputs import read_input
 from pipeline.inventory import is_inventory, read_inventory
 from pipeline.ledger import IdSet
 from pipeline.manifest import Manifest, build_manifest
@@ -187,6 +188,14 @@ def test_old_versions_delete_markers_and_folder_markers_are_left_out(
     found = read(write([old, gone, marker, empty, *rows]))
     assert sorted(row["key"] for row in found) == sorted([*KEYS, "empty.png"])
     assert old["e_tag"] not in {row["etag"].strip('"') for row in found}
+
+
+def test_an_inventory_tells_of_archived_objects(source: str, write: Write) -> None:
+    first, second, *more = versions(source)
+    classes = [first | {"storage_class": "GLACIER"}, second | {"storage_class": "GLACIER_IR"}]
+    found = [row for t in read_input(write([*classes, *more])) for row in t.to_pylist()]
+    assert {row["key"] for row in found if row["error"] == "archived"} == {first["key"]}
+    assert len(found) == len(KEYS)
 
 
 def test_an_inventory_of_newest_versions_has_fewer_columns(source: str, write: Write) -> None:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import storage
-from pipeline.storage import list_objects
+from pipeline.storage import amazon, list_objects
 from tests.bucket import put
 
 # Few names, so that folders hold several keys; empty ones make "a//b" and keys that begin with "/".
@@ -32,9 +31,9 @@ def test_every_key_is_listed_once(
     prefixes_ahead: int,
     tree: set[str],
 ) -> None:
-    monkeypatch.setattr(storage, "LISTING_PAGE_KEYS", 3)
-    monkeypatch.setattr(storage, "LISTING_THREADS", threads)
-    monkeypatch.setattr(storage, "LISTING_PREFIXES_AHEAD", prefixes_ahead)
+    monkeypatch.setattr(amazon, "LISTING_PAGE_KEYS", 3)
+    monkeypatch.setattr(amazon, "LISTING_THREADS", threads)
+    monkeypatch.setattr(amazon, "LISTING_PREFIXES_AHEAD", prefixes_ahead)
     bucket = f"tree-{uuid4().hex[:12]}"
     boto3.client("s3").create_bucket(Bucket=bucket)
     put(bucket, dict.fromkeys(tree, b"x"))
@@ -48,7 +47,7 @@ def test_every_key_is_listed_once(
 def test_one_flat_prefix_of_many_pages_is_listed_in_order_and_whole(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "LISTING_PAGE_KEYS", 10)
+    monkeypatch.setattr(amazon, "LISTING_PAGE_KEYS", 10)
     tree = [f"flat/{i:04d}.png" for i in range(105)]
     put(bucket, dict.fromkeys(tree, b"x"))
     pages = list(list_objects(f"s3://{bucket}/flat"))

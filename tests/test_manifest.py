@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -387,3 +388,47 @@ def test_a_lock_and_other_files_of_the_output_are_no_images(config: ScoreConfig)
     write(Path(inside.output) / "runs.png")
     assert "lock.json" not in names(build(inside)[1])
     assert "runs.png" in names(build(inside)[1])
+
+
+def put_as(bucket: str, storage_class: str, *keys: str) -> None:
+    for key in keys:
+        boto3.client("s3").put_object(
+            Bucket=bucket, Key=key, Body=key.encode(), StorageClass=storage_class
+        )
+
+
+def night(bucket: str, ledger: list[str], *inputs: str) -> dict[str, str | None]:
+    """What one more night has to do, error code by key; all of it then stands in the ledger."""
+    config = ScoreConfig(
+        input=inputs or (f"s3://{bucket}/in",), output=f"s3://{bucket}/out", category="nut"
+    )
+    done = IdSet()
+    done.add_new(ids_from_hex(pa.array(ledger, pa.string())))
+    tables = list(pending_images(config, IDENTITY, done, Manifest("")))
+    rows = pa.concat_tables(tables).to_pylist() if tables else []
+    ledger += [row["image_id"] for row in rows]
+    assert len(set(ledger)) == len(ledger)
+    assert all(row["size"] for row in rows)
+    return {row["uri"].rsplit("/", 1)[1]: row["error"] for row in rows}
+
+
+def test_archived_objects_get_one_row_and_are_scored_once_they_are_restored(bucket: str) -> None:
+    """Twelve objects had fourteen rows: "access_denied", fetched anew every night."""
+    put_as(bucket, "GLACIER", "in/a.png")
+    put_as(bucket, "DEEP_ARCHIVE", "in/b.png")
+    put_as(bucket, "STANDARD", "in/c.png")
+    ledger: list[str] = []
+    assert night(bucket, ledger) == {"a.png": "archived", "b.png": "archived", "c.png": None}
+    assert night(bucket, ledger) == {}
+    put_as(bucket, "STANDARD", "in/a.png")  # of the same bytes, so of the same ETag
+    assert night(bucket, ledger) == {"a.png": None}
+    put_as(bucket, "GLACIER", "in/a.png", "in/c.png")
+    assert night(bucket, ledger) == {}, "what was scored stays scored"
+
+
+def test_a_list_tells_of_archived_objects_too(bucket: str) -> None:
+    put_as(bucket, "GLACIER", "in/a.png")
+    put(bucket, {"list.csv": f"uri\ns3://{bucket}/in/a.png\n".encode()})
+    ledger: list[str] = []
+    assert night(bucket, ledger, f"s3://{bucket}/list.csv") == {"a.png": "archived"}
+    assert night(bucket, ledger) == {}

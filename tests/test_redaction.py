@@ -64,6 +64,7 @@ INNOCENT = [
     "s3://bucket/what?token=1.jpg",
     "hf://owner/name@revision/file.pth",
     "abfs://container@account.dfs.core.windows.net/images",
+    "s3://arn:aws:s3:us-east-1:123456789012:accesspoint/line/a@2x.jpg",
     "file:///data/a:b@c.jpg",
     "https://host:9000/images/1.jpg?version=2",
     "/data/images",

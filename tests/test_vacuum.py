@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.compaction import compact
 from pipeline.results import open_results
 from pipeline.snapshot import Journal, read_journal, write_journal
-from pipeline.storage import absolute, list_objects, write_object
+from pipeline.storage import StorageError, absolute, list_objects, write_object
 from pipeline.vacuum import find_garbage, vacuum
 from tests.outputs import scored, write
 
@@ -107,6 +109,29 @@ def test_a_score_file_that_cannot_be_read_stops_everything(output: str) -> None:
     before = names(output)
     with pytest.raises(Exception, match=r"bad\.parquet"):
         vacuum(output, now=LATER)
+    assert names(output) == before
+
+
+@pytest.mark.parametrize("output", ["local"], indirect=True)
+@pytest.mark.parametrize("folder", ["scores", "maps", "runs"])
+@pytest.mark.parametrize("error", [PermissionError, NotADirectoryError, TimeoutError])
+def test_a_folder_that_cannot_be_seen_stops_everything(
+    output: str, folder: str, error: type[OSError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maps were deleted whose score rows it could not see."""
+    below = "dead" if folder == "runs" else "scan_date=2026-01-01"
+    hidden, scan = f"{output.removeprefix('file://')}/{folder}/{below}", os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path) == hidden:
+            raise error(1, "can't be listed", hidden)
+        return scan(path)
+
+    before = names(output)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        with pytest.raises(StorageError, match=below):
+            vacuum(output, now=MUCH_LATER)
     assert names(output) == before
 
 

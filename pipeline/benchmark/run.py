@@ -28,7 +28,7 @@ from .whole_job import measure_feeding, measure_job, measure_overhead
 Say = Callable[[str], None]
 
 # Parts without Ray, measured where the job's driver is.
-ON_DRIVER = {"decode", "maps", "training", "references", "mutual"}
+ON_DRIVER = {"decode", "maps", "training", "references", "categories", "mutual"}
 
 # Column of a terminal's table and its format, by part.
 JOB = {"images": ",d", "photo_size": "d", "num_actors": "d", "images_per_s": ".3g"}
@@ -181,8 +181,9 @@ def _measure(part: str, config: BenchmarkConfig, say: Say) -> Any:
         case "start":
             return measure_start(config, say)
         case "references":
-            categories = in_own_process(measure_categories, config)
-            return in_own_process(measure_references, config) | {"categories": categories}
+            return in_own_process(measure_references, config)
+        case "categories":
+            return in_own_process(measure_categories, config)
         case "mutual":
             return in_own_process(measure_yardstick, config)
     raise AssertionError(part)

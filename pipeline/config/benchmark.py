@@ -18,6 +18,7 @@ Part = Literal[
     "training",
     "start",
     "references",
+    "categories",
     "mutual",
 ]
 SIZING: tuple[Part, ...] = ("model", "job")
@@ -38,8 +39,9 @@ class BenchmarkConfig(ModelConfig):
     the whole job with a scorer of known speed, which only waits. "overhead": the whole job with a
     scorer that answers at once. "decode": decoders, their speed and their deviation. "maps": what
     compression makes of map shards. "training": a training step. "start": how long scorers take
-    to come up. "references": making references, and scoring with them. "mutual": images that judge
-    each other, the references' yardstick."""
+    to come up. "references": making references, and scoring with them. "categories": the
+    same of many categories, with the small model. "mutual": images that judge each other, the
+    references' yardstick."""
     num_images: tuple[int, ...] = ()
     """Images of the whole-job parts, of a reference set, or that judge each other. Repeat for a
     series; each whole job runs in a process of its own. Default: 64 for "job"; 1000 and 10000 for

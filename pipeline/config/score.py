@@ -61,6 +61,10 @@ class ScoreConfig(ImagesConfig):
     """Finding no object at all is no error."""
     lock_wait_s: float = 0.0
     """Seconds to wait for another run that writes to the same output, before giving up."""
+    lock: bool = True
+    """Keep other jobs from writing to the same output. Off is for stores that refuse conditional
+    writes (docs/stores.md): two jobs at once then store images twice, and a compaction or vacuum
+    may delete what the other one writes."""
     commit_interval_s: float = 300.0
     """Seconds between writes of finished rows. What a killed run had not written, the next scores
     again."""

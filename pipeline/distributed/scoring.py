@@ -73,7 +73,9 @@ def score_bucket(
     """
     run_id = run_id or new_run_id()
     bind(run_id=run_id, source=source or absolute(config.output))
-    lock = OutputLock(config.output, run_id=run_id, wait_s=config.lock_wait_s, say=say)
+    lock = OutputLock(
+        config.output, run_id=run_id, wait_s=config.lock_wait_s, say=say, needed=config.lock
+    )
     with ExitStack() as held:
         with explained("the output can't be written"):
             held.enter_context(lock)

@@ -7,35 +7,40 @@ endpoints are botocore's (AWS_PROFILE, AWS_ENDPOINT_URL, ...); nothing of them i
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import Any
-
-from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from pipeline.schema import ErrorCode
 
 from .access import (
+    ConditionsRefusedError,
     ObjectInfo,
     StorageError,
     absolute,
-    file_info,
     filesystem_of,
+    key_of,
     s3,
     split_s3,
     translated,
 )
+from .amazon import ARCHIVES, LISTING_THREADS, list_s3, read_s3, stat_s3
+from .arrow import arrow_filesystem
+from .azure import list_azure, read_azure, stat_azure, write_azure
 from .conditional import create_object, delete_objects, replace_file, replace_object
+from .files import file_info, list_files
+from .google import list_google
 
 __all__ = [
+    "ARCHIVES",
+    "LISTING_THREADS",
+    "ConditionsRefusedError",
     "ObjectInfo",
     "StorageError",
     "absolute",
     "arrow_filesystem",
     "create_object",
     "delete_objects",
+    "key_of",
     "list_objects",
     "read_object",
     "replace_object",
@@ -43,28 +48,26 @@ __all__ = [
     "write_object",
 ]
 
-LISTING_THREADS = 16
-LISTING_PAGE_KEYS = 1_000  # as many as S3 gives
-LISTING_PAGES_AHEAD = 32  # bounds the memory of a listing that outruns its reader
-LISTING_PREFIXES_AHEAD = 10_000  # folders known but not listed yet; 1 MB of names
-_EXACT = {"s3": {"default_cache_type": "none", "default_fill_cache": False}}
-READ_ATTEMPTS = 3  # for bodies cut short, which botocore's own retries don't cover
+# Those that have keys and no folders: "there is nothing below" is all that a listing can say.
+_OBJECT_STORES = {"s3": list_s3, "gs": list_google, "abfs": list_azure}
 
 
 def list_objects(folder: str) -> Iterator[list[ObjectInfo]]:
     """Pages of the objects below a folder (or the one object of that name), in no fixed order.
 
     Zero-byte keys that end in a slash are folder markers of S3 consoles and left out. Memory is
-    bounded: at most ``LISTING_PAGES_AHEAD`` pages wait for the reader.
+    bounded: at most ``amazon.LISTING_PAGES_AHEAD`` pages wait for the reader.
 
     Raises:
-        StorageError: the folder can't be listed.
+        StorageError: the folder, or one below it, can't be listed; what was listed before is not
+            all there is.
     """
     folder = absolute(folder)
-    if folder.startswith("s3://"):
-        yield from _list_s3(folder)
+    scheme = folder.split("://", 1)[0]
+    if scheme in _OBJECT_STORES:
+        yield from _list_keys(folder, _OBJECT_STORES[scheme](folder))
     else:
-        yield from _list_fsspec(folder)
+        yield from list_files(folder)
 
 
 def stat(uri: str) -> ObjectInfo:
@@ -75,9 +78,9 @@ def stat(uri: str) -> ObjectInfo:
     """
     with translated(uri):
         if uri.startswith("s3://"):
-            bucket, key = split_s3(uri)
-            head = s3().head_object(Bucket=bucket, Key=key)
-            return ObjectInfo(uri, head["ETag"], head["ContentLength"], head["LastModified"])
+            return stat_s3(uri)
+        if uri.startswith("abfs://"):
+            return stat_azure(uri)
         filesystem, path = filesystem_of(uri)
         return file_info(filesystem, filesystem.info(path))
 
@@ -90,7 +93,9 @@ def read_object(uri: str) -> tuple[bytes, str]:
     """
     with translated(uri):
         if uri.startswith("s3://"):
-            return _read_s3(*split_s3(uri))
+            return read_s3(uri)
+        if uri.startswith("abfs://"):
+            return read_azure(uri)
         filesystem, path = filesystem_of(uri)
         data = filesystem.cat_file(path)
         # Looked up last: an object that was replaced before or during the read shows.
@@ -101,8 +106,8 @@ def write_object(uri: str, data: bytes, content_type: str | None = None) -> None
     """Write an object so that readers see all of it or nothing.
 
     Args:
-        content_type: what a browser takes it for that opens it from S3 or Google's storage, such
-            as "text/html; charset=utf-8"; without one it downloads the object.
+        content_type: what a browser takes it for that opens it from S3, Azure or Google's storage,
+            such as "text/html; charset=utf-8"; without one it downloads the object.
 
     Raises:
         StorageError: it can't be written.
@@ -112,7 +117,10 @@ def write_object(uri: str, data: bytes, content_type: str | None = None) -> None
         if uri.startswith("s3://"):
             bucket, key = split_s3(uri)
             options: Any = {"ContentType": content_type} if content_type else {}
-            s3().put_object(Bucket=bucket, Key=key, Body=data, **options)
+            s3(bucket).put_object(Bucket=bucket, Key=key, Body=data, **options)
+            return
+        if uri.startswith("abfs://"):
+            write_azure(uri, data, content_type)
             return
         filesystem, path = filesystem_of(uri)
         if not uri.startswith("file://"):
@@ -122,84 +130,26 @@ def write_object(uri: str, data: bytes, content_type: str | None = None) -> None
         replace_file(path, data)
 
 
-def arrow_filesystem(uri: str) -> tuple[PyFileSystem, str]:
-    """A filesystem and path for ``pyarrow.dataset`` and ``ray.data.read_parquet``."""
-    # Arrow asks for exactly the bytes it needs; s3fs by itself would read megabytes beyond them.
-    filesystem, path = filesystem_of(absolute(uri), **_EXACT.get(uri.split(":", 1)[0], {}))
-    return PyFileSystem(FSSpecHandler(filesystem)), path
-
-
-def _read_s3(bucket: str, key: str) -> tuple[bytes, str]:
-    for attempt in range(1, READ_ATTEMPTS + 1):
-        response = s3().get_object(Bucket=bucket, Key=key)
-        try:
-            return response["Body"].read(), response["ETag"]
-        except Exception:
-            if attempt == READ_ATTEMPTS:
-                raise
-    raise AssertionError("unreachable")
-
-
-def _list_s3(folder: str) -> Iterator[list[ObjectInfo]]:
-    """List sub-prefixes side by side: S3 itself gives 1,000 keys a request, one after the other."""
-    bucket, key = split_s3(folder)
-    prefix = f"{key}/" if key else ""
-    pages: queue.Queue[list[ObjectInfo] | BaseException | None] = queue.Queue(LISTING_PAGES_AHEAD)
-    prefixes: queue.Queue[str | None] = queue.Queue(LISTING_PREFIXES_AHEAD)
-    stop = threading.Event()
-
-    def put(item: list[ObjectInfo] | BaseException | None) -> None:
-        while not stop.is_set():
-            with suppress(queue.Full):
-                pages.put(item, timeout=0.1)
-                return
-
-    def walk(below: str) -> None:
-        # Folder by folder only while threads may have nothing to do: that takes more requests.
-        delimiter = "/" if prefixes.qsize() < LISTING_THREADS else ""
-        for page in _s3_pages(bucket, below, delimiter):
-            put([_s3_info(bucket, entry) for entry in page.get("Contents", ())])
-            for deeper in page.get("CommonPrefixes", ()):
-                try:
-                    prefixes.put_nowait(deeper["Prefix"])
-                except queue.Full:
-                    walk(deeper["Prefix"])
-            if stop.is_set():
-                return
-
-    def walk_prefixes() -> None:
-        while (below := prefixes.get()) is not None:
-            try:
-                if not stop.is_set():
-                    walk(below)
-            except BaseException as error:
-                put(error)
-            finally:
-                prefixes.task_done()
-
-    def top() -> None:
-        prefixes.put(prefix)
-        for _ in range(LISTING_THREADS):
-            _start_daemon(walk_prefixes)
-        prefixes.join()
-        for _ in range(LISTING_THREADS):
-            prefixes.put(None)
-        put(None)
-
-    _start_daemon(top)
+def _list_keys(folder: str, pages: Iterator[list[ObjectInfo]]) -> Iterator[list[ObjectInfo]]:
+    """A store's pages without folder markers; if nothing is in them, the object of that name."""
     found = False
     try:
-        while (page := pages.get()) is not None:
-            if isinstance(page, BaseException):
-                with translated(folder):
-                    raise page
+        for page in pages:
             page = [o for o in page if o.size or not o.uri.endswith("/")]
             found = found or bool(page)
             if page:
                 yield page
-    finally:
-        stop.set()
-    if not found and key:
+    except StorageError as error:
+        # Who may read an object need not have the right to list.
+        if found or error.code != ErrorCode.ACCESS_DENIED or not key_of(folder):
+            raise
+        try:
+            info = stat(folder)
+        except StorageError:
+            raise error from None
+        yield [info]
+        return
+    if not found and key_of(folder):
         try:
             info = stat(folder)
         except StorageError as error:
@@ -207,50 +157,3 @@ def _list_s3(folder: str) -> Iterator[list[ObjectInfo]]:
                 raise
         else:
             yield [info]
-
-
-def _start_daemon(target: Callable[[], None]) -> threading.Thread:
-    """A thread that the interpreter, unlike a pool's, does not wait for when it ends."""
-    thread = threading.Thread(target=target, daemon=True)
-    thread.start()
-    return thread
-
-
-def _s3_pages(bucket: str, prefix: str, delimiter: str) -> Iterator[Any]:
-    paginator = s3().get_paginator("list_objects_v2")
-    size: Any = {"PageSize": LISTING_PAGE_KEYS}
-    return iter(
-        paginator.paginate(Bucket=bucket, Prefix=prefix, Delimiter=delimiter, PaginationConfig=size)
-    )
-
-
-def _s3_info(bucket: str, entry: Any) -> ObjectInfo:
-    uri = f"s3://{bucket}/{entry['Key']}"
-    return ObjectInfo(uri, entry["ETag"], entry["Size"], entry["LastModified"])
-
-
-def _list_fsspec(folder: str) -> Iterator[list[ObjectInfo]]:
-    filesystem, path = filesystem_of(folder)
-    with translated(folder):
-        if filesystem.isfile(path):
-            yield [stat(folder)]
-            return
-        for _, _, files in filesystem.walk(path, detail=True, on_error="raise"):
-            if files:
-                yield [
-                    file_info(filesystem, _followed(filesystem, entry)) for entry in files.values()
-                ]
-
-
-def _followed(filesystem: Any, entry: dict[str, Any]) -> dict[str, Any]:
-    """What a symbolic link points to, as ``stat`` sees it; a folder's listing tells of the link.
-
-    Links that can't be read, to folders or to nothing, stay as they are and fail when fetched.
-    """
-    if entry.get("islink"):
-        with suppress(OSError):
-            target: dict[str, Any] = filesystem.info(entry["name"])
-            if target["type"] != "directory":
-                return target
-        return {**entry, "size": len(entry["destination"])}  # not 0, which would be "empty"
-    return entry

@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.local import RayCluster, ray_cluster
+from jobs import maintain
 from pipeline.benchmark.whole_job import TINY
+from pipeline.results import open_results
 from pipeline.storage import read_object
 from tests import golden
 from tests.bucket import BROKEN, jpeg, put
@@ -40,9 +42,12 @@ def job(files: dict[str, str], bucket: str, *more: str) -> list[str]:
     return ["jobs/score_bucket.py", "--output", f"s3://{bucket}/out", *flags, *more]
 
 
-def submit(cluster: RayCluster, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+def submit(
+    cluster: RayCluster, arguments: list[str], variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """``ray job submit`` from the repository's root, as the README says."""
-    ray = ["ray", "job", "submit", "--log-color=false", "--working-dir", ".", "--"]
+    ray = ["ray", "job", "submit", "--log-color=false", "--working-dir", "."]
+    ray += ["--runtime-env-json", json.dumps({"env_vars": variables or {}}), "--"]
     environment = {**os.environ, **cluster.environment}
     return subprocess.run(
         [*ray, "python", *arguments],
@@ -105,6 +110,29 @@ def test_a_submitted_job_scores_a_bucket_once(
     started = Counter(actors(cluster))
     assert started["MapWorker(MapBatches(AnomalyScorer))"] == 2
     assert started.total() < 15
+
+
+def test_the_same_on_another_s3_server(
+    cluster: RayCluster,
+    seaweedfs: dict[str, str],
+    seaweedfs_bucket: str,
+    golden_files: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put(seaweedfs_bucket, {f"in/bolt/{i}.jpg": jpeg(i) for i in range(6)})
+    small_files = ("--batch-size=1", "--commit-interval-s=0.01")
+    ended = submit(cluster, job(golden_files, seaweedfs_bucket, *small_files), seaweedfs)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "warning: the store" not in ended.stdout
+    scored = rows(seaweedfs_bucket)
+    assert len(scored) == 6
+    output = ["--output", f"s3://{seaweedfs_bucket}/out"]
+    assert maintain.main(["compact", *output, "--before", "2099-01-01"]) == 0
+    assert maintain.main(["vacuum", *output, "--delete", "--grace-hours", "0"]) == 0
+    assert "files with 6 rows became 1" in capsys.readouterr().out
+    assert set(rows(seaweedfs_bucket).image_id) == set(scored.image_id)
+    grid = open_results(output[1]).map(rows(seaweedfs_bucket).iloc[0])
+    assert grid.shape == (64, 96)
 
 
 def test_exit_codes_of_a_submitted_job_tell_the_truth(

@@ -104,13 +104,20 @@ def test_references_and_their_yardstick_are_measured_and_shown_table_by_table(
 ) -> None:
     monkeypatch.setattr(run, "in_own_process", lambda function, *args: function(*args))
     monkeypatch.setattr(run, "measure_categories", lambda _: [{"order": "shuffled", "loads": 3}])
-    flags = ["--part", "references", "--part", "mutual", *TINY_MODEL]
+    flags = ["--part", "references", "--part", "categories", "--part", "mutual", *TINY_MODEL]
     flags += ["--num-steps", "1", "--num-threads", "1", "--num-images", "8"]
     assert benchmark.main(flags) == entry.DONE
     shown = capsys.readouterr().out
-    for title in ("building", "scoring", "stages", "categories"):
+    for title in ("building", "scoring", "stages"):
         assert f"references: {title}\n" in shown
-    for words in ("known good", "distances, one look", "shuffled", "mutual\n", "clustered"):
+    for words in (
+        "known good",
+        "distances, one look",
+        "categories\n",
+        "shuffled",
+        "mutual\n",
+        "clustered",
+    ):
         assert words in shown
 
 

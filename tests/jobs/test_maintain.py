@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pipeline.lock import OutputLock
 from pipeline.results import open_results
 from pipeline.storage import write_object
 from tests.outputs import scored, write
+from tests.storage.odd_s3 import OddS3
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,6 +98,20 @@ def test_a_locked_output_is_left_alone(output: str, capsys: pytest.CaptureFixtur
         assert main(["vacuum", "--output", output, "--delete", "--grace-hours", "0"]) == 2
         assert "run nightly" in capsys.readouterr().err
     assert [path for path in files(output) if path.name != "lock.json"] == before
+
+
+def test_a_store_that_holds_no_lock_is_told_of_with_its_remedy(
+    point_at: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Swift's s3api refuses conditions."""
+    with OddS3(refuses={"if-none-match": 501}).running() as endpoint:
+        point_at(endpoint)
+        for name in ("compact", "vacuum --delete"):
+            flags = [*name.split(), "--output", "s3://bucket/out"]
+            assert main(flags) == 2
+            assert "--no-lock" in capsys.readouterr().err
+            assert main([*flags, "--no-lock"]) == 0
+            assert "no lock is taken" in capsys.readouterr().out
 
 
 def test_the_script_runs_from_the_repository() -> None:

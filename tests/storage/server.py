@@ -12,12 +12,16 @@ Handler = BaseHTTPRequestHandler
 
 
 @contextmanager
-def serving(get: Callable[[Handler], None]) -> Iterator[str]:
-    """An HTTP server whose GET is the given function; yields its address."""
+def serving(respond: Callable[[Handler], None]) -> Iterator[str]:
+    """An HTTP server that gives every request to a function; yields its address."""
 
     class Quiet(Handler):
-        def do_GET(self) -> None:
-            get(self)
+        protocol_version = "HTTP/1.1"  # else boto3 waits a second before it sends a body
+
+        def parse_request(self) -> bool:
+            parsed = super().parse_request()
+            setattr(self, f"do_{self.command}", lambda: respond(self))
+            return parsed
 
         def log_message(self, *arguments: Any) -> None:
             pass
@@ -31,13 +35,20 @@ def serving(get: Callable[[Handler], None]) -> Iterator[str]:
         server.server_close()
 
 
+def body_of(handler: Handler) -> bytes:
+    """What the client sent."""
+    return handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+
+
 def answer(
     handler: Handler, body: bytes, *, status: int = 200, length: int | None = None, **headers: str
 ) -> None:
     handler.send_response(status)
     handler.send_header("Content-Length", str(len(body) if length is None else length))
+    handler.send_header("Connection", "close")
     for name, value in headers.items():
-        handler.send_header(name, value)
+        handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()
-    handler.wfile.write(body)
+    if handler.command != "HEAD":
+        handler.wfile.write(body)
     handler.close_connection = True

@@ -8,17 +8,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
-from pipeline import storage
 from pipeline.schema import ErrorCode
 from pipeline.storage import (
     absolute,
     access,
+    amazon,
     list_objects,
     read_object,
     stat,
@@ -201,7 +202,7 @@ def test_listing_what_does_not_exist_is_not_found(tmp_path: Path, s3: dict[str, 
 
 
 def test_a_listing_can_be_left_early(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "LISTING_PAGES_AHEAD", 1)
+    monkeypatch.setattr(amazon, "LISTING_PAGES_AHEAD", 1)
     put(bucket, {f"{i:02}/a.png": b"x" for i in range(30)})
     before = set(threading.enumerate())
     pages = list_objects(f"s3://{bucket}")
@@ -217,7 +218,7 @@ def test_a_listing_in_progress_does_not_keep_a_failed_process_alive(bucket: str)
     put(bucket, {f"{i:02}/a.png": b"x" for i in range(30)})
     program = (
         "import time; from pipeline import storage\n"
-        "storage.LISTING_PAGES_AHEAD = 1\n"
+        "storage.amazon.LISTING_PAGES_AHEAD = 1\n"
         f"pages = storage.list_objects('s3://{bucket}')\n"
         "next(pages)\n"
         "time.sleep(0.5)\n"
@@ -225,3 +226,68 @@ def test_a_listing_in_progress_does_not_keep_a_failed_process_alive(bucket: str)
     )
     ended = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
     assert ended.returncode == 3
+
+
+def test_a_folder_that_cannot_be_listed_below_the_top_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was left out in silence, and vacuum deleted what its rows pointed to."""
+    for name in ("open", "secret"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "a.png").write_bytes(b"x")
+    deny(monkeypatch, f"{tmp_path}/in/secret")
+    error = failure(list_all, f"{tmp_path}/in")
+    assert error.code == ErrorCode.ACCESS_DENIED
+    assert f"{tmp_path}/in/secret" in str(error)
+
+
+def test_a_folder_that_is_no_folder_any_more_does_not_read_as_a_missing_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    deny(monkeypatch, f"{tmp_path}/sub", NotADirectoryError)
+    assert failure(list_all, str(tmp_path)).code == ErrorCode.FETCH_FAILED
+
+
+def test_a_folder_that_is_removed_while_it_is_listed_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "a.png").write_bytes(b"x")
+    deny(monkeypatch, f"{tmp_path}/gone", FileNotFoundError)
+    assert list(listed(str(tmp_path))) == [f"file://{tmp_path}/a.png"]
+
+
+def deny(
+    monkeypatch: pytest.MonkeyPatch, folder: str, error: type[OSError] = PermissionError
+) -> None:
+    """As mode 000 does to everybody but root."""
+    scan = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path) == folder:
+            raise error(13, "denied", folder)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+def test_a_file_of_1970_has_its_version_from_that_time(tmp_path: Path) -> None:
+    """Not from the time at which it came here, which is another on every machine."""
+    (tmp_path / "a.png").write_bytes(b"x")
+    os.utime(tmp_path / "a.png", (0, 0))
+    (info,) = listed(str(tmp_path)).values()
+    assert info.etag == "0.0-1"
+    assert info.last_modified == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_a_file_from_http_has_its_version_from_last_modified() -> None:
+    """It was "None-1", whatever became of the file."""
+    modified = ["Sun, 09 Sep 2001 01:46:40 GMT"]
+    with serving(lambda h: answer(h, b"x", Last_Modified=modified[0])) as address:
+        uri = f"{address}/a.png"
+        first = stat(uri)
+        assert first.last_modified == datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
+        assert read_object(uri) == (b"x", first.etag)
+        modified[0] = "Mon, 10 Sep 2001 01:46:40 GMT"
+        assert stat(uri).etag != first.etag

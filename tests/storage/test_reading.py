@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline import storage
 from pipeline.schema import ErrorCode
 from pipeline.storage import (
+    amazon,
     read_object,
     stat,
     write_object,
@@ -100,7 +100,7 @@ def test_a_body_always_cut_short_is_fetch_failed(point_at: Callable[[str], None]
     with serving(get) as endpoint:
         point_at(endpoint)
         assert failure(read_object, "s3://bucket/a.png").code == ErrorCode.FETCH_FAILED
-    assert len(requests) == storage.READ_ATTEMPTS
+    assert len(requests) == amazon.READ_ATTEMPTS
 
 
 @pytest.mark.parametrize("action", [read_object, stat, list_all])
