@@ -53,6 +53,8 @@ class CatalogueEntry:
     """ISO 8601, UTC."""
     images: tuple[tuple[str, str], ...] = ()
     """URI and ETag of the images that count."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """URI and ETag of those that look damaged, which are not looked at again."""
     unusable: tuple[tuple[str, str, str], ...] = ()
     """URI, error code and message of images that can't be read."""
 

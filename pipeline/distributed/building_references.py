@@ -320,9 +320,8 @@ class _Work:
         rows = _without(candidates.rows, before)
         if not len(rows) and before is not None:
             return _Outcome(before)
-        names = list(zip(rows["uri"].to_pylist(), rows["etag"].to_pylist(), strict=True))
         added_to = before.id if before else ""
-        set_id = id_of(category, self.earlier.model, names, self.unlabelled, added_to)
+        set_id = id_of(category, self.earlier.model, _names(rows), self.unlabelled, added_to)
         if finished := finished_entry(self.uri, set_id):
             return _Outcome(finished)
         try:
@@ -343,6 +342,7 @@ class _Work:
         entry = CatalogueEntry(
             id=set_id,
             sha256=hashlib.sha256(data).hexdigest(),
+            left_out=(before.left_out if before else ()) + _left_out(rows, told, unusable),
             unusable=tuple(unusable[:MAX_UNUSABLE]),
             **told,
         )
@@ -397,10 +397,22 @@ def _unusable(rows: pa.Table) -> list[tuple[str, str, str]]:
     return list(zip(*columns, strict=True))
 
 
+def _left_out(
+    rows: pa.Table, told: Mapping[str, Any], unusable: list[tuple[str, str, str]]
+) -> tuple[tuple[str, str], ...]:
+    """Images that can be read and do not count."""
+    counted, failed = set(told["images"]), {uri for uri, *_ in unusable}
+    return tuple(name for name in _names(rows) if name not in counted and name[0] not in failed)
+
+
 def _without(rows: pa.Table, before: CatalogueEntry | None) -> pa.Table:
-    """Rows of images that are not among the references yet."""
+    """Rows of images that were not looked at yet."""
     if before is None:
         return rows
-    known = set(before.images)
-    names = zip(rows["uri"].to_pylist(), rows["etag"].to_pylist(), strict=True)
-    return rows.filter(pa.array([name not in known for name in names], pa.bool_()))
+    known = {*before.images, *before.left_out}
+    return rows.filter(pa.array([name not in known for name in _names(rows)], pa.bool_()))
+
+
+def _names(rows: pa.Table) -> list[tuple[str, str]]:
+    """URIs and ETags."""
+    return list(zip(rows["uri"].to_pylist(), rows["etag"].to_pylist(), strict=True))

@@ -2,60 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from pipeline.config import EvaluateConfig
 from pipeline.datasets import DatasetError, read_dataset
 from pipeline.datasets.auxiliary import split_name
-from pipeline.evaluation import image_metrics, metrics_table, paper_checkpoint
+from pipeline.evaluation import metrics_table, paper_checkpoint
 from pipeline.evaluation.paper import DATASETS
-from pipeline.evaluation.protocols import GIVEN, ZERO_SHOT, protocol_table
+from pipeline.evaluation.protocols import protocol_table
 from pipeline.evaluation.table import AVERAGE
-from pipeline.identity import ModelIdentity, references_of
-from pipeline.schema import SCORE_SCHEMA, ErrorCode
-from pipeline.snapshot import read_scores, score_dataset
-from pipeline.storage import (
-    StorageError,
-    absolute,
-    list_objects,
-    read_object,
-    write_object,
-)
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError, absolute, list_objects
 
-from .choosing import choose_identity, rows_of
 from .errors import CannotRunError
-from .measuring import measure_pixels
-from .protocols import COLUMNS, Step, make_references, plan
-from .scoring import Say, score_bucket
-
-NOT_SCORED = "not_scored"
-_ERROR_COLUMNS = ["dataset", "category", "uri", "error", "error_message"]
-_LOST_COLUMNS = ["dataset", "category", "uri", "reason"]
-_SCORED = (
-    *("score", "score_logit", "width", "height", "map_file", "map_row"),
-    *("error", "error_message"),
+from .labelled import (
+    LOST_COLUMNS,
+    LabelledSet,
+    category_rows,
+    error_rows,
+    existing_scores,
+    lost_masks,
+    score_sets,
 )
-
-
-@dataclass(frozen=True)
-class LabelledSet:
-    """One data set to measure."""
-
-    name: str
-    uri: str
-    checkpoint: str
-    """AdaCLIP weights to score it with."""
-    rows: pa.Table
-    """``schema.LABELLED_SCHEMA``."""
+from .protocol_steps import COLUMNS, Step, plan
+from .protocols import measure_protocols
+from .scoring import Say
 
 
 @dataclass(frozen=True)
@@ -70,7 +44,7 @@ class Evaluation:
     """Data sets of the paper that were not there."""
     scores: pd.DataFrame
     """Usable images: dataset, category, label (1 abnormal, 0 good), score."""
-    lost_masks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_LOST_COLUMNS))
+    lost_masks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=LOST_COLUMNS))
     """Images whose masks say nothing at this size: dataset, category, uri, reason."""
     protocols: pd.DataFrame = field(default_factory=lambda: protocol_table(()))
     """``pipeline.evaluation.protocols.protocol_table``; empty if none was asked for."""
@@ -102,7 +76,7 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
     """
     try:
         sets, missing = _read_sets(config)
-        plans = {each.name: _plan(config, each) for each in sets}
+        steps = {each.name: _steps(config, each) for each in sets}
         for each in sets:
             categories = len(pc.unique(each.rows["category"]))
             abnormal = pc.sum(each.rows["label"]).as_py()
@@ -112,85 +86,31 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
             )
         if config.scores is None:
             output = absolute(config.output)
-            frame = _score(config, sets, say)
+            frame = score_sets(config, sets, say)
         else:
             output = absolute(config.scores)
-            frame = _existing_scores(config, sets)
+            frame = existing_scores(config, sets)
     except (DatasetError, StorageError, FileNotFoundError) as error:
         raise CannotRunError(str(error)) from error
-    rows = _category_rows(config, frame, output, say)
-    errors, usable = _errors(frame), frame.error.isna()
+    rows = category_rows(config, frame, output, say)
+    errors, usable = error_rows(frame), frame.error.isna()
     scores = frame.loc[usable, ["dataset", "category", "label", "score"]].reset_index(drop=True)
-    found = Evaluation(metrics_table(rows), errors, missing, scores, _lost_masks(frame))
-    return _with_protocols(found, config, sets, plans, rows, say) if config.has_protocols else found
+    found = Evaluation(metrics_table(rows), errors, missing, scores, lost_masks(frame))
+    if not config.has_protocols:
+        return found
+    protocols, more = measure_protocols(config, sets, steps, rows, say)
+    known = pd.concat([errors, more]).drop_duplicates(["dataset", "category", "uri"])
+    return replace(found, errors=known.reset_index(drop=True), protocols=protocols)
 
 
-def _plan(config: EvaluateConfig, labelled: LabelledSet) -> list[Step]:
-    """What a data set's images are measured beside."""
+def _steps(config: EvaluateConfig, labelled: LabelledSet) -> list[Step]:
+    """What a data set is also measured beside."""
     measured: pd.DataFrame = labelled.rows.to_pandas()
     training = pd.DataFrame(columns=COLUMNS)
     if config.few_shot:
         every: pd.DataFrame = read_dataset(labelled.uri, config.layout, split=None).to_pandas()
         training = every[every.split == "train"]
     return plan(config, labelled.name, measured, training)
-
-
-def _with_protocols(
-    found: Evaluation,
-    config: EvaluateConfig,
-    sets: list[LabelledSet],
-    plans: dict[str, list[Step]],
-    rows: list[dict[str, Any]],
-    say: Say,
-) -> Evaluation:
-    """The same with the figures of AdaCLIP alone, of the given references and of all steps.
-
-    Args:
-        found: of the given references, if there are any.
-        config: the job's settings.
-        sets: the data sets.
-        plans: the steps of each.
-        rows: of the categories, of ``found``.
-        say: receives the progress lines.
-    """
-    nothing = dict.fromkeys(("amount", "seed", "chosen", "chosen_abnormal")) | {"reason": ""}
-    given: list[dict[str, Any]] = []
-    if config.references is not None:
-        for row in rows:
-            reason = "" if references_of(row["model"]) else f"{config.references} has none of it"
-            given.append(row | nothing | {"protocol": GIVEN, "reason": reason})
-        alone = replace(config, references=None)
-        rows = _category_rows(alone, _score(alone, sets, say), absolute(config.output), say)
-    table = [row | nothing | {"protocol": ZERO_SHOT} for row in rows] + given
-    errors = [found.errors]
-    for labelled in sets:
-        for step in plans[labelled.name]:
-            say(f"{labelled.name}: {step.name}")
-            beside, unused = _beside(config, labelled, step, say)
-            table += beside
-            errors.append(unused)
-    known = pd.concat(errors).drop_duplicates(_ERROR_COLUMNS[:3]).reset_index(drop=True)
-    return replace(found, errors=known, protocols=protocol_table(table))
-
-
-def _beside(
-    config: EvaluateConfig, labelled: LabelledSet, step: Step, say: Say
-) -> tuple[list[dict[str, Any]], pd.DataFrame]:
-    """A data set beside the images of a step: rows of ``protocol_table``, unusable images."""
-    output = absolute(config.output)
-    folder = f"{output}/protocols/{labelled.name}/{step.name}"
-    references, built = make_references(config, labelled.checkpoint, step, folder, say)
-    frame = _score(replace(config, references=references), [labelled], say, page=False)
-    rows = [
-        row | step.columns(row["category"]) | {"reason": built.failed.get(row["category"], "")}
-        for row in _category_rows(config, frame, output, say)
-    ]
-    unusable = [
-        (labelled.name, category, *image)
-        for category, each in built.catalogue.sets.items()
-        for image in each.unusable
-    ]
-    return rows, pd.concat([_errors(frame), pd.DataFrame(unusable, columns=_ERROR_COLUMNS)])
 
 
 def _read_sets(config: EvaluateConfig) -> tuple[list[LabelledSet], list[str]]:
@@ -233,131 +153,3 @@ def _exists(folder: str) -> bool:
         if error.code != ErrorCode.NOT_FOUND:
             raise
         return False
-
-
-def _score(
-    config: EvaluateConfig, sets: list[LabelledSet], say: Say, page: bool = True
-) -> pd.DataFrame:
-    """Score what the output doesn't hold yet; all labelled rows with their scores."""
-    output = absolute(config.output)
-    joined: dict[str, pd.DataFrame] = {}
-    for checkpoint in dict.fromkeys(each.checkpoint for each in sets):
-        chosen = [each for each in sets if each.checkpoint == checkpoint]
-        lists = tuple(_write_list(each, output) for each in chosen)
-        report = score_bucket(config.score_config(lists, checkpoint), say, page=page)
-        scores = _read_scores(output, chosen)
-        for each in chosen:
-            joined[each.name] = _joined(each, scores, report.identity)
-    return pd.concat([joined[each.name] for each in sets], ignore_index=True)
-
-
-def _write_list(labelled: LabelledSet, output: str) -> str:
-    uri = f"{output}/labels/{labelled.name}.parquet"
-    sink = pa.BufferOutputStream()
-    pq.write_table(labelled.rows, sink, compression="zstd")
-    write_object(uri, sink.getvalue().to_pybytes())
-    return uri
-
-
-def _existing_scores(config: EvaluateConfig, sets: list[LabelledSet]) -> pd.DataFrame:
-    """All labelled rows with the scores that --scores holds."""
-    output = absolute(str(config.scores))
-    scores = _read_scores(output, sets)
-    found = f"{config.scores} holds scores of these images by"
-    none = "score them first, or leave --scores"
-    identity = choose_identity(scores, config.model, found=found, none=none)
-    _check_image_size(config, output, rows_of(scores, identity).run_id.iloc[0])
-    return pd.concat([_joined(each, scores, identity) for each in sets], ignore_index=True)
-
-
-def _check_image_size(config: EvaluateConfig, output: str, run_id: str) -> None:
-    """Maps are measured at the size at which the model saw the images."""
-    try:
-        settings = json.loads(read_object(f"{output}/runs/{run_id}/config.json")[0])
-    except StorageError as error:
-        if error.code != ErrorCode.NOT_FOUND:  # a table may be kept without its runs
-            raise
-        return
-    if (size := settings["image_size"]) != config.image_size:
-        raise CannotRunError(f"{config.scores} was scored at {size} px; give --image-size {size}")
-
-
-def _read_scores(output: str, sets: list[LabelledSet]) -> pd.DataFrame:
-    """The newest score row of every labelled image, category and model."""
-    uris = pa.concat_arrays([each.rows["uri"].combine_chunks() for each in sets])
-    columns = ["uri", "category", "model", "run_id", "scored_at", *_SCORED]
-    folder = f"{output}/scores"
-
-    def read(files: list[str]) -> pa.Table:
-        dataset = score_dataset(folder, files, SCORE_SCHEMA)
-        return dataset.to_table(columns=columns, filter=pc.field("uri").isin(uris))
-
-    table = read_scores(folder, read)
-    plain = [
-        column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
-        for column in table.columns
-    ]
-    frame: pd.DataFrame = pa.table(plain, names=columns).to_pandas()
-    frame = frame.sort_values("scored_at", kind="stable", ignore_index=True)
-    newest: pd.DataFrame = frame.drop_duplicates(["uri", "category", "model"], keep="last")
-    return newest
-
-
-def _joined(labelled: LabelledSet, scores: pd.DataFrame, identity: ModelIdentity) -> pd.DataFrame:
-    rows: pd.DataFrame = labelled.rows.to_pandas()
-    scores = rows_of(scores, identity)[["uri", "category", *_SCORED]]
-    frame = rows.merge(scores, how="left", on=["uri", "category"], validate="one_to_one")
-    absent = frame.score.isna() & frame.error.isna()
-    frame.loc[absent, "error"] = NOT_SCORED
-    frame.loc[absent, "error_message"] = "no score under this category and model"
-    return frame.assign(dataset=labelled.name, model=frame.category.map(identity.of))
-
-
-def _errors(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.loc[frame.error.notna(), _ERROR_COLUMNS].reset_index(drop=True)
-
-
-def _lost_masks(frame: pd.DataFrame) -> pd.DataFrame:
-    lost = frame[frame.lost_mask.notna()].rename(columns={"lost_mask": "reason"})
-    return lost[_LOST_COLUMNS].reset_index(drop=True)
-
-
-def _category_rows(
-    config: EvaluateConfig, frame: pd.DataFrame, output: str, say: Say
-) -> list[dict[str, Any]]:
-    """Metrics of each category, of labelled rows with their scores; masks may become errors."""
-    frame["group"] = frame.groupby(["dataset", "category"], sort=False).ngroup()
-    say(f"measuring {len(frame):,} images")
-    pixels = measure_pixels(
-        frame, output, image_size=config.image_size, sigma=config.sigma, say=say
-    )
-    groups = frame.groupby("group")
-    return [_category_row(rows, pixels.get(rows.group.iloc[0])) for _, rows in groups]
-
-
-def _category_row(rows: pd.DataFrame, pixels: dict[str, float] | None) -> dict[str, Any]:
-    usable = rows[rows.error.isna()]
-    first = rows.iloc[0]
-    return {
-        "dataset": first.dataset,
-        "category": first.category,
-        "model": first.model,
-        "images": len(rows),
-        "abnormal": int((rows.label == 1).sum()),
-        "without_mask": int(
-            ((usable.label == 1) & (usable.mask_uri.isna() | usable.lost_mask.notna())).sum()
-        ),
-        "lost_masks": int(usable.lost_mask.notna().sum()),
-        "unusable": len(rows) - len(usable),
-        **image_metrics(_ranks(usable), usable.label.to_numpy()),
-        **(pixels or {}),
-    }
-
-
-def _ranks(rows: pd.DataFrame) -> NDArray[np.float64]:
-    """Places in the order of the scores [n], and of their logits where scores near 1 are equal.
-
-    Metrics of images depend on the order alone.
-    """
-    order = rows[["score", "score_logit"]].astype("float64").fillna({"score_logit": -np.inf})
-    return np.asarray(order.groupby(["score", "score_logit"]).ngroup(), np.float64)

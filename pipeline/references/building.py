@@ -12,7 +12,7 @@ from .gaussian import Gaussian
 from .left_out import left_out_distances
 from .look import Look, Readings
 from .reference_set import ReferenceImage, ReferenceSet
-from .robust import Screen, assign, find_looks
+from .robust import BLANK, Screen, assign, find_looks, is_blank
 from .scale import RARE
 from .sums import Sums, each_of, sum_up
 
@@ -83,7 +83,7 @@ def screens_of(
     """
     _check(tokens, unlabelled)
     if unlabelled or len(tokens) >= LEAST_FOR_LOOKS:
-        return find_looks(tokens, each or each_of(tokens))
+        return find_looks(tokens, each)
     return []
 
 
@@ -149,7 +149,7 @@ def build(
         ValueError: images that are no use; the message says why, and what to do.
     """
     _check_finite(seen.tokens, seen.embeddings, seen.grids, seen.logits)
-    _check(seen.tokens, unlabelled)
+    _check(seen.tokens, unlabelled and screens is None)
     each = each_of(seen.tokens)
     if screens is None:
         screens = screens_of(seen.tokens, unlabelled=unlabelled, each=each)
@@ -220,8 +220,9 @@ def _abnormal_share(found: ReferenceSet, seen: Seen, kept: set[ReferenceImage]) 
     for look in found.looks:
         if not look.sums.num_images:
             continue  # images were added, to other looks
-        distances = Gaussian.fit(look.sums).to(seen.tokens.device).distances(seen.tokens[out])
-        judged = look.scale().judge(distances, seen.grids[out], seen.logits[out])
+        gaussian = Gaussian.fit(look.sums).to(seen.tokens.device)
+        distances = gaussian.distances(seen.tokens[out])
+        judged = look.scale(gaussian).judge(distances, seen.grids[out], seen.logits[out])
         beyond &= judged.reference_logit > 0
     return max(0.0, int(beyond.sum()) / len(seen.images) - RARE)
 
@@ -229,6 +230,8 @@ def _abnormal_share(found: ReferenceSet, seen: Seen, kept: set[ReferenceImage]) 
 def _check(tokens: Tensor, unlabelled: bool) -> None:
     _check_finite(tokens)
     count = len(tokens)
+    if is_blank(tokens).all():
+        raise ValueError(BLANK)
     if unlabelled and count < LEAST_UNLABELLED:
         raise ValueError(
             f"{count} images are too few to find out without labels what is normal; "

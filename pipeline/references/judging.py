@@ -42,8 +42,9 @@ class Judge:
             ValueError: sums that are no use (``Gaussian.fit``).
         """
         self._references, self._device = references, device
-        self._gaussians = [Gaussian.fit(each.sums).to(device) for each in references.looks]
-        self._scales = [each.scale() for each in references.looks]
+        fitted = [Gaussian.fit(each.sums) for each in references.looks]
+        self._scales = [a.scale(b) for a, b in zip(references.looks, fitted, strict=True)]
+        self._gaussians = [each.to(device) for each in fitted]
         self._embeddings = references.embeddings.to(device).float()
         self._position = {tuple(image): i for i, image in enumerate(references.images)}
 

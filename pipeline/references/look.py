@@ -49,19 +49,23 @@ class Look:
     sums: Sums
     readings: Readings
 
-    def scale(self) -> Scale:
-        """How distances from this look are read."""
+    def scale(self, gaussian: Gaussian | None = None) -> Scale:
+        """How distances from this look are read.
+
+        Args:
+            gaussian: of the sums, where it is known: a fit takes longest.
+        """
         return Scale.measure(
             self.readings.distances.float(),
             self.readings.grids.float(),
             self.readings.logits.float(),
-            Gaussian.fit(self.sums).foreign_distance,
+            (gaussian or Gaussian.fit(self.sums)).foreign_distance,
         )
 
     def screen(self) -> Screen:
         """What counts as normal to this look: what one in a hundred good images exceeds."""
-        spread = self.scale().image_distance
-        return Screen(Gaussian.fit(self.sums), spread.value_of(0.0))
+        gaussian = Gaussian.fit(self.sums)
+        return Screen(gaussian, self.scale(gaussian).image_distance.value_of(0.0))
 
     def tensors(self) -> dict[str, Tensor]:
         """For a file; floats of the covariance become float32, which moves no distance by 1e-5."""

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .gaussian import Gaussian
+from .gaussian import LEAST_SPREAD, Gaussian
 from .left_out import left_out_distances
-from .sums import Sums, sum_up
+from .sums import Sums, each_of, sum_up
 
 PEAK_SHARE = 0.05  # an image's distance: mean of its highest 5 % of patches (docs/references.md)
 KEPT_SHARE = 0.5  # holds up to 40 % of damaged images with room for those that look good
@@ -39,6 +39,7 @@ LOOK_CONTRAST = 0.3
 # How much farther its images are from each other than those of the first: 0.07 to 0.3 where it is
 # damage, -0.11 to 0.07 where it is another look.
 LOOK_UNLIKENESS = 0.12
+BLANK = "all patches of the reference images are the same; are they blank?"
 NUM_ASKED = 16  # images of each look
 
 
@@ -54,14 +55,27 @@ class Screen(NamedTuple):
         return Screen(self.gaussian.to(device), self.limit)
 
     def excess(self, tokens: Tensor) -> Tensor:
-        """How far images are beyond the limit, [M]; tokens [M, T, N, C]."""
-        return image_distance(self.gaussian.distances(tokens)) - self.limit
+        """How far images are beyond the limit, [M]; tokens [M, T, N, C]. Blank ones: infinitely."""
+        beyond = image_distance(self.gaussian.distances(tokens)) - self.limit
+        return beyond.masked_fill(is_blank(tokens), torch.inf)
 
 
 def image_distance(distances: Tensor) -> Tensor:
     """Patch distances [M, N] → log of the mean of each image's highest 5 %, [M]."""
     count = max(1, round(PEAK_SHARE * distances.shape[1]))
     return distances.topk(count, dim=1).values.mean(dim=1).log()
+
+
+def is_blank(tokens: Tensor) -> Tensor:
+    """Which images are one patch everywhere, as a camera's frames of nothing; bool [M].
+
+    Some of them are alike enough to look normal to each other.
+
+    Args:
+        tokens: [M, T, N, C], of ``normalise``.
+    """
+    spread = 1 - tokens.double().mean(dim=2).square().sum(dim=-1)  # of unit vectors, [M, T]
+    return (spread < LEAST_SPREAD).any(dim=1)
 
 
 def assign(screens: Sequence[Screen], tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,25 +90,28 @@ def assign(screens: Sequence[Screen], tokens: Tensor) -> tuple[Tensor, Tensor]:
     return nearest.indices, nearest.values <= 0
 
 
-def find_looks(tokens: Tensor, each: Sequence[Sums]) -> list[Screen]:
+def find_looks(tokens: Tensor, each: Sequence[Sums] | None = None) -> list[Screen]:
     """What is normal among images of one category, a screen for each look.
 
     Args:
         tokens: [M, T, N, C], of ``normalise``; M ≥ 4.
-        each: M sums of the images.
+        each: M sums of the images, where they are known.
 
     Raises:
         ValueError: tokens that are no use (``Gaussian.fit``).
     """
+    each = each or each_of(tokens)
     least = max(LEAST_LOOK, round(LOOK_SHARE * len(tokens)))
-    left = list(range(len(tokens)))
+    left = (~is_blank(tokens)).nonzero().flatten().tolist()
+    if not left:
+        raise ValueError(BLANK)
     looks: list[Screen] = []
     known: list[_Found] = []
     while not looks or (len(left) >= least and len(looks) < MAX_LOOKS):
         screen = _screen(tokens, each, left)
         normal = [i for i, far in zip(left, screen.excess(tokens[left]), strict=True) if far <= 0]
         found = _Found.of(tokens, each, normal)
-        if looks and (len(normal) < least or not all(each.differs(found) for each in known)):
+        if looks and (len(normal) < LEAST_LOOK or not all(each.differs(found) for each in known)):
             break  # what is left of damage is more damage
         looks.append(screen)
         known.append(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from jobs.evaluate import exit_code, main, parse, show, write_plots, write_tables
-from pipeline.config import EvaluateConfig
+from pipeline.config import AS_IS, EvaluateConfig
 from pipeline.distributed.evaluating import Evaluation
 from pipeline.evaluation import METRICS, metrics_table
+from pipeline.evaluation.protocols import FEW_SHOT, ZERO_SHOT, protocol_table
 from pipeline.evaluation.table import ERRORS
 from tests import golden
 from tests.bucket import jpeg
@@ -38,6 +39,25 @@ def test_a_repeated_flag_adds_instead_of_replacing() -> None:
     assert config.checkpoint is None
 
 
+def test_protocols_are_repeated_numbers_or_the_bucket_as_it_is() -> None:
+    flags = ["--output", "out", "--data", "a", "--few-shot", "1", "--few-shot", "16"]
+    config = parse([*flags, "--unlabelled", "as-is", "--unlabelled", "2.5", "--unlabelled", "0"])
+    assert config.few_shot == (1, 16)
+    assert config.unlabelled == (AS_IS, 2.5, 0)
+    assert config.has_protocols
+    assert not parse(flags[:4]).has_protocols
+
+
+def test_references_of_a_step_are_made_by_the_model_that_is_measured() -> None:
+    config = parse(["--output", "out", "--data", "a", "--few-shot", "1", "--image-size", "336"])
+    made = config.references_config("l.parquet", "mine.pth", "refs", unlabelled=True, most=700)
+    assert (made.input, made.checkpoint, made.output) == (("l.parquet",), "mine.pth", "refs")
+    assert (made.image_size, made.unlabelled, made.max_images_per_category) == (336, True, 700)
+    scored = replace(config, references="refs").score_config(("l.parquet",), "mine.pth")
+    assert scored.references == "refs"
+    assert scored.model_arguments == made.score_config().model_arguments
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -48,6 +68,19 @@ def test_a_repeated_flag_adds_instead_of_replacing() -> None:
         (["--output", "out", "--data", "a", "--model", "abc"], "--scores"),
         (["--output", "o", "--data", "a", "--scores", "s", "--checkpoint", "all"], "--checkpoint"),
         (["--output", "out", "--data", "a", "--sigma", "-1"], "--sigma"),
+        (["--output", "out", "--data", "a", "--few-shot", "0"], "--few-shot"),
+        (["--output", "out", "--data", "a", "--unlabelled", "0.2"], "from 1 to below 100"),
+        (["--output", "out", "--data", "a", "--unlabelled", "100"], "--unlabelled"),
+        (["--output", "out", "--data", "a", "--unlabelled", "nan"], "--unlabelled"),
+        (["--output", "out", "--data", "a", "--unlabelled", "test"], "--unlabelled"),
+        (["--output", "out", "--data", "a", "--few-shot", "1", "--seeds", "0"], "--seeds"),
+        (["--output", "out", "--data", "a", "--references", "auto"], "--unlabelled as-is"),
+        (["--output", "o", "--data", "a", "--scores", "s", "--references", "r"], "--references"),
+        (["--output", "o", "--data", "a", "--scores", "s", "--few-shot", "1"], "--few-shot"),
+        (
+            ["--output", "o", "--data", "a", "--few-shot", "1", "--frozen-image-size", "336"],
+            "--frozen-image-size",
+        ),
         (["--output", "out", "--data", "a", "--max-error-rate", "2"], "--max-error-rate"),
         (["--output", "out", "--data", "a", "--batch-size", "0"], "--batch-size"),
         (["--output", "out", "--data", "a", "--splt", "all"], "--split"),
@@ -105,6 +138,41 @@ def test_tables_are_written_in_three_forms(evaluation: Evaluation, tmp_path: Pat
     assert text.endswith("\n![plots/01-visa-bars.png](plots/01-visa-bars.png)\n")
     errors = pd.read_csv(tmp_path / "out" / "errors.csv")
     assert errors.uri.tolist() == ["s3://b/x.jpg"]
+
+
+@pytest.fixture
+def beside(evaluation: Evaluation) -> Evaluation:
+    """The same, and beside one good image of two choices."""
+    first = evaluation.table.iloc[0].to_dict() | {"amount": None, "seed": None, "reason": ""}
+    rows = [first | {"protocol": ZERO_SHOT}]
+    for seed, value in enumerate((0.8, 0.9)):
+        rows.append(first | dict.fromkeys(METRICS, value) | {"protocol": FEW_SHOT, "seed": seed})
+        rows[-1]["amount"] = 1
+    return replace(evaluation, protocols=protocol_table(rows))
+
+
+def test_protocols_have_tables_in_the_same_forms(
+    evaluation: Evaluation, beside: Evaluation, tmp_path: Path
+) -> None:
+    write_tables(evaluation, str(tmp_path), [])
+    assert not list(tmp_path.glob("protocols.*"))
+    write_tables(beside, str(tmp_path), [])
+    for form, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        table = read(tmp_path / f"protocols.{form}")
+        assert table[["protocol", "amount", "seed"]].notna().sum().tolist() == [3, 2, 2]
+        assert table.pixel_ap.tolist() == [0.875, 0.8, 0.9]
+    text = (tmp_path / "protocols.md").read_text()
+    assert "| 1 good image, this run | 2 | 85.0 ± 7.1 |" in text
+    assert "| 1 good image, WinCLIP+ (CLIP ViT-B-16-plus-240) |  | 83.8 |" in text
+
+
+def test_the_terminal_shows_protocols_beside_what_was_published(
+    beside: Evaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(beside)
+    shown = capsys.readouterr().out
+    assert "1 good image, this run" in shown
+    assert "SubspaceAD repository" in shown
 
 
 def test_pictures_are_written_beside_the_tables(evaluation: Evaluation, tmp_path: Path) -> None:

@@ -32,17 +32,17 @@ ONE, OTHER = Line(seed=10, noise=0.2), Line(seed=11, noise=0.2)
 
 def known_good(seen: Seen, rest: Rest | None = None) -> ReferenceSet:
     screens = screens_of(seen.tokens, unlabelled=False)
-    return build("bolt", "m", seen, screens, unlabelled=False, rest=rest)
+    return build("bolt", "m", seen, screens=screens, unlabelled=False, rest=rest)
 
 
 def unlabelled(seen: Seen, rest: Rest | None = None) -> ReferenceSet:
     screens = screens_of(seen.tokens, unlabelled=True)
-    return build("bolt", "m", seen, screens, unlabelled=True, rest=rest)
+    return build("bolt", "m", seen, screens=screens, unlabelled=True, rest=rest)
 
 
 def added(earlier: ReferenceSet, seen: Seen, *, unlabelled: bool) -> ReferenceSet:
     """A set to which images are added: its looks hold."""
-    found = build("bolt", "m", seen, earlier.screens(), unlabelled=unlabelled)
+    found = build("bolt", "m", seen, screens=earlier.screens(), unlabelled=unlabelled)
     return merge(earlier, found)
 
 
@@ -270,7 +270,7 @@ def test_the_same_scores_whichever_way_the_rest_is_cut_over_workers(
         total = rests[0]
         for each in rests[1:]:
             total += each
-        return build("bolt", "m", seen, screens, unlabelled=without_labels, rest=total)
+        return build("bolt", "m", seen, screens=screens, unlabelled=without_labels, rest=total)
 
     whole = of(parts(beyond, [], screens, unlabelled=without_labels))
     rests = parts(beyond, cuts, screens, unlabelled=without_labels)

@@ -35,7 +35,7 @@ def references() -> ReferenceSet:
         [ONE.tokens(range(20)), OTHER.tokens(range(10)), ONE.tokens(range(30, 32), "own")]
     )
     screens = screens_of(tokens, unlabelled=True)
-    return build('a "b": c*/ü', "model-1", ONE.seen(tokens), screens, unlabelled=True)
+    return build('a "b": c*/ü', "model-1", ONE.seen(tokens), screens=screens, unlabelled=True)
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def test_a_look_that_is_missing_is_refused(file: bytes) -> None:
 def test_a_lone_image_survives_its_file() -> None:
     seen = ONE.seen(ONE.tokens(range(1)))
     screens = screens_of(seen.tokens, unlabelled=False)
-    lone = build("bolt", "m", seen, screens, unlabelled=False)
+    lone = build("bolt", "m", seen, screens=screens, unlabelled=False)
     found = ReferenceSet.from_bytes(lone.to_bytes())
     assert found.looks[0].readings.distances.shape == (1, PATCHES)
     one, other = judged(lone), judged(found)

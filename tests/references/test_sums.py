@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.references import Sums
-from pipeline.references.sums import pack, sum_up, unpack
+from pipeline.references.sums import each_of, pack, sum_up, unpack
 
 from .siblings import LAYERS, PATCHES, WIDTH, Line, shuffled
 
@@ -55,8 +55,8 @@ def test_subtracting_images_is_never_having_had_them(tokens: Tensor) -> None:
 
 def test_chosen_images_are_summed_up_one_by_one(tokens: Tensor) -> None:
     chosen = torch.tensor([7, 2, 5])
-    assert_same(sum_up(tokens, chosen), Sums.of(tokens[chosen]))
-    assert_same(sum_up(tokens, chosen[:1]), Sums.of(tokens[7:8]))
+    assert_same(sum_up(each_of(tokens), chosen), Sums.of(tokens[chosen]))
+    assert_same(sum_up(each_of(tokens), chosen[:1]), Sums.of(tokens[7:8]))
 
 
 def test_sums_follow_from_their_moments(tokens: Tensor) -> None:
