@@ -24,7 +24,6 @@ from pipeline.redaction import redact
 from pipeline.reference_catalogue import (
     Catalogue,
     CatalogueEntry,
-    ReferencesError,
     finished_entry,
     id_of,
     read_catalogue,
@@ -324,18 +323,26 @@ class _Work:
         set_id = id_of(category, self.earlier.model, _names(rows), self.unlabelled, added_to)
         if finished := finished_entry(self.uri, set_id):
             return _Outcome(finished)
+        unusable: list[tuple[str, str, str]] = []
         try:
-            return self._make(category, set_id, rows, before)
-        except (ValueError, ReferencesError) as error:
-            return _Outcome(reason=redact(str(error)), num_looked_at=len(rows))
+            return self._make(category, set_id, rows, before, unusable)
+        except ValueError as error:
+            reason = redact(str(error))
+            return _Outcome(None, reason, False, len(rows), tuple(unusable))
 
     def _make(
-        self, category: str, set_id: str, rows: pa.Table, before: CatalogueEntry | None
+        self,
+        category: str,
+        set_id: str,
+        rows: pa.Table,
+        before: CatalogueEntry | None,
+        unusable: list[tuple[str, str, str]],
     ) -> _Outcome:
         kept = read_set(self.uri, before.id, before.sha256) if before else None
         sample = [self._read(block) for block in _blocks(rows[:SAMPLE_SIZE])]
-        rest, unusable = self._rest(rows[SAMPLE_SIZE:], sample, kept)
         unusable += [each for block in sample for each in _unusable(ray.get(block))]
+        rest, problems = self._rest(rows[SAMPLE_SIZE:], sample, kept)
+        unusable += problems
         data, told = self.builders.call(
             *("build", category, self.earlier.model, sample, rest, kept), unlabelled=self.unlabelled
         )

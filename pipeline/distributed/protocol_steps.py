@@ -18,16 +18,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import AS_IS, EvaluateConfig
-from pipeline.evaluation.protocols import FEW_SHOT, UNLABELLED, described
+from pipeline.evaluation.protocols import FEW_SHOT, UNLABELLED
 
 from .errors import CannotRunError
 
 COLUMNS = ["uri", "category", "label"]
-_REMEDIES = {
-    FEW_SHOT: "in its training split, as --few-shot needs; give less, leave the data set out, or "
-    "give --unlabelled as-is",
-    UNLABELLED: "among those that are measured, and the others good; leave the data set out, or "
-    "give --unlabelled as-is",
+_NEEDS = {
+    FEW_SHOT: "so many good ones in the training split",
+    UNLABELLED: "good and abnormal ones among those that are measured",
 }
 
 
@@ -36,7 +34,7 @@ class Step:
     """One choice of images of a data set that its images are compared with."""
 
     protocol: str
-    """``FEW_SHOT`` or ``UNLABELLED``."""
+    """``FEW_SHOT`` or ``UNLABELLED``, as the flags are called."""
     amount: float
     """Images of each category, or percent of abnormal ones; NaN: the bucket as it is."""
     seed: int | None
@@ -91,8 +89,11 @@ def plan(
             steps += _steps(UNLABELLED, amount, choose, config.seeds, measured, measured)
     for step in steps:
         if step.images.empty:
-            wanted = described(step.protocol, step.amount)
-            raise CannotRunError(f"{name}: no category has {wanted} {_REMEDIES[step.protocol]}")
+            raise CannotRunError(
+                f"no category of {name} has the images for --{step.protocol} {step.amount:g}: "
+                f"{_NEEDS[step.protocol]}; leave the data set out, or the flag, or give "
+                f"--unlabelled {AS_IS}"
+            )
     return steps
 
 

@@ -79,8 +79,8 @@ def described(protocol: str, amount: float) -> str:
     if protocol == FEW_SHOT:
         return f"{amount:g} good image{'' if amount == 1 else 's'}"
     if protocol == UNLABELLED:
-        told = "as they are" if pd.isna(amount) else f"{amount:g} % abnormal"
-        return f"unlabelled images, {told}"
+        told = " as they are" if pd.isna(amount) else f", {amount:g} % abnormal"
+        return f"unlabelled images{told}"
     return {ZERO_SHOT: "nothing", GIVEN: "the given references"}[protocol]
 
 

@@ -108,6 +108,7 @@ def test_a_job_that_was_killed_goes_on_and_ends_as_if_it_had_run_once(
     [(uri, code, message)] = sets["bolt"].unusable
     assert (uri.rsplit("/", 1)[1], code) == ("broken.png", "not_an_image")
     assert message
+    assert first.unusable == {"not_an_image": 2, "empty": 1}
     assert first.error_rate == pytest.approx(3 / 12)
     files = {path.name for path in (tmp_path / "references" / "sets").iterdir()}
     assert files == {
@@ -163,12 +164,12 @@ def test_a_bucket_without_labels_is_its_own_reference_and_grows(
 def test_many_images_of_a_category_are_cut_into_blocks_in_any_way(
     config: BuildReferencesConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path / "images" / "bolt", parts(0, range(84)) | parts(0, range(6), damaged=True))
-    config = replace(config, unlabelled=True, max_images_per_category=86)
+    write(tmp_path / "images" / "bolt", parts(0, range(74)) | parts(0, range(5), damaged=True))
+    config = replace(config, unlabelled=True, max_images_per_category=76)
     one = made(config).catalogue.sets["bolt"]
-    assert one.num_looked_at == 86
-    beyond = choose(config.score_config(), 86)["bolt"].rows["uri"].to_pylist()[64:]
-    assert len({uri for uri, _ in one.images} & set(beyond)) > 11
+    assert one.num_looked_at == 76
+    beyond = choose(config.score_config(), 76)["bolt"].rows["uri"].to_pylist()[64:]
+    assert len({uri for uri, _ in one.images} & set(beyond)) > 5
     assert not [name for name in names(one) if "damaged" in name]
     monkeypatch.setattr(building_references, "IMAGES_PER_BLOCK", 7)
     other_config = replace(config, output=str(tmp_path / "other"), num_actors=2, batch_size=3)

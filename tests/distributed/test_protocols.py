@@ -124,6 +124,8 @@ def test_a_data_set_without_a_training_split_is_refused_before_anything_is_score
 ) -> None:
     write_line(tmp_path / "tests", "capsule", train=0, good=1, abnormal=1)
     output = tmp_path / "out"
-    with pytest.raises(CannotRunError, match=r"tests: no category has 2 good.*training split"):
+    with pytest.raises(
+        CannotRunError, match=r"no category of tests .* --few-shot 2: .*training split"
+    ):
         evaluate(replace(on_lines, data=(str(tmp_path / "tests"),), output=str(output)))
     assert not output.exists()

@@ -78,7 +78,9 @@ def test_a_batch_too_large_for_the_memory_is_halved_until_it_fits(
 ) -> None:
     whole, predict, sizes = scorer(batch), AdaCLIP.predict, []
 
-    def with_little_memory(self: AdaCLIP, images: Any, categories: list[str]) -> Prediction:
+    def with_little_memory(
+        self: AdaCLIP, images: Any, categories: list[str], **_: Any
+    ) -> Prediction:
         sizes.append(len(images))
         if len(images) > 1:
             raise torch.OutOfMemoryError
@@ -95,7 +97,7 @@ def test_a_batch_too_large_for_the_memory_is_halved_until_it_fits(
 def test_an_image_that_never_fits_is_an_error_that_may_pass(
     scorer: AnomalyScorer, batch: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without_memory(self: AdaCLIP, images: Any, categories: list[str]) -> Prediction:
+    def without_memory(self: AdaCLIP, images: Any, categories: list[str], **_: Any) -> Prediction:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(AdaCLIP, "predict", without_memory)
@@ -105,11 +107,11 @@ def test_an_image_that_never_fits_is_an_error_that_may_pass(
 def test_a_score_that_is_no_number_is_an_error(
     scorer: AnomalyScorer, batch: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: AdaCLIP, images: Any, categories: list[str]) -> Prediction:
+    def broken(self: AdaCLIP, images: Any, categories: list[str], **_: Any) -> Prediction:
         score = torch.tensor([0.5, float("nan"), 0.5, 0.5])
         grid = torch.zeros(4, 12, 12)
         grid[2, 3, 3] = float("inf")
-        return Prediction(grid, score)
+        return Prediction(grid, score, score.logit())
 
     monkeypatch.setattr(AdaCLIP, "predict", broken)
     out = scorer(batch)

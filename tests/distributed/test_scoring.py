@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
+from pipeline.benchmark.stand_in import StandInScorer
 from pipeline.config import ScoreConfig
+from pipeline.distributed import scoring
 from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.resources import Resources
 from pipeline.distributed.scoring import score_bucket, scoring_graph
@@ -25,6 +27,7 @@ from pipeline.ledger import IdSet
 from pipeline.manifest import build_manifest
 from pipeline.models import load_adaclip, save_checkpoint
 from pipeline.models.weight_cache import fetch
+from pipeline.reference_catalogue import ReferencesInUse
 from tests import golden
 from tests.bucket import BROKEN, jpeg, put
 from tests.faults.proxy import Proxy, running
@@ -336,3 +339,34 @@ def test_scorers_of_a_node_share_one_download(bucket: str, tmp_path: Path) -> No
     asked = proxy.requests.items()
     gets = {path: n for (method, path), n in asked if method == "GET" and "/weights.pth" in path}
     assert list(gets.values()) == [1]
+
+
+def test_references_of_one_category_score_it_again_and_no_other(
+    config: ScoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bolts get references, then others; nuts never do. The scorers need not know them here."""
+    folder = Path(config.input[0])
+    write(folder, {f"{name}/{name}{i}.jpg": jpeg(i) for i in range(3) for name in ("bolt", "nut")})
+
+    def score(**ids: str) -> tuple[int, int]:
+        used = ReferencesInUse("s3://b/refs", {name: (one, "") for name, one in ids.items()})
+        monkeypatch.setattr(scoring, "find_references", lambda *_, **__: used)
+        report = score_bucket(config, scorer=StandInScorer, page=False)
+        assert report.as_dict()["references"].get("sets", {}) == ids
+        return report.scored, report.skipped
+
+    assert score() == (6, 0)
+    before = by_key(table(config))
+    assert score(bolt="1") == (3, 3)
+    assert score(bolt="1") == (0, 6)
+    assert score(bolt="2") == (3, 3)
+    assert score() == (0, 6), "as before there were any"
+    rows = table(config)
+    assert len(rows) == 12
+    assert rows.image_id.is_unique
+    kept = by_key(rows[rows.run_id == before.run_id.iloc[0]])
+    pd.testing.assert_frame_equal(kept, before, check_categorical=False)
+    fingerprint = before.model.iloc[0]
+    assert set(rows[rows.category == "nut"].model) == {fingerprint}
+    assert set(rows[rows.reference_set == "2"].model) == {f"{fingerprint}+refs-2"}
+    assert set(rows[rows.reference_set.notna()].category) == {"bolt"}

@@ -73,7 +73,7 @@ def test_published_figures_follow_the_protocol_that_they_are_of(table: pd.DataFr
     first = [line.split("|")[1].strip() for line in lines if line.startswith("| ")][2:]
     assert first[0] == "nothing, this run"
     assert first[1:3] == ["4 good images, this run", "4 good images, APRIL-GAN (CLIP ViT-L-14-336)"]
-    position = first.index("unlabelled images, as they are, this run")
+    position = first.index("unlabelled images as they are, this run")
     assert first[position + 1] == "unlabelled test images, MuSc (CLIP ViT-L-14-336 518 px)"
     assert first[-1] == "all good images, PatchCore (WideResNet-50)"
     assert len(first) == 3 + len(reference_results())
@@ -95,7 +95,7 @@ def test_only_figures_of_the_same_data_set_stand_beside(table: pd.DataFrame) -> 
 
 
 def test_a_category_that_was_compared_with_nothing_is_named_once(table: pd.DataFrame) -> None:
-    told = "mvtec, b: not compared with unlabelled images, as they are, but scored by AdaCLIP alone"
+    told = "mvtec, b: not compared with unlabelled images as they are, but scored by AdaCLIP alone"
     assert protocols_as_text(table).count(f"{told}: few") == 1
     assert "unusable" not in protocols_as_text(table)
     assert "errors.csv" in protocols_as_text(table.assign(unusable=1))
@@ -115,7 +115,7 @@ def test_data_sets_have_a_block_each_in_their_order() -> None:
         (GIVEN, np.nan, "the given references"),
         (FEW_SHOT, 1, "1 good image"),
         (FEW_SHOT, 16.0, "16 good images"),
-        (UNLABELLED, np.nan, "unlabelled images, as they are"),
+        (UNLABELLED, np.nan, "unlabelled images as they are"),
         (UNLABELLED, 2.5, "unlabelled images, 2.5 % abnormal"),
     ],
 )

@@ -29,7 +29,8 @@ def everything() -> tuple[Tensor, list[str]]:
 
 def rows(prediction: Prediction, index: list[int]) -> Prediction:
     """Some images of a batch."""
-    return Prediction(prediction.logit_grid[index], prediction.score[index])
+    values = (prediction.logit_grid, prediction.score, prediction.score_logit)
+    return Prediction(*(each[index] for each in values))
 
 
 def test_a_prediction_has_a_finite_grid_and_score_per_image(
