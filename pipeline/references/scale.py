@@ -130,8 +130,8 @@ class Scale:
             "image_logit": Spread.of(logits, LOGIT_SPREAD),
         }
         contrast = math.log(foreign) - float(patches.amax(dim=1).mean())
-        if len(distances) == 1:  # an image says nothing of what it shares with others
-            contrast = sum(CONTRAST) / 2
+        if len(distances) == 1:  # it says nothing of what it shares with others: who gave it does
+            contrast = CONTRAST[1]
         image_weight, patch_weight = _weights(contrast, float(grids.amax(dim=1).mean()), parts)
         one = Spread(0.0, 1.0)
         scale = cls(image_weight, patch_weight, **parts, peak=one, score=one)
