@@ -113,7 +113,7 @@ def test_the_table_shows_each_category_and_what_is_missing() -> None:
     assert bolt.endswith("now")
     assert "17.6%" not in nut  # known to be good
     assert nut.endswith("2026-11-28T20:00:00+00:00")
-    assert [line for line in lines if "zip" in line][0].endswith("no references")
+    assert next(line for line in lines if "zip" in line).endswith("no references")
     assert "  1,000 images can't be used: truncated" in lines
     assert "\x1b" not in "".join(lines)
 
