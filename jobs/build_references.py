@@ -46,16 +46,22 @@ def table(built: Built) -> str:
         made = "now" if name in built.made else each.created
         counts = f"{each.num_images:>8,}{each.num_looked_at:>11,}{share:>10}"
         lines.append(f"  {clean(name, 26):<28}{counts}  {made}")
-    lines += [f"  {clean(name, 26):<28}no references" for name in built.failed]
+    without = [name for name in built.failed if name not in built.catalogue.sets]
+    lines += [f"  {clean(name, 26):<28}no references" for name in without]
     for code, count in built.unusable.most_common():
         lines.append(f"  {count:,} images can't be used: {code}")
     return "\n".join(lines)
 
 
 def exit_code(built: Built, max_error_rate: float, console: entry.Console) -> int:
-    """``FAILED``, and why, if a category has no references or too many images can't be read."""
+    """``FAILED``, and why, if a category gets no references or too many images can't be read."""
     if built.failed:
-        reasons = [f"{name!r} has no references: {why}" for name, why in built.failed.items()]
+        reasons = [
+            f"nothing was added to {name!r}: {why}"
+            if name in built.catalogue.sets
+            else f"{name!r} has no references: {why}"
+            for name, why in built.failed.items()
+        ]
         return console.fail("\n".join(reasons), entry.FAILED)
     if built.error_rate > max_error_rate:
         message = (

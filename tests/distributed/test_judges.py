@@ -15,7 +15,7 @@ from pipeline.reference_catalogue import (
     ReferencesInUse,
     write_set,
 )
-from pipeline.references import build, screens_of
+from pipeline.references import build
 from pipeline.storage import StorageError
 from tests.references.siblings import Line
 
@@ -29,8 +29,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> ReferencesInUse:
     uri, sets = str(tmp_path_factory.mktemp("references")), {}
     for number, category in enumerate(CATEGORIES):
         seen = Line(number).seen(Line(number).tokens(range(4)))
-        screens = screens_of(seen.tokens, unlabelled=False)
-        data = build(category, "m", seen, screens, unlabelled=False).to_bytes()
+        data = build(category, "m", seen, unlabelled=False).to_bytes()
         sets[category] = write(uri, f"{number:016x}", data)
     return ReferencesInUse(uri, sets)
 

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    "job", ["score_bucket", "nightly_scan", "evaluate", "calibrate", "maintain"]
+    "job",
+    ["score_bucket", "nightly_scan", "evaluate", "calibrate", "maintain", "build_references"],
 )
 def test_a_driver_that_trains_nothing_loads_no_pytorch(job: str) -> None:
     """It would be most of a driver's memory and of the time until it answers."""

@@ -31,13 +31,11 @@ ONE, OTHER = Line(seed=10, noise=0.2), Line(seed=11, noise=0.2)
 
 
 def known_good(seen: Seen, rest: Rest | None = None) -> ReferenceSet:
-    screens = screens_of(seen.tokens, unlabelled=False)
-    return build("bolt", "m", seen, screens=screens, unlabelled=False, rest=rest)
+    return build("bolt", "m", seen, unlabelled=False, rest=rest)
 
 
 def unlabelled(seen: Seen, rest: Rest | None = None) -> ReferenceSet:
-    screens = screens_of(seen.tokens, unlabelled=True)
-    return build("bolt", "m", seen, screens=screens, unlabelled=True, rest=rest)
+    return build("bolt", "m", seen, unlabelled=True, rest=rest)
 
 
 def added(earlier: ReferenceSet, seen: Seen, *, unlabelled: bool) -> ReferenceSet:
