@@ -67,6 +67,7 @@ def maps_of(grids: NDArray[np.float16]) -> pa.Table:
         "logit_grid": list(grids.reshape(count, -1)),
         "grid_height": [height] * count,
         "grid_width": [width] * count,
+        "embedding": [None] * count,
     }
     return pa.table(columns, schema=MAP_SCHEMA)
 
