@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import binascii
+from collections import Counter
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -28,12 +30,18 @@ LONGEST_RUN = 1 << 22
 # of 4 files, would take 400 MB for the ids alone.
 BATCH_ROWS, BATCHES_AHEAD, FILES_AHEAD = 1 << 16, 4, 2
 
+# What an id's byte says: twice the place in this tuple, None = a score; one more where no row is of
+# the run's own scan date. Of two rows the lower holds, so a score beats an error.
+_ENDS = (None, *(code.value for code in FINAL_ERRORS), ErrorCode.TOO_LARGE.value)
+_LISTED = 255  # of an id that no row gave: everything else is lower
+
 
 class _Run(NamedTuple):
     """Sorted ids, as the halves of 128-bit numbers: NumPy compares these 5 times as fast."""
 
     high: NDArray[np.uint64]
     low: NDArray[np.uint64]
+    kind: NDArray[np.uint8]
 
     def position(self, ids: _Run) -> NDArray[np.intp]:
         """Where each of the sorted ids stands, or would be inserted."""
@@ -47,22 +55,45 @@ class _Run(NamedTuple):
                 return found
             found[behind] += 1
 
-    def holds(self, ids: _Run) -> NDArray[np.bool_]:
+    def find(self, ids: _Run) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+        """Which of the sorted ids are here, and where those are."""
         at = np.minimum(self.position(ids), len(self.high) - 1)
         held: NDArray[np.bool_] = (self.high[at] == ids.high) & (self.low[at] == ids.low)
-        return held
+        return held, at[held]
 
     def merged(self, ids: _Run) -> _Run:
         position = self.position(ids)
-        high = np.insert(self.high, position, ids.high)
-        return _Run(high, np.insert(self.low, position, ids.low))
+        pairs = zip(self, ids, strict=True)
+        return _Run(*(np.insert(own, position, theirs) for own, theirs in pairs))
+
+
+@dataclass
+class Before:
+    """How listed images had ended that need no further try."""
+
+    errors: Counter[str] = field(default_factory=Counter)
+    """By code; the others have a score."""
+    of_date: int = 0
+    """Those with a row of the run's own scan date: an earlier run of the same night left it."""
+    errors_of_date: int = 0
+
+    def add(self, kinds: NDArray[np.uint8]) -> None:
+        """Count images, each by the byte that ``IdSet.kinds`` gave."""
+        counts = np.bincount(kinds, minlength=_LISTED + 1)[:_LISTED]
+        for kind in np.flatnonzero(counts):
+            code, count = _ENDS[kind // 2], int(counts[kind])
+            of_date = 0 if kind % 2 else count
+            self.of_date += of_date
+            if code is not None:
+                self.errors[code] += count
+                self.errors_of_date += of_date
 
 
 class IdSet:
-    """A growing set of 16-byte ids as sorted runs: 16 bytes an id, where a Python set takes 90.
+    """A growing set of 16-byte ids as sorted runs: 17 bytes an id, where a Python set takes 90.
 
     Adding a batch appends a run; runs of similar length are merged, so there are only few to
-    search.
+    search. Beside each id is a byte, of which the lowest holds that was given with it.
     """
 
     def __init__(self) -> None:
@@ -71,23 +102,39 @@ class IdSet:
     def __len__(self) -> int:
         return sum(len(run.high) for run in self._runs)
 
-    def add_new(self, ids: Ids) -> NDArray[np.bool_]:
-        """Add ids [n] and tell which were new: a mask [n], true at first occurrences only."""
-        halves = np.ascontiguousarray(ids).view(">u8").reshape(-1, 2).astype(np.uint64)
-        high, low = halves[:, 0], halves[:, 1]
-        order = np.lexsort((low, high))  # stable: the first of equal ids stays first
-        high, low = high[order], low[order]
+    def add_new(self, ids: Ids, kinds: NDArray[np.uint8] | None = None) -> NDArray[np.bool_]:
+        """Add ids [n] and tell which were new: a mask [n], true once for each of those.
+
+        Args:
+            ids: what to add.
+            kinds: their bytes [n]; equal ids that have equal ones are new where they stand first.
+        """
+        kinds = np.full(len(ids), _LISTED, np.uint8) if kinds is None else kinds
+        batch, order = _sorted(ids, kinds)
         distinct = np.ones(len(ids), dtype=bool)
-        distinct[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-        order, batch = order[distinct], _Run(high[distinct], low[distinct])
+        same_high, same_low = (half[1:] == half[:-1] for half in (batch.high, batch.low))
+        distinct[1:] = ~(same_high & same_low)
+        order, batch = order[distinct], _Run(*(part[distinct] for part in batch))
         known = np.zeros(len(order), dtype=bool)
         for run in self._runs:
-            known |= run.holds(batch)
+            held, at = run.find(batch)
+            run.kind[at] = np.minimum(run.kind[at], batch.kind[held])
+            known |= held
         new = np.zeros(len(ids), dtype=bool)
         new[order[~known]] = True
         if not known.all():
-            self._append(_Run(batch.high[~known], batch.low[~known]))
+            self._append(_Run(*(part[~known] for part in batch)))
         return new
+
+    def kinds(self, ids: Ids) -> NDArray[np.uint8]:
+        """The bytes [n] of ids [n] that the set holds."""
+        batch, order = _sorted(ids, np.full(len(ids), _LISTED, np.uint8))
+        for run in self._runs:
+            held, at = run.find(batch)
+            batch.kind[held] = run.kind[at]
+        kinds = np.empty(len(ids), np.uint8)
+        kinds[order] = batch.kind
+        return kinds
 
     def _append(self, run: _Run) -> None:
         while self._runs:
@@ -98,14 +145,27 @@ class IdSet:
         self._runs.append(run)
 
 
-def read_final_ids(output: str, identity: ModelIdentity, *, max_megapixels: float) -> IdSet:
+def _sorted(ids: Ids, kinds: NDArray[np.uint8]) -> tuple[_Run, NDArray[np.intp]]:
+    """Ids in order, the lowest byte of equal ones first, and where each was."""
+    halves = np.ascontiguousarray(ids).view(">u8").reshape(-1, 2).astype(np.uint64)
+    high, low = halves[:, 0], halves[:, 1]
+    order = np.lexsort((kinds, low, high))  # stable: the first of equal ids stays first
+    return _Run(high[order], low[order], kinds[order]), order
+
+
+def read_final_ids(
+    output: str, identity: ModelIdentity, *, max_megapixels: float, scan_date: str = ""
+) -> IdSet:
     """Ids of the images that need no further try under a model and its references.
 
-    Those with a score, with an error that won't pass, or larger than ``max_megapixels`` still.
+    Those with a score, with an error that won't pass, or larger than ``max_megapixels`` still; the
+    bytes beside them tell ``Before`` which.
 
     Args:
         output: the output folder; it may be new.
         identity: the run's; rows of other models and other references are not counted.
+        max_megapixels: the run's.
+        scan_date: the run's, YYYY-MM-DD; "" = none.
 
     Raises:
         StorageError: the output can't be listed.
@@ -115,25 +175,33 @@ def read_final_ids(output: str, identity: ModelIdentity, *, max_megapixels: floa
 
     def read(files: list[str]) -> IdSet:
         done = IdSet()
-        if not files:
-            return done
-        table = score_dataset(folder, files, SCORE_SCHEMA)
-        same_model = identity.condition()
-        error = pc.field("error").cast(pa.string())
-        final = error.is_null() | error.isin([code.value for code in FINAL_ERRORS])
-        _add(done, table, same_model & final)
-        # Sizes are 12 bytes a row that only this error asks for: most ledgers have none of it.
-        too_large = same_model & (error == ErrorCode.TOO_LARGE.value)
-        if table.head(1, columns=["image_id"], filter=too_large).num_rows:
-            _add(done, table, too_large & _still_too_large(max_megapixels))
+        own = f"/scan_date={scan_date}/"
+        for is_other, some in enumerate(
+            ([uri for uri in files if own in uri], [uri for uri in files if own not in uri])
+        ):
+            if some:
+                table = score_dataset(folder, some, SCORE_SCHEMA)
+                _add(done, table, identity.condition(), max_megapixels, is_other)
         return done
 
     return read_scores(folder, read)
 
 
-def _add(done: IdSet, table: ds.Dataset, condition: pc.Expression) -> None:
+def _add(
+    done: IdSet, table: ds.Dataset, same_model: pc.Expression, max_megapixels: float, is_other: int
+) -> None:
+    error = pc.field("error").cast(pa.string())
+    final = error.is_null() | error.isin([code.value for code in FINAL_ERRORS])
+    _add_where(done, table, same_model & final, is_other)
+    # Sizes are 12 bytes a row that only this error asks for: most ledgers have none of it.
+    too_large = same_model & (error == ErrorCode.TOO_LARGE.value)
+    if table.head(1, columns=["image_id"], filter=too_large).num_rows:
+        _add_where(done, table, too_large & _still_too_large(max_megapixels), is_other)
+
+
+def _add_where(done: IdSet, table: ds.Dataset, condition: pc.Expression, is_other: int) -> None:
     batches = table.to_batches(
-        columns=["image_id"],
+        columns=["image_id", "error"],
         filter=condition,
         batch_size=BATCH_ROWS,
         batch_readahead=BATCHES_AHEAD,
@@ -141,7 +209,9 @@ def _add(done: IdSet, table: ds.Dataset, condition: pc.Expression) -> None:
     )
     for batch in batches:
         if batch.num_rows:
-            done.add_new(ids_from_hex(batch.column("image_id")))
+            place = pc.index_in(batch.column("error").cast(pa.string()), pa.array(_ENDS))
+            kinds = 2 * place.to_numpy(zero_copy_only=False).astype(np.uint8) + is_other
+            done.add_new(ids_from_hex(batch.column("image_id")), kinds.astype(np.uint8))
 
 
 def max_object_bytes(max_megapixels: float) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .config import ScoreConfig
 from .identity import ModelIdentity
 from .inputs import LIST_SUFFIXES, read_input
-from .ledger import Ids, IdSet, image_ids
+from .ledger import Before, Ids, IdSet, image_ids
 from .lock import LOCK_NAME
 from .schema import MANIFEST_SCHEMA, ErrorCode
 from .storage import absolute, write_object
@@ -39,6 +39,8 @@ class Manifest:
     """Objects that the globs or ``since`` leave out."""
     skipped: int = 0
     """Listed objects that the ledger holds already."""
+    before: Before = field(default_factory=Before)
+    """How those had ended."""
     pending: int = 0
     """Rows of the manifest: listed − skipped."""
     pending_bytes: int = 0
@@ -112,7 +114,9 @@ def pending_images(
             end = np.flatnonzero(new)[int(left)]
             first[end:] = new[end:] = False
         manifest.listed += int(first.sum())
-        manifest.skipped += int((first & ~new).sum())
+        known = ids[first & ~new]
+        manifest.skipped += len(known)
+        manifest.before.add(done.kinds(known))
         if new.any():
             mask = pa.array(new)
             rows = _rows(objects.filter(mask), ids[new], category.filter(mask))

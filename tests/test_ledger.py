@@ -18,6 +18,7 @@ from pipeline import ledger
 from pipeline.identity import ModelIdentity
 from pipeline.ledger import (
     ID_TYPE,
+    Before,
     Ids,
     IdSet,
     ids_from_hex,
@@ -158,6 +159,29 @@ def encodable(row: tuple[str, str, str | None]) -> bool:
         return bool("".join(filter(None, row)).encode() or True)
     except UnicodeEncodeError:
         return False
+
+
+def test_the_ledger_tells_how_images_ended(output: str) -> None:
+    """A score beats an error, and a row of the run's own date one of another date."""
+    night = [
+        {"image": "scored"},
+        {"image": "text", "error": "not_an_image"},
+        {"image": "large", "error": "too_large", "width": 20_000, "height": 20_000},
+        {"image": "mended", "error": "truncated"},
+        {"image": "passing", "error": "fetch_failed"},
+    ]
+    write_scores(output, "scan_date=2025-01-01/a.parquet", night)
+    retry = [{"image": "mended"}, {"image": "none", "error": "empty"}, {"image": "scored"}]
+    write_scores(output, "scan_date=2025-01-02/a.parquet", retry)
+    done = read_final_ids(
+        output, ModelIdentity(MODEL), max_megapixels=100.0, scan_date="2025-01-02"
+    )
+    before = Before()
+    names = ["scored", "text", "large", "mended", "none"]
+    assert len(done) == len(names)
+    before.add(done.kinds(ids_from_hex(pa.array(list(map(hex_id, names))))))
+    assert before.errors == {"not_an_image": 1, "too_large": 1, "empty": 1}
+    assert (before.of_date, before.errors_of_date) == (3, 1)
 
 
 def test_a_new_output_holds_nothing(output: str) -> None:

@@ -64,7 +64,7 @@ class ImagesConfig(ModelConfig):
     max_megapixels: float = 100.0
     """Larger images become an error row instead of being decoded."""
     max_error_rate: float = 0.05
-    """Exit with code 1 if a larger share of the images ends in an error."""
+    """Exit with code 1 if a larger share of the images has ended in an error."""
     address: str | None = None
     """Ray cluster to use. Default: the one this job was submitted to ($RAY_ADDRESS), else the one
     that runs on this machine, else a new one; "local" = always a new one."""

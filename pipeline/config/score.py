@@ -35,6 +35,10 @@ class ScoreConfig(ImagesConfig):
     """Score what is listed again, also what the output holds under the same model. The new rows are
     the ones that open_results shows; the old stay in the table."""
 
+    count_known_errors: bool = True
+    """Errors of earlier runs that no try can change count for --max-error-rate too, so a failed run
+    that is repeated fails again. Off: only errors of this run's own images do."""
+
     references: str | None = None
     """Judge images beside their siblings: a folder that jobs/build_references.py made, or "auto",
     which makes references of each category as soon as 20 of its images are listed, below the

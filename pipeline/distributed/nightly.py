@@ -182,9 +182,11 @@ class Preview:
             price_per_hour: of the whole cluster, in any currency.
         """
         found, rates = self.manifest, self.rates
+        known = found.before.errors.total()
         lines = [
             f"{self.source.name}: {found.pending:,} images ({found.pending_bytes / 1e9:,.3g} GB) "
-            f"to score, {found.skipped:,} scored before, {found.excluded:,} left out"
+            f"to score, {found.skipped - known:,} scored before, {known:,} with an error before, "
+            f"{found.excluded:,} left out"
         ]
         lines += [f"  {clean(uri)}" for uri in self.first]
         if found.pending > len(self.first):

@@ -124,19 +124,14 @@ def _score(
             say(f"{names}: no threshold, for theirs are of other references; calibrate again")
         with _timed(report, "list"):
             manifest = _list(config, report, run_folder, say)
+        say(report.start_line())
         if manifest.pending:
-            say(f"{manifest.pending:,} images to score, {manifest.skipped:,} scored before")
             with _timed(report, "run"):
                 _run(config, resources, manifest, report, used, say, scorer, source, lock)
-        else:
-            say(f"nothing to score: all {manifest.listed:,} images are scored already")
-        report.status = "done"
-        if report.error_rate > config.max_error_rate:
-            report.status = "too_many_errors"
-            report.message = (
-                f"{report.error_rate:.1%} of the images ended in an error, more than "
-                f"--max-error-rate {config.max_error_rate:.1%}"
-            )
+        report.message = report.too_many_errors(
+            config.max_error_rate, count_known=config.count_known_errors
+        )
+        report.status = "too_many_errors" if report.message else "done"
     except BaseException as error:
         report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         report.message = str(error)
@@ -253,7 +248,12 @@ def final_ids(config: ScoreConfig, identity: ModelIdentity) -> IdSet:
         return IdSet()
     with explained("the score table of the output can't be read"):
         output = absolute(config.output)
-        return read_final_ids(output, identity, max_megapixels=config.max_megapixels)
+        return read_final_ids(
+            output,
+            identity,
+            max_megapixels=config.max_megapixels,
+            scan_date=config.scan_date,
+        )
 
 
 def _list(config: ScoreConfig, report: RunReport, run_folder: str, say: Say) -> Manifest:
@@ -270,6 +270,7 @@ def _list(config: ScoreConfig, report: RunReport, run_folder: str, say: Say) -> 
         manifest = build_manifest(config, report.identity, done, folder, on_progress)
     report.listed, report.excluded = manifest.listed, manifest.excluded
     report.skipped, report.pending = manifest.skipped, manifest.pending
+    report.before = manifest.before
     nothing_new = config.since is not None and manifest.excluded
     if not (manifest.listed or nothing_new or config.allow_empty):
         left_out = f" (globs leave out {manifest.excluded:,})" if manifest.excluded else ""

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline.calibration import Calibration, above
 from pipeline.identity import ModelIdentity
+from pipeline.ledger import Before
 from pipeline.redaction import redact, redacted_json
 from pipeline.schema import TIMINGS
 
@@ -47,6 +48,8 @@ class RunReport:
     listed: int = 0
     excluded: int = 0
     skipped: int = 0
+    before: Before = field(default_factory=Before)
+    """How the skipped images had ended."""
     pending: int = 0
     """Rows this run had to do: listed − skipped."""
     scored: int = 0
@@ -90,10 +93,30 @@ class RunReport:
         """Images that ended in a row."""
         return self.scored + self.num_errors
 
-    @property
-    def error_rate(self) -> float:
-        """Share of this run's images that ended in an error."""
-        return self.num_errors / self.num_done if self.num_done else 0.0
+    def too_many_errors(self, most: float, *, count_known: bool) -> str:
+        """Why this run failed if at most a share of images may end in an error; "" if it did not.
+
+        Args:
+            most: the share, in [0, 1].
+            count_known: errors that an earlier run found, and that no try can change, count as
+                well, so that a failed run that is repeated fails again: among the images of the
+                scan date, and among all that are listed.
+        """
+        before, known = self.before, self.before.errors.total()
+        groups = [("this run's", self.num_errors, self.num_done)]
+        if count_known:
+            of_date = self.num_errors + before.errors_of_date, self.num_done + before.of_date
+            of_listed = self.num_errors + known, self.num_done + self.skipped
+            groups += [("this scan date's", *of_date), ("the listed", *of_listed)]
+        for whose, errors, images in groups:
+            if images and errors / images > most:
+                earlier = f" ({errors - self.num_errors:,} of them in an earlier run)"
+                return (
+                    f"{errors:,} of {whose} {images:,} images, {errors / images:.1%}, ended in an "
+                    f"error{earlier if errors > self.num_errors else ''}, more than "
+                    f"--max-error-rate {most:.1%}"
+                )
+        return ""
 
     def add(self, rows: pa.Table) -> None:
         """Count scored rows (``schema.scored_schema``)."""
@@ -127,6 +150,16 @@ class RunReport:
         first, count = self.first_rows
         return _rate(self.num_done - count, self.last_rows - first)
 
+    def start_line(self) -> str:
+        """What there is to do, and how what is done had ended."""
+        known = self.before.errors
+        parts = [f"{self.skipped - known.total():,} scored before"]
+        parts += [
+            f"{count:,} {code} before, which no try can change" for code, count in known.items()
+        ]
+        todo = f"{self.pending:,} images to score" if self.pending else "nothing to score"
+        return f"{todo}, {', '.join(parts)}"
+
     def progress_line(self, elapsed_s: float) -> str:
         """Images done / total, images/s, errors, time left."""
         if not self.num_done:
@@ -153,11 +186,13 @@ class RunReport:
                 "listed": self.listed,
                 "scored": self.scored,
                 "skipped": self.skipped,
+                "errors_before": self.before.errors.total(),
                 "errors": self.num_errors,
                 "not_reached": self.pending - self.num_done,
                 "excluded": self.excluded,
             },
             "errors": dict(self.errors),
+            "errors_before": dict(self.before.errors),
             "error_examples": self.examples,
             "thresholds": self._thresholds(),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
@@ -217,7 +252,7 @@ class RunReport:
         data = self.as_dict()
         counts, rates, memory = data["counts"], data["images_per_s"], data["peak_memory_bytes"]
         lines = [f"run {self.run_id}: {self.status}", f"model {self.model}", ""]
-        lines += [f"  {name:<12}{counts[name]:>14,}" for name in counts]
+        lines += [f"  {name:<14}{counts[name]:>12,}" for name in counts]
         if self.calibration is not None:
             lines += ["", f"  {self.above.total():,} above the threshold of their category"]
             for category, count in self.above.most_common(MAX_CATEGORIES):
@@ -232,6 +267,10 @@ class RunReport:
             for code, count in self.errors.most_common():
                 example = self.examples[code][0]
                 lines.append(f"    {code:<18}{count:>8,}   {clean(redact(example['message']))}")
+        if self.before.errors:
+            lines += ["", "  errors of earlier runs, which no try can change"]
+            for code, count in self.before.errors.most_common():
+                lines.append(f"    {code:<18}{count:>8,}")
         lines += ["", f"  {'stage':<10}{'seconds':>10}{'images/s':>12}"]
         for stage in ("list", "fetch", "decode", "score", "write", "run"):
             rate = "" if rates[stage] is None else f"{rates[stage]:,.3g}"

@@ -176,6 +176,20 @@ def test_too_many_errors_is_a_failure_with_all_rows_written(config: ScoreConfig)
     assert len(table(config)) == 2
 
 
+def test_a_failed_run_that_is_repeated_fails_again(config: ScoreConfig) -> None:
+    folder = Path(config.input[0])
+    write(folder, {"a/0.jpg": jpeg(0), "a/notes.txt": b"hello", "a/more.txt": b"hello"})
+    config = replace(config, max_error_rate=0.05)
+    assert score_bucket(config).status == "too_many_errors"
+    said: list[str] = []
+    again = score_bucket(config, say=said.append)
+    assert (again.status, again.num_done) == ("too_many_errors", 0)
+    assert again.as_dict()["errors_before"] == {"not_an_image": 2}
+    assert any("1 scored before, 2 not_an_image before" in line for line in said)
+    assert score_bucket(replace(config, count_known_errors=False)).status == "done"
+    assert score_bucket(replace(config, exclude=("*.txt",))).status == "done"
+
+
 def test_maps_can_be_left_out(config: ScoreConfig) -> None:
     write(Path(config.input[0]), {"a/0.jpg": jpeg(0)})
     score_bucket(replace(config, maps=False))

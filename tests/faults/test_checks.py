@@ -111,7 +111,15 @@ def test_a_missing_or_shifted_map_shard_is_found(listed: Bucket) -> None:
     assert ended(listed) == {"wrong": 3}
 
 
-TRUTHFUL = {"listed": 4, "scored": 3, "skipped": 0, "errors": 1, "not_reached": 0, "excluded": 0}
+TRUTHFUL = {
+    "listed": 4,
+    "scored": 3,
+    "skipped": 0,
+    "errors_before": 0,
+    "errors": 1,
+    "not_reached": 0,
+    "excluded": 0,
+}
 
 
 def ran(returncode: int, status: str | None, counts: Row = TRUTHFUL, num_rows: int = 4) -> Findings:
@@ -119,6 +127,9 @@ def ran(returncode: int, status: str | None, counts: Row = TRUTHFUL, num_rows: i
         {
             "run_id": ["r"] * num_rows,
             "image_id": range(num_rows),
+            "uri": [f"uri {i}" for i in range(num_rows)],
+            "etag": "etag",
+            "error": [None] * (num_rows - 1) + ["not_an_image"] * min(num_rows, 1),
             "score": [0.5] * (num_rows - 1) + [None] * min(num_rows, 1),
         }
     )

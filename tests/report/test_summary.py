@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 
 from pipeline.calibration import Calibration, Limit
 from pipeline.identity import ModelIdentity
+from pipeline.ledger import Before
 from pipeline.report import summary as summary_module
 from pipeline.report.summary import (
     EXAMPLES_PER_ERROR,
@@ -55,7 +57,6 @@ def test_counts_add_up() -> None:
     made = finished()
     assert (made.scored, made.num_errors, made.num_done) == (9, 3, 12)
     assert made.errors == {"truncated": 2, "empty": 1}
-    assert made.error_rate == 3 / 12
     counts = made.as_dict()["counts"]
     assert counts["listed"] == counts["scored"] + counts["skipped"] + counts["errors"] == 20
     assert (counts["not_reached"], counts["excluded"]) == (0, 3)
@@ -74,9 +75,46 @@ def test_an_interrupted_run_tells_what_it_did_not_reach() -> None:
 def test_a_run_with_nothing_to_do_has_a_rate_of_no_errors() -> None:
     made = report(listed=8, pending=0)
     made.add(rows())
-    assert made.error_rate == 0.0
+    assert made.too_many_errors(0.0, count_known=True) == ""
     assert json.loads(made.to_json())["bytes"]["per_map"] is None
     assert made.table()
+
+
+@pytest.mark.parametrize(
+    ("before", "most", "whose"),
+    [
+        (Before(), 0.25, ""),
+        (Before(), 0.24, "this run's 12 images, 25.0%, ended"),
+        # An earlier run of the same night left four errors among its five images.
+        (Before(Counter(empty=4), of_date=5, errors_of_date=4), 0.41, "this scan date's 17 images"),
+        (Before(Counter(empty=4), of_date=5, errors_of_date=4), 0.42, ""),
+        (
+            Before(Counter(empty=8)),
+            0.5,
+            "11 of the listed 20 images, 55.0%, ended in an error (8 of",
+        ),
+    ],
+)
+def test_errors_of_earlier_runs_count_for_the_exit_code(
+    before: Before, most: float, whose: str
+) -> None:
+    made = finished()
+    made.before = before
+    told = made.too_many_errors(most, count_known=True)
+    assert whose in told
+    assert bool(told) == bool(whose)
+    own = made.too_many_errors(most, count_known=False)
+    assert bool(own) == (most < 3 / 12)
+
+
+def test_what_earlier_runs_could_not_score_is_told_apart() -> None:
+    made = finished()
+    made.before = Before(Counter(truncated=2, empty=1))
+    assert made.start_line().startswith("12 images to score, 5 scored before, 2 truncated before")
+    data = made.as_dict()
+    assert (data["counts"]["skipped"], data["counts"]["errors_before"]) == (8, 3)
+    assert data["errors_before"] == {"truncated": 2, "empty": 1}
+    assert "errors of earlier runs" in made.table()
 
 
 def test_seconds_of_the_stages_are_summed_over_rows() -> None:

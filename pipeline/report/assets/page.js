@@ -19,6 +19,12 @@ function showHead(data) {
   byId("subtitle").title = shown(data.output);
 }
 
+// How the images ended that a run passed over; reports of older versions don't tell.
+function before({ skipped, errors_before: failed = 0 }) {
+  const scored = `${count(skipped - failed)} scored before`;
+  return failed ? `${scored}, ${count(failed)} with an error` : scored;
+}
+
 function showTiles(data) {
   const { scored, errors, over } = data.counts;
   const run = data.run_id ? data.runs[0] : null;
@@ -33,7 +39,7 @@ function showTiles(data) {
     withThreshold && ["Over threshold", count(over), percent(over / scored), over ? "bad" : ""],
     data.past_dates.length && ["Drifted", count(drifted), "categories", drifted ? "bad" : ""],
     seconds && ["Rate", rate(images_done / seconds), `images/s, ${duration(seconds)}`],
-    run?.counts && ["Listed", count(run.counts.listed), `${count(run.counts.skipped)} scored before`],
+    run?.counts && ["Listed", count(run.counts.listed), before(run.counts)],
     run?.counts?.not_reached && ["Not reached", count(run.counts.not_reached), "next run", "bad"],
     data.dates.length > 1 && ["Nights", count(data.dates.length),
       `${count(data.past_dates.length)} before`],
@@ -188,7 +194,7 @@ function showRuns(data) {
     ["Run", (run) => run.run_id + (run.untold ? " (not told of before)" : "")],
     ["Status", (run) => (run.status ?? "no report").replaceAll("_", " ")],
     ["Listed", (run) => (run.counts ? count(run.counts.listed) : "–")],
-    ["Skipped", (run) => (run.counts ? count(run.counts.skipped) : "–")],
+    ["Skipped", (run) => (run.counts ? before(run.counts) : "–")],
     ["Scored", (run) => (run.counts ? count(run.counts.scored) : "–")],
     ["Errors", (run) => (run.counts ? count(run.counts.errors) : "–")],
     ["Images/s", (run) => rate(run.images_per_s?.run)],
