@@ -49,7 +49,8 @@ class CalibrateConfig(ScoreConfig):
     """With --input: class name of all images, as of the scoring job. With --scores: only images of
     this class."""
     prefix: str | None = None
-    """With --scores: only images whose URI begins with it."""
+    """With --scores: only images whose URI begins with it, as of --input; photos/good is a local
+    path."""
     from_date: str | None = None
     """With --scores: only rows of this scan_date and later ones, YYYY-MM-DD."""
     to_date: str | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pandas as pd
 
 from pipeline.calibration import (
@@ -13,7 +15,7 @@ from pipeline.calibration import (
 )
 from pipeline.config import CalibrateConfig
 from pipeline.datasets import DatasetError, read_dataset
-from pipeline.results import open_results
+from pipeline.results import NothingSelectedWarning, open_results
 from pipeline.storage import StorageError, absolute
 
 from .choosing import choose_identity, rows_of
@@ -70,8 +72,10 @@ def _existing(config: CalibrateConfig) -> pd.DataFrame:
 def _rows(output: str, **selection: object) -> pd.DataFrame:
     columns = ["uri", "category", "model", "scored_at", *MEASURES]
     try:
-        return open_results(output).scores(columns=columns, **selection)  # type: ignore[arg-type]
-    except FileNotFoundError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", NothingSelectedWarning)
+            return open_results(output).scores(columns=columns, **selection)  # type: ignore[arg-type]
+    except (FileNotFoundError, NothingSelectedWarning) as error:
         raise CannotRunError(str(error)) from error
 
 

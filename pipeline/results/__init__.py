@@ -6,10 +6,12 @@ Needs neither Ray nor torch.
 from .masks import ImageMasks, Masks
 from .regions import Polygon, Region, find_regions
 from .results import Results, open_results
+from .table import NothingSelectedWarning
 
 __all__ = [
     "ImageMasks",
     "Masks",
+    "NothingSelectedWarning",
     "Polygon",
     "Region",
     "Results",

@@ -20,7 +20,14 @@ from .maps import MapReader, overlaid
 from .masks import MASK_COLUMNS, MapLimits, MapThreshold, Masks, find_masks
 from .selection import COLUMNS, Days, Selection
 from .similar import read_similar
-from .table import SIMILARITY, models_of, newest_identity, read_rows, read_top
+from .table import (
+    SIMILARITY,
+    models_of,
+    newest_identity,
+    read_rows,
+    read_top,
+    warn_if_nothing_begins,
+)
 
 
 class Results:
@@ -76,7 +83,8 @@ class Results:
             model: only rows whose column ``model`` is this, or begins with this fingerprint: it has
                 its rows with any references. A ``ModelIdentity`` has of each category those with
                 its references only.
-            prefix: only URIs that begin with it.
+            prefix: only URIs that begin with it; a local path may be relative. Where no row does, a
+                ``NothingSelectedWarning`` names a URI that there is.
 
         Raises:
             FileNotFoundError: the folder has no score table.
@@ -86,6 +94,7 @@ class Results:
         wanted = _checked(columns)
         selection = Selection(scan_date=scan_date, category=category, model=model, prefix=prefix)
         frame = read_rows(self._folder, selection, wanted, latest=latest, minimum=min_score)
+        warn_if_nothing_begins(frame, self._folder, selection)
         selected: pd.DataFrame = frame[wanted]
         return selected
 
@@ -125,6 +134,7 @@ class Results:
         wanted = _checked(columns)
         selection = Selection(scan_date=scan_date, category=category, model=model, prefix=prefix)
         frame = read_top(self._folder, selection, wanted, n=n, by=by, per_category=per_category)
+        warn_if_nothing_begins(frame, self._folder, selection)
         selected: pd.DataFrame = frame[wanted]
         return selected
 

@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 from pipeline.identity import ModelIdentity, rows_of
 from pipeline.schema import SCORE_SCHEMA
 from pipeline.snapshot import holds_scores, read_scores, score_dataset
+from pipeline.storage import absolute_prefix
 
 COLUMNS = SCORE_SCHEMA.append(pa.field("scan_date", pa.string()))
 
@@ -41,7 +42,7 @@ class Selection:
     """A row's model; a fingerprint without references has its rows with any of them, too. Or the
     identity of a run: of each category, the rows with its references only."""
     prefix: str | None = None
-    """What the URIs begin with."""
+    """What the URIs begin with; spelled like an input, so "photos/good" is a local path."""
 
     def read(self, folder: str, read: Callable[[list[str]], T]) -> T:
         """The result of ``read`` on the score files of the selected dates.
@@ -71,7 +72,7 @@ class Selection:
         elif self.model is not None:
             condition &= rows_of(self.model)
         if self.prefix is not None:
-            condition &= pc.starts_with(pc.field("uri"), self.prefix)
+            condition &= pc.starts_with(pc.field("uri"), absolute_prefix(self.prefix))
         return condition
 
     def batches(

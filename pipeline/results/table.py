@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
@@ -12,7 +13,9 @@ import pyarrow.compute as pc
 
 from pipeline.calibration import Measure
 from pipeline.identity import ModelIdentity, base_of, references_of
+from pipeline.redaction import redact
 from pipeline.schema import FINAL_ERRORS
+from pipeline.storage import absolute_prefix
 
 from .selection import COLUMNS, Selection
 
@@ -152,6 +155,25 @@ def models_of(folder: str) -> list[str]:
         return found
 
     return sorted(Selection().read(folder, read))
+
+
+class NothingSelectedWarning(UserWarning):
+    """No row has a URI that begins with the prefix asked for."""
+
+
+def warn_if_nothing_begins(frame: pd.DataFrame, folder: str, selection: Selection) -> None:
+    """Tell of a prefix that selected no row, beside a URI that there is."""
+    if selection.prefix is None or len(frame):
+        return
+
+    def read(files: list[str]) -> str:
+        for batch in Selection().batches(folder, files, ["uri"]):
+            if batch.num_rows:
+                return f"; one that it has is {redact(batch.column('uri')[0].as_py())}"
+        return ", or any other"
+
+    message = f"no row has a URI that begins with {redact(absolute_prefix(selection.prefix))}"
+    warnings.warn(message + Selection().read(folder, read), NothingSelectedWarning, stacklevel=3)
 
 
 def newest_identity(folder: str) -> ModelIdentity:

@@ -94,6 +94,13 @@ def absolute(uri: str) -> str:
     return f"{scheme}://{rest.rstrip('/')}" if rest.strip("/") else f"{scheme}:///"
 
 
+def absolute_prefix(text: str) -> str:
+    """What the absolute URIs begin with that begin with a text: as ``absolute``, "/" kept at its
+    end."""
+    uri = absolute(text)
+    return f"{uri}/" if text.endswith("/") and not uri.endswith("/") else uri
+
+
 def split_s3(uri: str) -> tuple[str, str]:
     """Bucket, or the ARN of an access point, and key."""
     rest = uri.removeprefix("s3://")

@@ -81,6 +81,17 @@ def test_thresholds_of_another_model_stop_a_run_before_it_scores(
     assert not Path(f"{folder}/refused/scores").exists()
 
 
+def test_a_prefix_without_images_is_named_beside_a_uri_that_there_is(tmp_path: Path) -> None:
+    write(f"{tmp_path}/scores", [scored("s3://b/good", i, 0.5) for i in range(4)], "2026-01-01")
+    config = CalibrateConfig(
+        scores=f"{tmp_path}/scores", output=str(tmp_path / "t"), prefix="b/good"
+    )
+    with pytest.raises(CannotRunError, match=r"begins with file:///.*/b/good; .* s3://b/good/0"):
+        calibrate_model(config)
+    found = replace(config, prefix="s3a://b/good/", false_alarm_rate=0.5, measure=("score",))
+    assert calibrate_model(found).limits.keys() == {"bolt", "nut"}
+
+
 def test_the_run_that_scores_says_which_model_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

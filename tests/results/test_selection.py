@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.results import Results, open_results
+from pipeline.results import NothingSelectedWarning, Results, open_results
 from pipeline.results.table import LATEST_BY
+from tests import outputs
 from tests.results.tables import CATEGORIES, GROUP, ROWS, CountingFileSystem, column_bytes
 from tests.results.tables import write_night as write
 
@@ -131,6 +132,25 @@ def test_prefix_and_model_select_rows(results: Results) -> None:
     assert set(frame.scan_date) == {"2026-01-02"}
     assert len(results.scores(model="another", columns=["score"])) == 0
     assert len(results.scores(model="m", columns=["score"], latest=False)) == 3 * ROWS
+
+
+def test_a_relative_prefix_is_a_local_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = f"file://{tmp_path}/photos"
+    kinds = ("good", "good1", "bad")
+    rows = [outputs.scored(f"{folder}/{kind}", i, 0.5) for i, kind in enumerate(kinds)]
+    outputs.write(str(tmp_path / "out"), rows, "2026-01-01")
+    results = open_results(str(tmp_path / "out"))
+    assert len(results.scores(prefix="photos/good")) == 2
+    assert len(results.scores(prefix="photos/good/")) == 1
+    assert len(results.top(5, prefix="photos/good/")) == 1
+
+
+def test_a_prefix_of_nothing_is_named_beside_a_uri_that_there_is(results: Results) -> None:
+    with pytest.warns(NothingSelectedWarning, match=r"s3://b/im/;.* is s3://b/in/2026-"):
+        assert results.scores(prefix="s3://b/im/").empty
+    with pytest.warns(NothingSelectedWarning, match="file:///"):
+        assert results.top(3, prefix="in/2026-01-02").empty
 
 
 def test_a_column_that_does_not_exist_is_named(results: Results) -> None:

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import (
-    absolute,
-)
+from pipeline.storage import absolute, absolute_prefix
 
 
 @pytest.mark.parametrize(
@@ -29,6 +27,21 @@ from pipeline.storage import (
 )
 def test_absolute_spells_a_uri_in_one_way(given: str, expected: str) -> None:
     assert absolute(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("s3a://b/in/", "s3://b/in/"),
+        ("s3://b/in/a", "s3://b/in/a"),
+        ("/photos/metal casting/", "file:///photos/metal casting/"),
+        ("file:///photos//good/../bad", "file:///photos/bad"),
+        ("/", "file:///"),
+        ("s3://", "s3:///"),
+    ],
+)
+def test_a_prefix_is_spelled_like_the_uris_that_begin_with_it(given: str, expected: str) -> None:
+    assert absolute_prefix(given) == expected
 
 
 def test_absolute_resolves_home_and_working_directory(
