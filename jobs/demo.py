@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from infra.local import RayCluster, ray_cluster, s3_server
+from pipeline import logs
 from pipeline.datasets.synthetic import CATEGORIES, TEST_CATEGORIES, Sample, generate_line
 from pipeline.evaluation.table import AVERAGE, aligned, percent
 from pipeline.images import decode
@@ -61,6 +62,7 @@ SCORED = {
 
 def main() -> int:
     """Run the demo; returns the exit code of the first job that failed, or 0."""
+    logs.escape_unencodable()
     try:
         print("starting an S3 server and a Ray cluster on loopback ...", flush=True)
         with s3_server() as s3:

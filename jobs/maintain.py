@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 import pyarrow as pa
 import tyro
 
+from pipeline import logs
 from pipeline.compaction import compact, plan
 from pipeline.lock import LockedError, LockLostError, OutputLock
 from pipeline.report.summary import clean
@@ -88,6 +89,7 @@ class Vacuum:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print; returns the exit code."""
+    logs.escape_unencodable()
     config = parse(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -90,6 +90,13 @@ class _Job:
     def log_format(self) -> Literal["text", "json"]:
         return self.config.log_format
 
+    def remarks(self) -> list[str]:
+        return [
+            f"{source.name}: {remark}"
+            for source in self.scans.sources
+            for remark in source.config.remarks()
+        ]
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print; returns the exit code."""

@@ -63,8 +63,12 @@ class _Run(NamedTuple):
 
     def merged(self, ids: _Run) -> _Run:
         position = self.position(ids)
-        pairs = zip(self, ids, strict=True)
-        return _Run(*(np.insert(own, position, theirs) for own, theirs in pairs))
+        high = np.insert(self.high, position, ids.high)
+        low = np.insert(self.low, position, ids.low)
+        return _Run(high, low, np.insert(self.kind, position, ids.kind))
+
+    def part(self, chosen: NDArray[np.bool_]) -> _Run:
+        return _Run(self.high[chosen], self.low[chosen], self.kind[chosen])
 
 
 @dataclass
@@ -112,9 +116,9 @@ class IdSet:
         kinds = np.full(len(ids), _LISTED, np.uint8) if kinds is None else kinds
         batch, order = _sorted(ids, kinds)
         distinct = np.ones(len(ids), dtype=bool)
-        same_high, same_low = (half[1:] == half[:-1] for half in (batch.high, batch.low))
-        distinct[1:] = ~(same_high & same_low)
-        order, batch = order[distinct], _Run(*(part[distinct] for part in batch))
+        distinct[1:] = batch.high[1:] != batch.high[:-1]
+        distinct[1:] |= batch.low[1:] != batch.low[:-1]
+        order, batch = order[distinct], batch.part(distinct)
         known = np.zeros(len(order), dtype=bool)
         for run in self._runs:
             held, at = run.find(batch)
@@ -123,7 +127,7 @@ class IdSet:
         new = np.zeros(len(ids), dtype=bool)
         new[order[~known]] = True
         if not known.all():
-            self._append(_Run(*(part[~known] for part in batch)))
+            self._append(batch.part(~known))
         return new
 
     def kinds(self, ids: Ids) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -44,6 +45,13 @@ def configure(
         logging.getLogger(name).setLevel(level)
     _bound.update(run_id=run_id, source=source)
     sys.excepthook = _log_uncaught
+
+
+def escape_unencodable() -> None:
+    """Print what a terminal's encoding lacks as an escape, instead of ending at the first name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def bind(**fields: str) -> None:

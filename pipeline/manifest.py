@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import translate
@@ -17,14 +18,14 @@ from numpy.typing import NDArray
 from .config import ScoreConfig
 from .identity import ModelIdentity
 from .inputs import LIST_SUFFIXES, read_input
+from .job_files import JobFiles
 from .ledger import Before, Ids, IdSet, image_ids
-from .lock import LOCK_NAME
 from .schema import MANIFEST_SCHEMA, ErrorCode
 from .storage import absolute, write_object
 
 ROWS_PER_FILE = 10_000  # 1 MB of manifest; Ray Data cuts a file into blocks in one task
 DEFAULT_CATEGORY = "object"  # for a key with no folder below the prefix
-OUTPUT_FOLDERS = ("scores", "maps", "runs", "references")  # what a job writes below its output
+MAX_REMARKS = 10
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Manifest:
     """Objects that the inputs name and the globs let through, each counted once."""
     excluded: int = 0
     """Objects that the globs or ``since`` leave out."""
+    other_outputs: Counter[str] = field(default_factory=Counter)
+    """How many files of each output of another run the inputs hold, which are no images."""
     skipped: int = 0
     """Listed objects that the ledger holds already."""
     before: Before = field(default_factory=Before)
@@ -44,6 +47,13 @@ class Manifest:
     pending: int = 0
     """Rows of the manifest: listed − skipped."""
     pending_bytes: int = 0
+
+    def remarks(self) -> list[str]:
+        """What an input holds that may not be meant."""
+        return [
+            f"{output} is the output of another job: its {count:,} files are left out"
+            for output, count in self.other_outputs.most_common(MAX_REMARKS)
+        ]
 
 
 def build_manifest(
@@ -153,14 +163,12 @@ def _archived_apart(
 
 def _selected(config: ScoreConfig, manifest: Manifest) -> Iterator[pa.Table]:
     """Objects of all inputs that globs and ``since`` let through (``inputs.LISTED_SCHEMA``)."""
-    output, since = absolute(config.output), config.modified_since()
+    since, job_files = config.modified_since(), JobFiles(config.output)
+    manifest.other_outputs = job_files.left_out
     include, exclude = _matcher(config.include), _matcher(config.exclude)
     for uri in config.input:
         for objects in read_input(absolute(uri), config.category_column):
-            for name in OUTPUT_FOLDERS:  # the output may lie below the input
-                own = pc.starts_with(objects["uri"], f"{output}/{name}/")
-                objects = objects.filter(pc.invert(own))
-            objects = objects.filter(pc.not_equal(objects["uri"], f"{output}/{LOCK_NAME}"))
+            objects = objects.filter(pa.array(~job_files.among(objects)))
             if since is not None:
                 # What could not be looked up has no time, and becomes its error row.
                 recent = pc.fill_null(pc.greater_equal(objects["last_modified"], since), True)

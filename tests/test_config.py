@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.config import AUTO, BuildReferencesConfig, ScoreConfig
 from pipeline.models import AdaCLIPSettings
+from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
 
 
 def config(**changes: Any) -> ScoreConfig:
@@ -41,7 +42,7 @@ def test_defaults_are_valid_and_date_today() -> None:
         ("category_regex", "(?P<category>"),
         ("category_regex", "(?P<class>.*)"),
         ("category_regex", "(.*)"),
-        ("image_size", 0),
+        ("image_size", -1),
         ("gpus_per_actor", 1.5),
         ("batch_size", 0),
         ("batch_size", -1),
@@ -111,7 +112,12 @@ def test_none_means_random_weights_in_the_model_arguments() -> None:
 
 
 def test_weights_are_named_in_the_model_arguments() -> None:
-    given = config(backbone="tiny.json", backbone_weights="s3://b/w.pt", checkpoint="visa_clinicdb")
+    given = config(
+        backbone="tiny.json",
+        image_size=28,
+        backbone_weights="s3://b/w.pt",
+        checkpoint="visa_clinicdb",
+    )
     assert given.model_arguments["backbone"] == "tiny.json"
     assert given.model_arguments["backbone_weights"] == "s3://b/w.pt"
     assert given.model_arguments["checkpoint"] == "visa_clinicdb"
@@ -187,7 +193,7 @@ def test_embeddings_have_no_place_without_maps() -> None:
         ("max_images_per_category", -5),
         ("category", " "),
         ("category_regex", "(.*)"),
-        ("image_size", 0),
+        ("image_size", -1),
         ("batch_size", 0),
         ("num_actors", 0),
         ("gpus_per_actor", 1.5),
@@ -231,3 +237,45 @@ def test_references_are_built_with_the_model_and_images_of_the_scoring_job() -> 
     shared = {field.name for field in fields(ScoreConfig)} & {f.name for f in fields(references())}
     for name in shared - {"references", "output", "input", "scan_date"} - set(changes):
         assert getattr(references(), name) == getattr(config(), name)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size"),
+    [
+        ("ViT-L-14-336", 518),
+        ("ViT-L-14-336-quickgelu", 518),
+        ("ViT-B-16", 224),
+        ("ViT-SO400M-14-SigLIP-384", 384),
+        (SMALL_MODEL["backbone"], IMAGE_SIZE),
+    ],
+)
+def test_the_size_of_images_is_the_backbones_own(backbone: str, size: int) -> None:
+    made = config(backbone=backbone)
+    assert (made.image_size, made.model_arguments["image_size"]) == (size, size)
+    assert made.remarks() == []
+
+
+def test_another_size_than_the_backbones_own_is_remarked() -> None:
+    (remark,) = config(image_size=336).remarks()
+    assert "ViT-L-14-336 is used at 518 px" in remark
+    assert config(backbone="a model of my own", image_size=100).remarks() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"image_size": 512},
+            "--image-size 512 .* used at 518, .* are 504 and 518",
+        ),
+        ({"frozen_image_size": 330}, "--frozen-image-size 330 .* 322 and 336"),
+        ({"backbone": "ViT-Z-99"}, "--backbone ViT-Z-99: there is no .* open_clip.list_models"),
+        ({"backbone": "/nowhere/clip.json"}, "--backbone /nowhere/clip.json"),
+    ],
+)
+def test_a_size_that_the_backbone_cannot_see_is_refused(
+    settings: dict[str, Any], words: str
+) -> None:
+    for made in (config, references):
+        with pytest.raises(ValueError, match=words):
+            made(**settings)

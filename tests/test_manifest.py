@@ -20,6 +20,7 @@ from pipeline import manifest as manifest_module
 from pipeline.config import ScoreConfig
 from pipeline.identity import ModelIdentity
 from pipeline.ledger import ID_TYPE, IdSet, ids_from_hex
+from pipeline.lock import OutputLock
 from pipeline.manifest import Manifest, build_manifest, pending_images
 from pipeline.schema import MANIFEST_SCHEMA, image_id
 from pipeline.storage import StorageError, arrow_filesystem, stat
@@ -152,6 +153,22 @@ def test_globs_choose_keys_below_the_input_in_any_case(config: ScoreConfig) -> N
     manifest, rows = build(replace(config, include=("*.JPG", "bottle/*"), exclude=("*/GOOD/*",)))
     assert names(rows) == ["1.png", "3.JPG"]
     assert (manifest.listed, manifest.excluded) == (2, 2)
+
+
+def test_an_older_output_below_an_input_is_left_out_and_said(
+    images: Path, config: ScoreConfig
+) -> None:
+    older = images / "older"
+    with OutputLock(str(older), run_id="older"):
+        pass
+    write(older / "scores/scan_date=2026-11-20/part-1.parquet")
+    write(older / "runs/20261120T010203Z-0a1b2c/report.html")
+    write(older / "plots/roc.png")
+    manifest, rows = build(config)
+    assert names(rows) == ["1.png", "2.png", "3.JPG", "top.png"]
+    assert manifest.excluded == 0
+    (remark,) = manifest.remarks()
+    assert remark == f"file://{older} is the output of another job: its 4 files are left out"
 
 
 def test_the_output_below_an_input_is_left_out(images: Path) -> None:

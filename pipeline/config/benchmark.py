@@ -99,6 +99,7 @@ class BenchmarkConfig(ModelConfig):
             ValueError: names the flag and the remedy.
         """
         self._refuse_credentials()
+        self._settle_image_size()
         series = ("num_images", "photo_size", "batch_size", "num_actors", "num_workers")
         for name in series:
             for value in getattr(self, name):

@@ -111,6 +111,7 @@ class EvaluateConfig(ModelConfig):
         if self.scores is not None and self.checkpoint is not None:
             raise ValueError("--scores are measured as they are; leave --checkpoint out")
         self._refuse_protocols()
+        self._settle_image_size()
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"--sigma is {self.sigma:g}; it must be at least 0, 4 as in the paper")
         if not 0 <= self.max_error_rate <= 1:

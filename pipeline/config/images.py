@@ -84,7 +84,7 @@ class ImagesConfig(ModelConfig):
             raise ValueError("--category is empty; give a class name such as 'metal nut'")
         if self.category_regex is not None:
             _check_category_regex(self.category_regex)
-        check_at_least("--image-size", self.image_size, 1)
+        self._settle_image_size()
         check_at_least("--batch-size", self.batch_size, 1)
         check_at_least("--num-actors", self.num_actors, 1)
         check_at_least("--gpus-per-actor", self.gpus_per_actor, 0)

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pipeline.redaction import holds_credential
 
+from .backbone import backbone_input
+
 NONE = "none"  # what the command line calls "random weights"
 
 
@@ -19,8 +21,9 @@ class ModelConfig:
     """open_clip model name, or path of an open_clip JSON configuration."""
     backbone_weights: str = "openai"
     """open_clip tag, or path or URI of a state dict; "none" = random weights, for tests."""
-    image_size: int = 518
-    """Side in pixels to which images are resized; a multiple of the backbone's patch size."""
+    image_size: int = 0
+    """Side in pixels to which images are resized, a multiple of the backbone's patch size. 0 = the
+    one that the backbone is used at: 518 for ViT-L-14-336, else what its configuration says."""
     prompt_length: int = 5
     """M, prompt tokens a block; what the checkpoint was trained with."""
     prompt_depth: int = 4
@@ -36,6 +39,38 @@ class ModelConfig:
     frozen_image_size: int | None = None
     """Faster, changes results, and so off: side in pixels at which the pass that only makes the
     dynamic prompts sees the image, such as 336 for ViT-L-14-336 (docs/performance-model.md)."""
+
+    def remarks(self) -> list[str]:
+        """What may not be meant."""
+        own = backbone_input(self.backbone)
+        if own is None or self.image_size in (0, own.image_size):
+            return []
+        return [
+            f"--image-size {self.image_size}: {self.backbone} is used at {own.image_size} px, and "
+            "scores at another size mean less; leave the flag out, unless the checkpoint was "
+            "trained at that size"
+        ]
+
+    def _settle_image_size(self) -> None:
+        """Put the backbone's own size where none is given, and refuse sizes that don't fit.
+
+        Raises:
+            ValueError: names the flag and the remedy.
+        """
+        check_at_least("--image-size", self.image_size, 0)
+        own = backbone_input(self.backbone)
+        if own is None:
+            if not self.image_size:
+                raise ValueError(
+                    f"--backbone {self.backbone}: there is no open_clip configuration of that name "
+                    "that tells the size of its input; give a name of open_clip.list_models() (the "
+                    "released checkpoints need ViT-L-14-336) or an open_clip JSON file"
+                )
+            return
+        object.__setattr__(self, "image_size", self.image_size or own.image_size)
+        own.check("--image-size", self.image_size, self.backbone)
+        if self.frozen_image_size:
+            own.check("--frozen-image-size", self.frozen_image_size, self.backbone)
 
     def _refuse_credentials(self) -> None:
         """Settings are kept with the results, and URIs stand in every row.

@@ -91,8 +91,8 @@ class TrainConfig(ModelConfig):
             raise ValueError("--data needs at least one labelled data set, and no empty name")
         if not self.output:
             raise ValueError("--output is empty; give a folder")
+        self._settle_image_size()
         for flag, whole in (
-            ("--image-size", self.image_size),
             ("--epochs", self.epochs),
             ("--batch-size", self.batch_size),
             ("--num-workers", self.num_workers),

@@ -1,7 +1,8 @@
-"""A connection to Ray for as long as a measurement takes, and what its object stores hold."""
+"""Ray as the jobs use it: its terminal, a connection to measure with, and its object stores."""
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+from ray.data import DataContext
 
 from pipeline.config import ScoreConfig
 
@@ -32,6 +34,18 @@ class ObjectStoreUse:
 def is_local(address: str | None) -> bool:
     """Whether ``connected`` would start a Ray of its own."""
     return address == "local" or (address is None and not os.environ.get("RAY_ADDRESS"))
+
+
+def quiet_data() -> DataContext:
+    """Ray Data's settings in this process, with nothing on the terminal that users can't act on.
+
+    That is its progress bars, beside ours, and boxes that tell how much memory a worker takes.
+    """
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.issue_detectors_config.high_memory_detector_config.detection_time_interval_s = -1
+    return context
 
 
 @contextmanager

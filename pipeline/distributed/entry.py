@@ -36,6 +36,9 @@ class Settings(Protocol):
     def log_format(self) -> logs.LogFormat:
         """How progress and errors are told."""
 
+    def remarks(self) -> list[str]:
+        """What may not be meant."""
+
 
 Config = TypeVar("Config")
 Job = TypeVar("Job", bound=Settings)
@@ -99,6 +102,7 @@ def run(
         failures: exceptions of ``work`` whose text tells a user enough, beside those of storage.
         needs_ray: whether a job needs Ray.
     """
+    logs.escape_unencodable()
     try:
         job = prepare()
     except ValueError as error:
@@ -106,6 +110,8 @@ def run(
     told: tuple[type[Exception], ...] = (StorageError, LockLostError, *failures)
     logs.configure(job.log_format)
     console = Console(job.log_format)
+    for remark in job.remarks():
+        console.warn(remark)
     try:
         if needs_ray(job):
             ray.init(address=job.address, log_to_driver=False)

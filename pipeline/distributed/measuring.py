@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 from numpy.typing import NDArray
-from ray.data import DataContext
 
 from pipeline.datasets import DatasetError, LostMaskError, read_masks
 from pipeline.evaluation import PixelHistogram
@@ -24,6 +22,7 @@ from pipeline.results import open_results
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError
 
+from .cluster import quiet_data
 from .errors import CannotRunError
 from .scoring import PROGRESS_INTERVAL_S, Say
 
@@ -117,8 +116,7 @@ def _measured(frame: pd.DataFrame, arguments: dict[str, Any]) -> Iterator[pa.Tab
     Raises:
         StorageError: a map can't be read.
     """
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    DataContext.get_current().enable_progress_bars = False
+    quiet_data()
     blocks = []
     for _, rows in frame.sort_values(["map_file", "map_row"]).groupby("group"):
         table = pa.Table.from_pandas(rows, schema=_TO_MEASURE, preserve_index=False)

@@ -186,7 +186,8 @@ class Preview:
         lines = [
             f"{self.source.name}: {found.pending:,} images ({found.pending_bytes / 1e9:,.3g} GB) "
             f"to score, {found.skipped - known:,} scored before, {known:,} with an error before, "
-            f"{found.excluded:,} left out"
+            f"{found.excluded + found.other_outputs.total():,} left out",
+            *(f"  {remark}" for remark in found.remarks()),
         ]
         lines += [f"  {clean(uri)}" for uri in self.first]
         if found.pending > len(self.first):

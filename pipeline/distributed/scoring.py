@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy
 
 from pipeline.calibration import Calibration, read_calibration
 from pipeline.config import AUTO, ScoreConfig
@@ -32,6 +31,7 @@ from pipeline.storage import absolute, arrow_filesystem, write_object
 from pipeline.writer import ResultWriter
 
 from .building_references import auto_references, auto_uri
+from .cluster import quiet_data
 from .errors import CannotRunError, explained
 from .fingerprints import fingerprint, forget
 from .metrics import ScanMetrics
@@ -268,12 +268,16 @@ def _list(config: ScoreConfig, report: RunReport, run_folder: str, say: Say) -> 
     done, folder = final_ids(config, report.identity), f"{run_folder}/manifest"
     with explained("an input can't be listed"):
         manifest = build_manifest(config, report.identity, done, folder, on_progress)
-    report.listed, report.excluded = manifest.listed, manifest.excluded
+    for remark in manifest.remarks():
+        say(remark)
+    others = manifest.other_outputs.total()
+    report.listed, report.excluded = manifest.listed, manifest.excluded + others
     report.skipped, report.pending = manifest.skipped, manifest.pending
     report.before = manifest.before
     nothing_new = config.since is not None and manifest.excluded
     if not (manifest.listed or nothing_new or config.allow_empty):
         left_out = f" (globs leave out {manifest.excluded:,})" if manifest.excluded else ""
+        left_out += f" but {others:,} files of other outputs" if others else ""
         raise CannotRunError(
             f"there is no object below {', '.join(config.input)}{left_out}; check the prefix, or "
             "give --allow-empty if that may happen"
@@ -292,10 +296,8 @@ def _run(
     source: str,
     lock: OutputLock,
 ) -> None:
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    context = DataContext.get_current()
+    context = quiet_data()
     context.use_datasource_v2 = False  # it starts 32 actors to look at a handful of small files
-    context.enable_progress_bars = False  # the progress line tells what users ask for
     context.actor_init_retry_on_errors = True  # a download that fails once is no reason to end
     writer = ResultWriter(
         output=absolute(config.output),

@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
-from ray.data import DataContext
 
 from pipeline.datasets import DatasetError, LostMaskError, read_masks
 from pipeline.datasets.sampling import Sample, mosaic
 from pipeline.images import ImageError, decode, to_square
 from pipeline.storage import StorageError, read_object
 
+from .cluster import quiet_data
 from .reading_log import Row, read_logged, start_reading_log
 from .resources import CPUS_PER_READER
 
@@ -97,9 +97,7 @@ def feed(
 ) -> Generator[Batch]:
     """Batches of the given sizes, in the plan's order, read ahead by CPU tasks."""
     plan = plan.add_column(0, "position", pa.array(range(len(plan)), pa.int64()))
-    context = DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
+    quiet_data().execution_options.preserve_order = True
     blocks = [
         plan.slice(first, SAMPLES_PER_BLOCK) for first in range(0, len(plan), SAMPLES_PER_BLOCK)
     ]

@@ -10,6 +10,7 @@ from typing import Annotated
 import pyarrow as pa
 import tyro
 
+from pipeline import logs
 from pipeline.config.score import MAX_GALLERY
 from pipeline.redaction import holds_credential, redact
 from pipeline.storage import StorageError, absolute
@@ -102,6 +103,7 @@ class PageConfig:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, make, write; returns the exit code."""
+    logs.escape_unencodable()
     try:
         config = tyro.cli(PageConfig, prog="python -m pipeline.report", args=arguments)
         page = make_page(config.output, config.query, gallery=config.gallery)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from pipeline import logs
+from pipeline.config import ScoreConfig
 from pipeline.distributed.entry import CANNOT_RUN, FAILED, Console, run
 
 
@@ -42,3 +46,28 @@ def test_settings_that_cannot_work_end_a_job_before_ray_starts(
 
     assert run(prepare, lambda job, console: 0, goes_on="") == CANNOT_RUN
     assert capsys.readouterr().err == "error: --limit is 0\n"
+
+
+def test_what_a_terminal_cannot_show_is_escaped() -> None:
+    """A progress line with a middle dot, on a terminal that knows ASCII only."""
+    code = (
+        "from pipeline.distributed.entry import Console, run\n"
+        "from pipeline.config import ScoreConfig\n"
+        "made = lambda: ScoreConfig(input=('a',), output='b')\n"
+        "def work(job, console):\n"
+        "    console.say('3 · größe')\n"
+        "    return console.fail('größe', 1)\n"
+        "raise SystemExit(run(made, work, goes_on='', needs_ray=lambda job: False))"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, "3 \\xb7 gr\\xf6\\xdfe\n")
+    assert ended.stderr.endswith("error: gr\\xf6\\xdfe\n")
+
+
+def test_what_may_not_be_meant_is_said_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    config = ScoreConfig(input=("a",), output="b", image_size=336)
+    assert run(lambda: config, lambda *_: 0, goes_on="", needs_ray=lambda _: False) == 0
+    assert "warning: --image-size 336: ViT-L-14-336 is used at 518" in capsys.readouterr().err

@@ -212,7 +212,7 @@ def test_a_too_large_image_is_scored_once_the_limit_allows_it(
     [
         ({"checkpoint": "/nowhere/model.pth"}, "no such file"),
         ({"backbone": "ViT-Z-99"}, "unknown backbone"),
-        ({"image_size": 170}, "multiple of the backbone's patch size"),
+        ({"prompt_depth": 99}, "prompt_depth=99 must be within"),
         ({"output": "/proc/nothing/here"}, "output can't be written"),
         ({"num_actors": 3}, "lower --num-actors"),
         ({"input": ("/nowhere/at/all",)}, "input can't be listed"),

@@ -164,9 +164,9 @@ def test_a_submitted_benchmark_measures_the_cluster(cluster: RayCluster, bucket:
     (overhead,) = document["results"]["overhead"]
     assert (overhead["images"], overhead["num_actors"]) == (48, 2)
 
-    refused = submit(cluster, [*arguments, "--image-size=57"])
+    refused = submit(cluster, [*arguments, "--prompt-depth=99"])
     assert refused.returncode == 1
-    assert "image_size=57" in refused.stdout
+    assert "prompt_depth=99" in refused.stdout
     assert "Traceback" not in refused.stdout
 
 

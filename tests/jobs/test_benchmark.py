@@ -125,6 +125,6 @@ def test_what_the_measuring_refuses_exits_with_2_and_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "on_scoring_node", lambda _, function, *args: function(*args))
-    flags = ["--part", "model", *TINY_MODEL, "--image-size", "57"]
+    flags = ["--part", "model", *TINY_MODEL, "--prompt-depth", "99"]
     assert benchmark.main(flags) == entry.CANNOT_RUN
-    assert "image_size=57" in capsys.readouterr().err
+    assert "prompt_depth=99" in capsys.readouterr().err
