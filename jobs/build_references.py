@@ -10,7 +10,8 @@ import sys
 
 from pipeline.config import NONE, BuildReferencesConfig
 from pipeline.distributed import entry
-from pipeline.distributed.building_references import Built, build_references
+from pipeline.distributed.building_references import build_references
+from pipeline.distributed.reference_sets import Built
 from pipeline.report.summary import clean
 from pipeline.storage import absolute
 

@@ -15,9 +15,10 @@ from pipeline.evaluation.protocols import GIVEN, UNLABELLED, ZERO_SHOT, protocol
 from pipeline.identity import references_of
 from pipeline.storage import absolute, write_object
 
-from .building_references import Built, build_references
+from .building_references import build_references
 from .labelled import ERROR_COLUMNS, LabelledSet, category_rows, error_rows, score_sets
 from .protocol_steps import Step
+from .reference_sets import Built
 from .scoring import Say
 
 Rows = list[dict[str, Any]]

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from pipeline.config import BuildReferencesConfig
-from pipeline.distributed import building_references
-from pipeline.distributed.building_references import Built, build_references, choose
+from pipeline.distributed import reference_sets
+from pipeline.distributed.building_references import build_references
 from pipeline.distributed.errors import CannotRunError
+from pipeline.distributed.reference_candidates import choose
+from pipeline.distributed.reference_sets import Built
 from pipeline.lock import OutputLock
 from pipeline.reference_catalogue import (
     Catalogue,
@@ -171,7 +173,7 @@ def test_many_images_of_a_category_are_cut_into_blocks_in_any_way(
     beyond = choose(config.score_config(), 76)["bolt"].rows["uri"].to_pylist()[64:]
     assert len({uri for uri, _ in one.images} & set(beyond)) > 5
     assert not [name for name in names(one) if "damaged" in name]
-    monkeypatch.setattr(building_references, "IMAGES_PER_BLOCK", 7)
+    monkeypatch.setattr(reference_sets, "IMAGES_PER_BLOCK", 7)
     other_config = replace(config, output=str(tmp_path / "other"), num_actors=2, batch_size=3)
     other = made(other_config).catalogue.sets["bolt"]
     assert (other.id, names(other)) == (one.id, names(one))

@@ -100,6 +100,7 @@ def test_every_object_of_a_bucket_becomes_a_row(config: ScoreConfig, bucket: str
         "listed": 9,
         "scored": 6,
         "skipped": 0,
+        "errors_before": 0,
         "errors": 3,
         "not_reached": 0,
         "excluded": 0,

@@ -12,8 +12,8 @@ import pytest
 
 from jobs.build_references import exit_code, main, parse, table
 from pipeline.config import BuildReferencesConfig
-from pipeline.distributed.building_references import Built
 from pipeline.distributed.entry import Console
+from pipeline.distributed.reference_sets import Built
 from pipeline.reference_catalogue import Catalogue, CatalogueEntry, read_catalogue
 from tests import golden
 from tests.parts import parts
