@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.config import EvaluateConfig
 from pipeline.evaluation import image_metrics
 from pipeline.identity import ModelIdentity
+from pipeline.rows import HELD_BY, rows_that_hold
 from pipeline.schema import SCORE_SCHEMA, ErrorCode
 from pipeline.snapshot import read_scores, score_dataset
 from pipeline.storage import StorageError, absolute, read_object, write_object
@@ -115,9 +116,9 @@ def _check_image_size(config: EvaluateConfig, output: str, run_id: str) -> None:
 
 
 def _read_scores(output: str, sets: Sequence[LabelledSet]) -> pd.DataFrame:
-    """The newest score row of every labelled image, category and model."""
+    """The score row that holds of every labelled image, category and model."""
     uris = pa.concat_arrays([each.rows["uri"].combine_chunks() for each in sets])
-    columns = ["uri", "category", "model", "run_id", "scored_at", *_SCORED]
+    columns = list(dict.fromkeys([*HELD_BY, "run_id", *_SCORED]))
     folder = f"{output}/scores"
 
     def read(files: list[str]) -> pa.Table:
@@ -130,9 +131,7 @@ def _read_scores(output: str, sets: Sequence[LabelledSet]) -> pd.DataFrame:
         for column in table.columns
     ]
     frame: pd.DataFrame = pa.table(plain, names=columns).to_pandas()
-    frame = frame.sort_values("scored_at", kind="stable", ignore_index=True)
-    newest: pd.DataFrame = frame.drop_duplicates(["uri", "category", "model"], keep="last")
-    return newest
+    return rows_that_hold(frame)
 
 
 def _joined(labelled: LabelledSet, scores: pd.DataFrame, identity: ModelIdentity) -> pd.DataFrame:

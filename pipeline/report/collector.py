@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.rows import HELD_BY, rows_that_hold
 from pipeline.storage import arrow_filesystem
 
 from .distribution import Highest, Histogram
@@ -142,20 +143,26 @@ class Collector:
         yield self.others
 
     def whole_rows(self, wanted: list[tuple[str, int]]) -> list[dict[str, Any]]:
-        """The newest row of each image, in the order of ``wanted`` (ids and file numbers)."""
+        """The row that holds of each image, in the order of ``wanted`` (ids and file numbers).
+
+        Images whose object has another one that holds, as after a replacement, have none.
+        """
         ids = list(dict.fromkeys(image_id for image_id, _ in wanted))
-        numbers = {number for _, number in wanted}
-        if len(self._selection.run_ids) > 1:  # an image may have a newer row in another file
-            numbers |= self._files_of(ids)
-        newest: dict[str, dict[str, Any]] = {}
-        files, columns = [self._files[n] for n in sorted(numbers)], (*SHOWN, FILE)
-        for rows in read_rows(self._output, files, columns, self._is_one_of(ids)):
-            for row in rows.to_pylist():
-                row["night"] = self._night[self._number[row.pop(FILE)]]
-                kept = newest.get(row["image_id"])
-                if kept is None or self._newer(row, kept):
-                    newest[row["image_id"]] = row
-        return [newest[image_id] for image_id in ids if image_id in newest]
+        files = [self._files[number] for number in sorted({number for _, number in wanted})]
+        uris = self._table(files, ["uri"], "image_id", ids)["uri"].unique().to_pylist()
+        # An object may have another row in another run.
+        files = self._files if len(self._selection.run_ids) > 1 else files
+        held = rows_that_hold(self._table(files, (*HELD_BY, FILE), "uri", uris).to_pandas())
+        held = held[held["image_id"].isin(ids)]
+        paths = held[FILE].unique()
+        files = [self._files[number] for number in sorted(self._number[path] for path in paths)]
+        by_key = {}
+        for row in self._table(files, (*SHOWN, FILE), "image_id", ids).to_pylist():
+            row["night"] = self._night[self._number[row.pop(FILE)]]
+            by_key[row["image_id"], row["scored_at"]] = row
+        keys = zip(held["image_id"], held["scored_at"], strict=True)
+        by_id = {image_id: by_key[image_id, at.to_pydatetime()] for image_id, at in keys}
+        return [by_id[image_id] for image_id in ids if image_id in by_id]
 
     def gallery_row(self, row: dict[str, Any]) -> dict[str, Any]:
         """A row, ready for JSON, and whether it is over a threshold of its category."""
@@ -163,21 +170,16 @@ class Collector:
         over = any((row[each["measure"]] or 0) > each["value"] for each in found)
         return row | {"scored_at": row["scored_at"].isoformat(timespec="seconds"), "over": over}
 
-    def _newer(self, row: dict[str, Any], kept: dict[str, Any]) -> bool:
-        """A score holds against an error that may have passed."""
-        if (row["error"] is None) != (kept["error"] is None):
-            return row["error"] is None
-        return bool(row["scored_at"] > kept["scored_at"])
-
-    def _files_of(self, ids: list[str]) -> set[int]:
-        found = set()
-        for rows in read_rows(self._output, self._files, [FILE], self._is_one_of(ids)):
-            found |= {self._number[path] for path in rows.column(FILE).unique().to_pylist()}
-        return found
-
-    def _is_one_of(self, ids: list[str]) -> pc.Expression:
+    def _table(
+        self, files: list[str], columns: Sequence[str], key: str, values: list[str]
+    ) -> pa.Table:
+        """Selected rows with one of some values in a column, their dictionaries made plain."""
         runs = pc.field("run_id").cast(pa.string()).isin(self._runs)
-        return self._same_model & runs & pc.field("image_id").isin(pa.array(ids, pa.string()))
+        where = self._same_model & runs & pc.field(key).isin(pa.array(values, pa.string()))
+        batches = list(read_rows(self._output, files, columns, where))
+        if not batches:
+            return pa.table({name: pa.array([], pa.string()) for name in columns})
+        return pa.Table.from_batches(batches).unify_dictionaries()
 
     def _add(self, date: str, rows: pa.RecordBatch, here: Histograms) -> None:
         if not rows.num_rows:

@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.identity import ModelIdentity, base_of, references_of
+from pipeline.rows import HELD_BY
 
 from .maps import MapReader
 from .selection import Selection
-from .table import LATEST_BY, SIMILARITY, read_best
+from .table import SIMILARITY, read_best
 
 
 def read_similar(
@@ -33,12 +34,12 @@ def read_similar(
     own = _embedding(maps, row)
     selection = Selection(category=str(row["category"]), model=_identity(row))
     others = pc.field("map_file").is_valid() & (pc.field("uri") != str(row["uri"]))
-    read = [*LATEST_BY, "map_file", "map_row"]
+    read = [*HELD_BY, "map_file", "map_row"]
 
     def batches(files: list[str]) -> Iterator[pa.RecordBatch]:
         for batch in selection.batches(folder, files, read, others):
             found = pa.array(_similarities(maps, batch, own), from_pandas=True)
-            batch = batch.append_column(SIMILARITY, found).select([*LATEST_BY, SIMILARITY.name])
+            batch = batch.append_column(SIMILARITY, found).select([*HELD_BY, SIMILARITY.name])
             yield batch.filter(found.is_valid())
 
     order = [SIMILARITY.name]

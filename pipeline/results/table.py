@@ -14,12 +14,11 @@ import pyarrow.compute as pc
 from pipeline.calibration import Measure
 from pipeline.identity import ModelIdentity, base_of, references_of
 from pipeline.redaction import redact
-from pipeline.schema import FINAL_ERRORS
+from pipeline.rows import HELD_BY, rows_that_hold
 from pipeline.storage import absolute_prefix
 
 from .selection import COLUMNS, Selection
 
-LATEST_BY = ("image_id", "uri", "model", "category", "error", "scored_at")
 ORDER = ("score", "score_logit")  # scores near 1 round to the same, their logits don't
 _ROW = ["image_id", "scored_at"]  # what tells two rows apart
 # Of an image's rows only the newest counts, so more than the wanted n are looked at.
@@ -45,21 +44,21 @@ def read_rows(
     have a newer one that doesn't, so the identifying columns of the images found are then looked
     up in the whole selection. Memory is that of the result, not of the table.
     """
-    needed = list(dict.fromkeys([*columns, *ORDER, by, *(LATEST_BY if latest else ())]))
+    needed = list(dict.fromkeys([*columns, *ORDER, by, *(HELD_BY if latest else ())]))
 
     def read(files: list[str]) -> pd.DataFrame:
         if minimum is None:
             frame = _frame(_table(selection.batches(folder, files, needed), needed))
-            return newest(frame) if latest else frame
+            return rows_that_hold(frame) if latest else frame
         least = _float32(minimum)
         high = pc.field(by) >= least
         low = (pc.field(by) < least) | pc.field(by).is_null()
         found = _table(selection.batches(folder, files, needed, high), needed)
         if latest and len(found):
             same_image = pc.field("uri").isin(found["uri"].unique())
-            others = _table(selection.batches(folder, files, LATEST_BY, same_image & low))
-            keys = pa.concat_tables([found.select(LATEST_BY), others]).unify_dictionaries()
-            positions = newest(keys.to_pandas()).index
+            others = _table(selection.batches(folder, files, HELD_BY, same_image & low))
+            keys = pa.concat_tables([found.select(HELD_BY), others]).unify_dictionaries()
+            positions = rows_that_hold(keys.to_pandas()).index
             found = found.take(pa.array(positions[positions < len(found)]))
         return _frame(found)
 
@@ -80,7 +79,7 @@ def read_top(
     scored = pc.field(by).is_valid() & pc.field("category").is_valid()
 
     def batches(files: list[str]) -> Iterator[pa.RecordBatch]:
-        return selection.batches(folder, files, [*LATEST_BY, *order], scored)
+        return selection.batches(folder, files, [*HELD_BY, *order], scored)
 
     return read_best(
         folder, selection, columns, batches, n=n, order=order, per_category=per_category
@@ -105,7 +104,7 @@ def read_best(
         folder: the score folder.
         selection: the rows.
         columns: of ``COLUMNS``, that the result has beside those of ``order``.
-        batches: gives the rows of files, with ``LATEST_BY`` and ``order``.
+        batches: gives the rows of files, with ``HELD_BY`` and ``order``.
         n: how many.
         order: what ranks the rows; where the first is equal, the second, then the smaller image_id.
         per_category: n of each category, else of all.
@@ -118,8 +117,8 @@ def read_best(
             for batch in batches(files):
                 best.add(batch)
             same_image = pc.field("uri").isin(_distinct(best.rows, "uri"))
-            rows = _table(selection.batches(folder, files, LATEST_BY, same_image))
-            chosen = best.chosen(newest(rows.to_pandas()), n)
+            rows = _table(selection.batches(folder, files, HELD_BY, same_image))
+            chosen = best.chosen(rows_that_hold(rows.to_pandas()), n)
             size *= SPARE
         wanted = list(dict.fromkeys([*(name for name in columns if name not in order), *_ROW]))
         these = pc.field("image_id").isin(_distinct(chosen, "image_id"))
@@ -129,20 +128,6 @@ def read_best(
         return chosen[[*_ROW, *order]].merge(wide.drop_duplicates(_ROW), on=_ROW)
 
     return selection.read(folder, read)
-
-
-def newest(frame: pd.DataFrame) -> pd.DataFrame:
-    """The newest row for each object, model and category; needs ``LATEST_BY``."""
-    frame = frame.sort_values("scored_at", kind="stable")
-    # Where --rescore met an error that may pass, what was found before still holds.
-    final = frame.error.isna() | frame.error.isin([code.value for code in FINAL_ERRORS])
-    frame = frame[final | ~frame.image_id.isin(frame.image_id[final])]
-    base = frame.model.map(base_of)
-    latest = frame.groupby([frame.uri, base], observed=True).scored_at.transform("max")
-    # A failed try ends with any newer row, also one under a category that it did not have yet, or
-    # with other references.
-    frame = frame[frame.error.isna() | (frame.scored_at == latest)]
-    return frame.drop_duplicates(["uri", "model", "category"], keep="last")
 
 
 def models_of(folder: str) -> list[str]:
@@ -207,10 +192,10 @@ class _Best:
         self._size, self._by, self._per_category = size, order[0], per_category
         self._order = [*order, "image_id"]
         self._floors: dict[str, float] = {}
-        self.rows = _plain(_table([], [*LATEST_BY, *order])).to_pandas()
+        self.rows = _plain(_table([], [*HELD_BY, *order])).to_pandas()
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take a batch with the columns ``LATEST_BY`` and those that rank."""
+        """Take a batch with the columns ``HELD_BY`` and those that rank."""
         values = batch.column(self._by).to_numpy(zero_copy_only=False)
         category = batch.column("category")
         names = category.dictionary.to_pylist()
@@ -244,7 +229,7 @@ class _Best:
         return rows["category"].map(self._group)
 
 
-def _table(batches: Iterable[pa.RecordBatch], columns: Iterable[str] = LATEST_BY) -> pa.Table:
+def _table(batches: Iterable[pa.RecordBatch], columns: Iterable[str] = HELD_BY) -> pa.Table:
     known = COLUMNS.append(SIMILARITY)
     schema = pa.schema([known.field(name) for name in columns])
     return pa.Table.from_batches(batches, schema=schema).unify_dictionaries()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.results import NothingSelectedWarning, Results, open_results
-from pipeline.results.table import LATEST_BY
+from pipeline.rows import HELD_BY
 from tests import outputs
 from tests.results.tables import CATEGORIES, GROUP, ROWS, CountingFileSystem, column_bytes
 from tests.results.tables import write_night as write
@@ -105,8 +105,8 @@ def test_of_the_newest_only_keys_are_read_below_the_score(results: Results, outp
     assert len(frame) == 0.24 * ROWS
     (read,) = CountingFileSystem.read.values()
     file = file_of(output, DAYS[0])
-    wide = column_bytes(file, {*columns, *LATEST_BY}, {3})
-    assert read <= wide + column_bytes(file, {*LATEST_BY, "score"}, {0, 1, 2, 3}) + 2 * FOOTER
+    wide = column_bytes(file, {*columns, *HELD_BY}, {3})
+    assert read <= wide + column_bytes(file, {*HELD_BY, "score"}, {0, 1, 2, 3}) + 2 * FOOTER
     assert column_bytes(file, {"etag"}, {0, 1, 2}) > 2 * FOOTER  # so the bound says something
 
 
