@@ -1,88 +1,30 @@
-"""The frame of every job: parse, start Ray, work, print, and an exit code that tells the truth."""
+"""The frame of commands that use Ray: ``pipeline.command``'s, with Ray started before the work."""
 
 from __future__ import annotations
 
-import logging
 import signal
-import sys
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import ray
-import tyro
 
-from pipeline import logs
-from pipeline.lock import LockLostError
-from pipeline.redaction import redact
-from pipeline.report.summary import clean
-from pipeline.storage import StorageError
+from pipeline import command
+from pipeline.command import CANNOT_RUN, DONE, FAILED, INTERRUPTED, Console, parse
 
 from .errors import CannotRunError
 
-DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
-MAX_LINE = 2_000  # of an error: a long URI fits, a hostile one does not flood the terminal
-
-_log = logging.getLogger("jobs")
+__all__ = ["CANNOT_RUN", "DONE", "FAILED", "INTERRUPTED", "Console", "parse", "run"]
 
 
-class Settings(Protocol):
+class Settings(command.Settings, Protocol):
     """What the frame needs to know of a job's settings."""
 
     @property
     def address(self) -> str | None:
         """Ray cluster to use."""
 
-    @property
-    def log_format(self) -> logs.LogFormat:
-        """How progress and errors are told."""
 
-    def remarks(self) -> list[str]:
-        """What may not be meant."""
-
-
-Config = TypeVar("Config")
 Job = TypeVar("Job", bound=Settings)
-
-
-class Console:
-    """Where progress and errors go."""
-
-    def __init__(self, log_format: logs.LogFormat = "text") -> None:
-        self._json = log_format == "json"
-
-    def say(self, line: str) -> None:
-        """Tell of progress."""
-        if self._json:
-            _log.info(line)
-        else:
-            print(line, flush=True)
-
-    def warn(self, message: str) -> None:
-        """Tell of what may not be meant."""
-        if self._json:
-            _log.warning(message)
-        else:
-            print(f"warning: {message}", file=sys.stderr)
-
-    def fail(self, message: object, code: int) -> int:
-        """Tell what was wrong; returns the code."""
-        if self._json:
-            _log.error(str(message))
-        else:
-            lines = redact(f"error: {message}").split("\n")
-            print("\n".join(clean(line, MAX_LINE) for line in lines), file=sys.stderr)
-        return code
-
-
-def parse(config: type[Config], prog: str, arguments: list[str] | None) -> Config:
-    """The settings of a command line (None: this process's); exits with 2 if it is wrong.
-
-    Raises:
-        ValueError: settings that can't work, from the class itself.
-    """
-    # Repeated flags append: the second --input must not silently replace the first.
-    options = (tyro.conf.UseAppendAction,)
-    return tyro.cli(config, prog=prog, args=arguments, config=options)
 
 
 def run(
@@ -96,32 +38,33 @@ def run(
     """Do a job; returns its exit code.
 
     Args:
-        prepare: parses the command line; ValueError = it can't be carried out as given.
+        prepare, goes_on, failures: as of ``pipeline.command.run``.
         work: runs with Ray started, if the job needs it; returns the exit code.
-        goes_on: what the same command does after a job that was stopped.
-        failures: exceptions of ``work`` whose text tells a user enough, beside those of storage.
         needs_ray: whether a job needs Ray.
     """
-    logs.escape_unencodable()
-    try:
-        job = prepare()
-    except ValueError as error:
-        return Console().fail(error, CANNOT_RUN)
-    told: tuple[type[Exception], ...] = (StorageError, LockLostError, *failures)
-    logs.configure(job.log_format)
-    console = Console(job.log_format)
-    for remark in job.remarks():
-        console.warn(remark)
-    try:
+
+    def with_ray(job: Job, console: Console) -> int:
         if needs_ray(job):
-            ray.init(address=job.address, log_to_driver=False)
-        # `ray job stop` ends the job like Ctrl-C does; Ray's own handler would exit at once.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+            start_ray(job.address)
         return work(job, console)
-    except CannotRunError as error:
-        return console.fail(error, CANNOT_RUN)
-    except told as error:
-        return console.fail(f"{error}\n{goes_on}", FAILED)
-    except KeyboardInterrupt:
-        console.say(f"interrupted; {goes_on}")
-        return INTERRUPTED
+
+    return command.run(prepare, with_ray, goes_on=goes_on, failures=failures)
+
+
+def start_ray(address: str | None) -> None:
+    """Connect to a cluster, or start one.
+
+    Raises:
+        CannotRunError: it can't be reached or started.
+    """
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        where = f"the Ray cluster at {address} can't be reached" if address else "Ray can't start"
+        raise CannotRunError(
+            f"{where}: {cause}; check --address and RAY_ADDRESS, or give --address local for a "
+            "Ray of this machine"
+        ) from error
+    # Ray's own handler would exit at once, with nothing written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
+from pipeline.command import CannotRunError
 from pipeline.lock import LockedError
 from pipeline.storage import StorageError
 
 
-class CannotRunError(Exception):
-    """The run can't be carried out as configured; the message says what to change."""
+__all__ = ["CannotRunError", "explained"]
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def test_a_source_that_fails_does_not_stop_the_others_and_the_summary_tells(
     assert len(table(config)) == 3
     shown = done.table()
     assert "no such file" in shown
-    assert "50.0% of the images" in shown
+    assert "images, 50.0%, ended in an error" in shown
     assert "FIRED" in shown
     [written] = summaries(night)
     assert [each["status"] for each in written["sources"]] == [r.status for r in done.results]

@@ -1,0 +1,119 @@
+"""The frame of every command: parse, work, print, and an exit code that tells the truth."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import tyro
+
+from . import logs
+from .lock import LockedError, LockLostError
+from .redaction import redact
+from .report.summary import clean
+from .storage import StorageError
+
+DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
+MAX_LINE = 2_000  # of an error: a long URI fits, a hostile one does not flood the terminal
+
+_log = logging.getLogger("jobs")
+
+
+class CannotRunError(Exception):
+    """The command can't be carried out as given; the message says what to change."""
+
+
+class Settings(Protocol):
+    """What the frame needs to know of a command's settings."""
+
+    @property
+    def log_format(self) -> logs.LogFormat:
+        """How progress and errors are told."""
+
+    def remarks(self) -> list[str]:
+        """What may not be meant."""
+
+
+Config = TypeVar("Config")
+Job = TypeVar("Job", bound=Settings)
+
+
+class Console:
+    """Where progress and errors go."""
+
+    def __init__(self, log_format: logs.LogFormat = "text") -> None:
+        self._json = log_format == "json"
+
+    def say(self, line: str) -> None:
+        """Tell of progress."""
+        if self._json:
+            _log.info(line)
+        else:
+            print(line, flush=True)
+
+    def warn(self, message: str) -> None:
+        """Tell of what may not be meant."""
+        if self._json:
+            _log.warning(message)
+        else:
+            print(f"warning: {message}", file=sys.stderr)
+
+    def fail(self, message: object, code: int) -> int:
+        """Tell what was wrong; returns the code."""
+        if self._json:
+            _log.error(str(message))
+        else:
+            lines = redact(f"error: {message}").split("\n")
+            print("\n".join(clean(line, MAX_LINE) for line in lines), file=sys.stderr)
+        return code
+
+
+def parse(config: type[Config], prog: str, arguments: list[str] | None) -> Config:
+    """The settings of a command line (None: this process's); exits with 2 if it is wrong.
+
+    Raises:
+        ValueError: settings that can't work, from the class itself.
+    """
+    # Repeated flags append: the second --input must not silently replace the first.
+    options = (tyro.conf.UseAppendAction,)
+    return tyro.cli(config, prog=prog, args=arguments, config=options)
+
+
+def run(
+    prepare: Callable[[], Job],
+    work: Callable[[Job, Console], int],
+    *,
+    goes_on: str,
+    failures: tuple[type[Exception], ...] = (),
+) -> int:
+    """Carry out a command; returns its exit code.
+
+    Args:
+        prepare: parses the command line; ValueError = it can't be carried out as given.
+        work: does it; returns the exit code.
+        goes_on: what the same command does after one that was stopped.
+        failures: exceptions of ``work`` whose text tells a user enough, beside those of storage.
+    """
+    logs.escape_unencodable()
+    try:
+        job = prepare()
+    except ValueError as error:
+        return Console().fail(error, CANNOT_RUN)
+    told: tuple[type[Exception], ...] = (StorageError, LockLostError, *failures)
+    logs.configure(job.log_format)
+    console = Console(job.log_format)
+    for remark in job.remarks():
+        console.warn(remark)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop`, or a scheduler
+    try:
+        return work(job, console)
+    except (CannotRunError, LockedError) as error:
+        return console.fail(error, CANNOT_RUN)
+    except told as error:
+        return console.fail("\n".join(filter(None, [str(error), goes_on])), FAILED)
+    except KeyboardInterrupt:
+        console.say("; ".join(filter(None, ["interrupted", goes_on])))
+        return INTERRUPTED
