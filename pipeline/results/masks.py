@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration, CalibrationError
 from pipeline.identity import ModelIdentity
+from pipeline.schema import require_columns
 from pipeline.storage import absolute, write_object
 
 from .regions import Polygon, Region, find_regions
 
 MapThreshold = float | Mapping[str, float] | Calibration
 MASK_COLUMNS = (
-    *("image_id", "uri", "category", "score", "map_max", "width", "height"),
-    *("map_file", "map_row", "model", "error"),
+    *("image_id", "uri", "category", "score", "width", "height"),
+    *("map_file", "map_row", "model"),
 )
 COORDINATE_DIGITS = 2  # of COCO polygons: a hundredth of a pixel
 
@@ -178,7 +179,11 @@ def find_masks(
         map_of: gives a row's map at the image's own size.
         limits: the thresholds.
         min_area: smaller regions, in pixels, are left out.
+
+    Raises:
+        ValueError: the rows lack columns, or a category has no threshold.
     """
+    require_columns(rows, MASK_COLUMNS)
     rows = rows[rows["map_file"].notna()].reset_index(drop=True)
     found: dict[int, ImageMasks] = {}
     # Maps of one row group one after the other: each group is then read once.
