@@ -23,6 +23,12 @@ MASK_COLUMNS = (
     *("image_id", "uri", "category", "score", "width", "height"),
     *("map_file", "map_row", "model"),
 )
+BOX_DTYPES = {
+    **dict.fromkeys(("uri", "category"), "str"),
+    **dict.fromkeys(("score", "threshold"), "float64"),
+    **dict.fromkeys(("x0", "y0", "x1", "y1", "area"), "int64"),
+    "peak": "float64",
+}
 COORDINATE_DIGITS = 2  # of COCO polygons: a hundredth of a pixel
 
 
@@ -114,14 +120,17 @@ class Masks:
 
     def boxes(self) -> pd.DataFrame:
         """One row a region: uri, category, score and threshold of the image, x0, y0, x1, y1 (x1,
-        y1 exclusive) and area in pixels, peak in [0, 1]."""
-        names = ["uri", "category", "score", "threshold", "x0", "y0", "x1", "y1", "area", "peak"]
+        y1 exclusive) and area in pixels, peak in [0, 1].
+
+        Texts are ``str``, pixels int64 and the rest float64, also where there is no region.
+        """
+        names = list(BOX_DTYPES)
         rows = [
             (*(getattr(image, name) for name in names[:4]), *region.box, region.area, region.peak)
             for image in self.images
             for region in image.regions
         ]
-        return pd.DataFrame(rows, columns=names)
+        return pd.DataFrame(rows, columns=names).astype(BOX_DTYPES)
 
     def coco(self) -> dict[str, Any]:
         """COCO's object-detection format: images, categories, and an annotation for each region.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -122,6 +123,19 @@ def test_boxes_are_a_table(results: Results) -> None:
     assert (first.x0, first.y0, first.x1, first.y1) == region.box
     assert (first.area, first.peak) == (region.area, region.peak)
     assert (first.uri, first.category) == ("s3://b/in/0.jpg", "nut")
+
+
+def test_boxes_of_a_night_without_regions_are_the_same_kind_of_table(
+    results: Results, tmp_path: Path
+) -> None:
+    """Its columns had no type, and no reader took it beside the files of other nights."""
+    for name, threshold in (("1", 0.9999), ("2", 0.5)):
+        results.to_masks(threshold).boxes().to_parquet(tmp_path / f"{name}.parquet")
+    nights = pd.read_parquet(tmp_path)
+    boxes = results.to_masks(0.5).boxes()
+    assert len(nights) == len(boxes) == 4
+    pd.testing.assert_series_equal(nights.dtypes, boxes.dtypes)
+    pd.testing.assert_series_equal(results.to_masks(0.9999).boxes().dtypes, boxes.dtypes)
 
 
 def test_coco_json_is_what_pycocotools_reads(results: Results, tmp_path: Path) -> None:
