@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,9 @@ class Masks:
     """Regions of images, in the order of their rows."""
 
     images: tuple[ImageMasks, ...]
+    output_categories: Callable[[], Iterable[str]] = field(default=tuple, repr=False, compare=False)
+    """Reads the class names of the whole output, which ``coco`` numbers; default: those of the
+    images only."""
 
     def boxes(self) -> pd.DataFrame:
         """One row a region: uri, category, score and threshold of the image, x0, y0, x1, y1 (x1,
@@ -132,16 +135,30 @@ class Masks:
         ]
         return pd.DataFrame(rows, columns=names).astype(BOX_DTYPES)
 
-    def coco(self) -> dict[str, Any]:
+    def coco(self, categories: Mapping[str, int] | None = None) -> dict[str, Any]:
         """COCO's object-detection format: images, categories, and an annotation for each region.
 
         ``file_name`` is the image's URI, a category its class name, ``score`` the region's peak.
         ``segmentation`` is a list of polygons; of a region with holes, which COCO's polygons can't
         tell, an uncompressed run-length encoding. ``bbox`` is x, y, width, height and ``area`` the
         number of pixels above the threshold.
+
+        Args:
+            categories: the number of each class name, such as {"bolt": 7}. Default: from 1 in the
+                order of all names in the output's score table, whichever rows were asked for. So
+                exports of one output agree, until it gets a new category: then others may get
+                another number, and only numbers that are given stay.
+
+        Raises:
+            ValueError: an image's category has no number, or two have the same.
+            FileNotFoundError, StorageError: the score table can't be read; it is not where
+                categories are given.
         """
-        names = sorted({image.category for image in self.images})
-        ids = {name: number for number, name in enumerate(names, 1)}
+        ids = self._numbered() if categories is None else dict(categories)
+        if missing := sorted({image.category for image in self.images} - ids.keys()):
+            raise ValueError(f"categories gives {', '.join(map(repr, missing))} no number; add it")
+        if len({*ids.values()}) < len(ids):
+            raise ValueError(f"categories gives several the same number: {ids}")
         annotations = [
             _annotation(image, number, region, ids[image.category])
             for number, image in enumerate(self.images, 1)
@@ -161,18 +178,24 @@ class Masks:
                 for number, image in enumerate(self.images, 1)
             ],
             "categories": [
-                {"id": ids[name], "name": name, "supercategory": "anomaly"} for name in names
+                {"id": number, "name": name, "supercategory": "anomaly"}
+                for name, number in ids.items()
             ],
             "annotations": [{"id": i, **each} for i, each in enumerate(annotations, 1)],
         }
 
-    def write_coco(self, uri: str) -> None:
-        """Write ``coco()`` as JSON, a path or URI.
+    def write_coco(self, uri: str, categories: Mapping[str, int] | None = None) -> None:
+        """Write ``coco(categories)`` as JSON, a path or URI.
 
         Raises:
-            StorageError: it can't be written.
+            ValueError, FileNotFoundError: as of ``coco``.
+            StorageError: it can't be written, or the score table can't be read.
         """
-        write_object(absolute(uri), json.dumps(self.coco(), ensure_ascii=False).encode())
+        write_object(absolute(uri), json.dumps(self.coco(categories), ensure_ascii=False).encode())
+
+    def _numbered(self) -> dict[str, int]:
+        names = {*self.output_categories(), *(image.category for image in self.images)}
+        return {name: number for number, name in enumerate(sorted(names), 1)}
 
 
 def find_masks(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from .maps import MapReader, overlaid
 from .masks import MASK_COLUMNS, MapLimits, MapThreshold, Masks, find_masks
 from .selection import COLUMNS, Days, Selection, names_of
 from .similar import read_similar
-from .table import SIMILARITY, models_of, newest_identity, read_rows, read_top
+from .table import SIMILARITY, newest_identity, read_rows, read_top, values_of
 
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 MAP_PLACE = ("map_file", "map_row")
@@ -235,10 +237,11 @@ class Results:
             lowest = limits.lowest()
             rows = read_rows(self._folder, selection, MASK_COLUMNS, minimum=lowest, by="map_max")
             if rows.empty and limits.model is not None:
-                limits.check_any(models_of(self._folder))
+                limits.check_any(values_of(self._folder, "model"))
             rows = rows[above(rows, threshold, "map_max").fillna(False)]
         frame = rows.to_frame().T if isinstance(rows, pd.Series) else rows
-        return find_masks(frame, self.map, limits, min_area)
+        masks = find_masks(frame, self.map, limits, min_area)
+        return replace(masks, output_categories=partial(values_of, self._folder, "category"))
 
 
 def open_results(uri: str) -> Results:
