@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -216,3 +217,19 @@ def image_id(uri: str, etag: str, model: str, category: str) -> bytes:
     """
     key = "\0".join((uri, etag, model, category)).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(key, digest_size=16).digest()
+
+
+def require_columns(rows: Any, columns: Iterable[str]) -> None:
+    """Refuse rows of the score table, or a single one, that lack columns.
+
+    Args:
+        rows: a frame, a series or a mapping.
+        columns: that are needed.
+
+    Raises:
+        ValueError: names the missing ones and the remedy.
+    """
+    if missing := [name for name in columns if name not in rows]:
+        raise ValueError(
+            f"the rows have no {', '.join(missing)}; ask scores() for columns={missing} too"
+        )

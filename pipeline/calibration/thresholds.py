@@ -18,6 +18,7 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.identity import ModelIdentity, base_of, named, references_of
+from pipeline.schema import require_columns
 from pipeline.storage import absolute, read_object, write_object
 
 from .limits import (
@@ -168,8 +169,10 @@ def calibrate(
     Raises:
         CalibrationError: no good image has a value, there are several models or several reference
             sets of a category, or a share is none.
+        ValueError: the rows lack columns.
     """
     check_shares(false_alarm_rate, confidence)
+    require_columns(rows, ("category", "model", *measures))
     identity = _identity_of(rows)
     limits: dict[str, dict[Measure, Limit]] = {}
     max_f1: dict[str, dict[Measure, BestF1]] = {}
@@ -260,12 +263,16 @@ def above(
 
     Raises:
         CalibrationError: the calibration is another model's, or has no such measure.
+        ValueError: the rows lack columns.
     """
     if isinstance(thresholds, Calibration):
+        require_columns(rows, (measure, "category", "model"))
         limit = _limits_of(rows, thresholds, measure)
     elif isinstance(thresholds, Mapping):
+        require_columns(rows, (measure, "category"))
         limit = rows["category"].astype(object).map(thresholds.get).astype("float64")
     else:
+        require_columns(rows, (measure,))
         limit = pd.Series(float(thresholds), index=rows.index)
     values = rows[measure].astype("float64")
     known = values.notna() & limit.notna()

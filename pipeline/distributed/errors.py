@@ -11,7 +11,6 @@ from pipeline.command import CannotRunError
 from pipeline.lock import LockedError
 from pipeline.storage import StorageError
 
-
 __all__ = ["CannotRunError", "explained"]
 
 

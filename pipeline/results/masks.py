@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,22 @@ from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration, CalibrationError
 from pipeline.identity import ModelIdentity
+from pipeline.schema import require_columns
 from pipeline.storage import absolute, write_object
 
 from .regions import Polygon, Region, find_regions
 
 MapThreshold = float | Mapping[str, float] | Calibration
 MASK_COLUMNS = (
-    *("image_id", "uri", "category", "score", "map_max", "width", "height"),
-    *("map_file", "map_row", "model", "error"),
+    *("image_id", "uri", "category", "score", "width", "height"),
+    *("map_file", "map_row", "model"),
 )
+BOX_DTYPES = {
+    **dict.fromkeys(("uri", "category"), "str"),
+    **dict.fromkeys(("score", "threshold"), "float64"),
+    **dict.fromkeys(("x0", "y0", "x1", "y1", "area"), "int64"),
+    "peak": "float64",
+}
 COORDINATE_DIGITS = 2  # of COCO polygons: a hundredth of a pixel
 
 
@@ -110,28 +117,48 @@ class Masks:
     """Regions of images, in the order of their rows."""
 
     images: tuple[ImageMasks, ...]
+    output_categories: Callable[[], Iterable[str]] = field(default=tuple, repr=False, compare=False)
+    """Reads the class names of the whole output, which ``coco`` numbers; default: those of the
+    images only."""
 
     def boxes(self) -> pd.DataFrame:
         """One row a region: uri, category, score and threshold of the image, x0, y0, x1, y1 (x1,
-        y1 exclusive) and area in pixels, peak in [0, 1]."""
-        names = ["uri", "category", "score", "threshold", "x0", "y0", "x1", "y1", "area", "peak"]
+        y1 exclusive) and area in pixels, peak in [0, 1].
+
+        Texts are ``str``, pixels int64 and the rest float64, also where there is no region.
+        """
+        names = list(BOX_DTYPES)
         rows = [
             (*(getattr(image, name) for name in names[:4]), *region.box, region.area, region.peak)
             for image in self.images
             for region in image.regions
         ]
-        return pd.DataFrame(rows, columns=names)
+        return pd.DataFrame(rows, columns=names).astype(BOX_DTYPES)
 
-    def coco(self) -> dict[str, Any]:
+    def coco(self, categories: Mapping[str, int] | None = None) -> dict[str, Any]:
         """COCO's object-detection format: images, categories, and an annotation for each region.
 
         ``file_name`` is the image's URI, a category its class name, ``score`` the region's peak.
         ``segmentation`` is a list of polygons; of a region with holes, which COCO's polygons can't
         tell, an uncompressed run-length encoding. ``bbox`` is x, y, width, height and ``area`` the
         number of pixels above the threshold.
+
+        Args:
+            categories: the number of each class name, such as {"bolt": 7}. Default: from 1 in the
+                order of all names in the output's score table, whichever rows were asked for. So
+                exports of one output agree, until it gets a new category: then others may get
+                another number, and only numbers that are given stay.
+
+        Raises:
+            ValueError: an image's category has no number, or two have the same.
+            FileNotFoundError, StorageError: the score table can't be read; it is not where
+                categories are given.
         """
-        names = sorted({image.category for image in self.images})
-        ids = {name: number for number, name in enumerate(names, 1)}
+        ids = self._numbered() if categories is None else dict(categories)
+        if missing := sorted({image.category for image in self.images} - ids.keys()):
+            raise ValueError(f"categories gives {', '.join(map(repr, missing))} no number; add it")
+        if len({*ids.values()}) < len(ids):
+            raise ValueError(f"categories gives several the same number: {ids}")
         annotations = [
             _annotation(image, number, region, ids[image.category])
             for number, image in enumerate(self.images, 1)
@@ -151,18 +178,24 @@ class Masks:
                 for number, image in enumerate(self.images, 1)
             ],
             "categories": [
-                {"id": ids[name], "name": name, "supercategory": "anomaly"} for name in names
+                {"id": number, "name": name, "supercategory": "anomaly"}
+                for name, number in ids.items()
             ],
             "annotations": [{"id": i, **each} for i, each in enumerate(annotations, 1)],
         }
 
-    def write_coco(self, uri: str) -> None:
-        """Write ``coco()`` as JSON, a path or URI.
+    def write_coco(self, uri: str, categories: Mapping[str, int] | None = None) -> None:
+        """Write ``coco(categories)`` as JSON, a path or URI.
 
         Raises:
-            StorageError: it can't be written.
+            ValueError, FileNotFoundError: as of ``coco``.
+            StorageError: it can't be written, or the score table can't be read.
         """
-        write_object(absolute(uri), json.dumps(self.coco(), ensure_ascii=False).encode())
+        write_object(absolute(uri), json.dumps(self.coco(categories), ensure_ascii=False).encode())
+
+    def _numbered(self) -> dict[str, int]:
+        names = {*self.output_categories(), *(image.category for image in self.images)}
+        return {name: number for number, name in enumerate(sorted(names), 1)}
 
 
 def find_masks(
@@ -178,7 +211,11 @@ def find_masks(
         map_of: gives a row's map at the image's own size.
         limits: the thresholds.
         min_area: smaller regions, in pixels, are left out.
+
+    Raises:
+        ValueError: the rows lack columns, or a category has no threshold.
     """
+    require_columns(rows, MASK_COLUMNS)
     rows = rows[rows["map_file"].notna()].reset_index(drop=True)
     found: dict[int, ImageMasks] = {}
     # Maps of one row group one after the other: each group is then read once.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,20 +17,24 @@ from pipeline.calibration import MEASURES, Measure, above
 from pipeline.identity import ModelIdentity
 from pipeline.images import decode
 from pipeline.redaction import redact
+from pipeline.schema import require_columns
 from pipeline.storage import absolute, read_object
 
 from .maps import MapReader, overlaid
 from .masks import MASK_COLUMNS, MapLimits, MapThreshold, Masks, find_masks
-from .selection import COLUMNS, Days, Selection
+from .selection import COLUMNS, Days, Selection, names_of
 from .similar import read_similar
 from .table import (
     SIMILARITY,
-    models_of,
     newest_identity,
     read_rows,
     read_top,
+    values_of,
     warn_if_nothing_begins,
 )
+
+BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
+MAP_PLACE = ("map_file", "map_row")
 
 
 class Results:
@@ -58,10 +65,10 @@ class Results:
         self,
         *,
         scan_date: Days | None = None,
-        category: str | list[str] | None = None,
+        category: str | Sequence[str] | None = None,
         min_score: float | None = None,
         latest: bool = True,
-        columns: list[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         model: str | ModelIdentity | None = None,
         prefix: str | None = None,
     ) -> pd.DataFrame:
@@ -73,13 +80,15 @@ class Results:
 
         Args:
             scan_date: only these partitions: a date (YYYY-MM-DD or a ``date``), a list of dates,
-                or a range as a tuple (from, to), both inclusive, None = open.
-            category: only this class, or these.
+                or a range as a tuple (from, to), both inclusive, None = open. An empty list has no
+                rows.
+            category: only this class, or these; an empty list has no rows.
             min_score: only rows with at least this score.
             latest: of several rows for one object, model and category (a failed try, an older
                 version), only the newest among the rows selected by the other arguments but the
                 score.
-            columns: only these columns; the fewer, the less is read.
+            columns: only this column, or these; the fewer, the less is read. To open a map of the
+                rows, ask for map_file, map_row, width and height too.
             model: only rows whose column ``model`` is this, or begins with this fingerprint: it has
                 its rows with any references. A ``ModelIdentity`` has of each category those with
                 its references only.
@@ -105,8 +114,8 @@ class Results:
         *,
         per_category: bool = True,
         scan_date: Days | None = None,
-        category: str | list[str] | None = None,
-        columns: list[str] | None = None,
+        category: str | Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         model: str | ModelIdentity | None = None,
         prefix: str | None = None,
     ) -> pd.DataFrame:
@@ -150,11 +159,13 @@ class Results:
             float32 [height, width], abnormal probability in [0, 1].
 
         Raises:
-            ValueError: the row has no map.
+            ValueError: the row has no map, or lacks these columns.
             FileNotFoundError: the row is from before a compaction, and its shard is gone.
         """
+        require_columns(row, MAP_PLACE if size else (*MAP_PLACE, "width", "height"))
         if pd.isna(row["map_file"]):
-            raise ValueError(f"{row['uri']} has no map (error: {row['error']}, or maps were off)")
+            name, error = row.get("uri", "the row"), row.get("error", "unknown")
+            raise ValueError(f"{name} has no map (error: {error}, or maps were off)")
         grid = self._maps.grid(str(row["map_file"]), int(row["map_row"]))
         return render(grid, size or (int(row["height"]), int(row["width"])), sigma)
 
@@ -164,9 +175,10 @@ class Results:
         The more abnormal, the stronger the colour. The image is read from its own URI.
 
         Raises:
-            ValueError: the row has no map, or the image was replaced since.
+            ValueError: the row has no map, lacks columns, or the image was replaced since.
             StorageError: the image can't be read any more.
         """
+        require_columns(row, ("uri", "etag", "width", "height", *BOX, *MAP_PLACE))
         data, etag = read_object(str(row["uri"]))
         if etag != row["etag"]:
             raise ValueError(f"{row['uri']} was replaced after it was scored")
@@ -174,10 +186,12 @@ class Results:
         image = decode(data, max_megapixels=1 + row["width"] * row["height"] / 1e6)
         image.thumbnail((size, size))
         scale = image.width / float(row["width"])
-        box = [float(row[name]) * scale for name in ("box_x0", "box_y0", "box_x1", "box_y1")]
+        box = [float(row[name]) * scale for name in BOX]
         return overlaid(image, self.map(row, (image.height, image.width)), box, opacity)
 
-    def similar(self, row: Any, n: int = 10, *, columns: list[str] | None = None) -> pd.DataFrame:
+    def similar(
+        self, row: Any, n: int = 10, *, columns: str | Sequence[str] | None = None
+    ) -> pd.DataFrame:
         """The images most similar to one, of the same category and model; newest rows only.
 
         Similar is what CLIP's class embedding, before AdaCLIP's prompts, is close to: the image as
@@ -194,11 +208,13 @@ class Results:
             without an embedding are in no row.
 
         Raises:
-            ValueError: the row has no embedding, n is below 1, or there is no such column.
+            ValueError: the row has no embedding or lacks these columns, n is below 1, or there is
+                no such column.
             FileNotFoundError: the row is from before a compaction, and its shard is gone.
         """
         if n < 1:
             raise ValueError(f"n is {n}; ask for at least one image")
+        require_columns(row, ("uri", "category", "model", *MAP_PLACE))
         wanted = list(dict.fromkeys(["uri", SIMILARITY.name, *_checked(columns)]))
         selected: pd.DataFrame = read_similar(self._folder, self._maps, row, wanted, n=n)[wanted]
         return selected
@@ -215,13 +231,14 @@ class Results:
         Args:
             threshold: of the map: a number, one for each category, or a ``Calibration``, whose
                 thresholds of ``map_max`` are those that good images' maps rarely exceed anywhere.
-            rows: rows of ``scores()``, or one row. Rows without a map are left out. Default: the
+            rows: rows of ``scores()``, or one row, with image_id, uri, category, score, width,
+                height, map_file, map_row and model. Rows without a map are left out. Default: the
                 newest rows of all images whose map exceeds the threshold.
             min_area: regions of fewer pixels are left out.
 
         Raises:
-            ValueError: a category has no threshold, or the calibration is of another model or of
-                other references.
+            ValueError: a category has no threshold, the calibration is of another model or of
+                other references, or the rows lack columns.
             FileNotFoundError: the rows are from before a compaction, and their shards are gone.
         """
         limits = MapLimits(threshold)
@@ -230,10 +247,11 @@ class Results:
             lowest = limits.lowest()
             rows = read_rows(self._folder, selection, MASK_COLUMNS, minimum=lowest, by="map_max")
             if rows.empty and limits.model is not None:
-                limits.check_any(models_of(self._folder))
+                limits.check_any(values_of(self._folder, "model"))
             rows = rows[above(rows, threshold, "map_max").fillna(False)]
         frame = rows.to_frame().T if isinstance(rows, pd.Series) else rows
-        return find_masks(frame, self.map, limits, min_area)
+        masks = find_masks(frame, self.map, limits, min_area)
+        return replace(masks, output_categories=partial(values_of, self._folder, "category"))
 
 
 def open_results(uri: str) -> Results:
@@ -241,10 +259,10 @@ def open_results(uri: str) -> Results:
     return Results(uri)
 
 
-def _checked(columns: list[str] | None) -> list[str]:
-    unknown = sorted(set(columns or ()) - set(COLUMNS.names))
-    if unknown:
+def _checked(columns: str | Sequence[str] | None) -> list[str]:
+    wanted = COLUMNS.names if columns is None else names_of(columns)
+    if unknown := sorted(set(wanted) - set(COLUMNS.names)):
         raise ValueError(
             f"the score table has no column {', '.join(unknown)}; it has {', '.join(COLUMNS.names)}"
         )
-    return columns or COLUMNS.names
+    return wanted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -26,7 +26,7 @@ FOOTER_THREADS = 16
 BATCH_ROWS, BATCHES_AHEAD, FILES_AHEAD = 1 << 16, 4, 8
 
 Day = str | date
-Days = Day | list[Day] | tuple[Day | None, Day | None]
+Days = Day | Sequence[Day] | tuple[Day | None, Day | None]
 T = TypeVar("T")
 
 
@@ -35,14 +35,19 @@ class Selection:
     """Rows by partition, category, model and place."""
 
     scan_date: Days | None = None
-    """One date, a list of dates, or a range (from, to), both inclusive, None = open."""
+    """One date, a list of dates, or a range (from, to), both inclusive, None = open. An empty list
+    has no rows."""
     category: str | Sequence[str] | None = None
-    """One class name, or several."""
+    """One class name, or several; an empty list has no rows."""
     model: str | ModelIdentity | None = None
     """A row's model; a fingerprint without references has its rows with any of them, too. Or the
     identity of a run: of each category, the rows with its references only."""
     prefix: str | None = None
     """What the URIs begin with; spelled like an input, so "photos/good" is a local path."""
+
+    def __post_init__(self) -> None:
+        if self.category is not None:  # an iterator would be at its end after the first use
+            object.__setattr__(self, "category", names_of(self.category))
 
     def read(self, folder: str, read: Callable[[list[str]], T]) -> T:
         """The result of ``read`` on the score files of the selected dates.
@@ -65,8 +70,9 @@ class Selection:
     def condition(self) -> pc.Expression:
         """The rows, for a dataset of the selected files."""
         condition = pc.scalar(True)
-        if categories := self._categories():
-            condition &= pc.field("category").cast(pa.string()).isin(categories)
+        if self.category is not None:
+            chosen = pa.array(self.category, pa.string())
+            condition &= pc.field("category").cast(pa.string()).isin(chosen)
         if isinstance(self.model, ModelIdentity):
             condition &= self.model.condition()
         elif self.model is not None:
@@ -87,11 +93,10 @@ class Selection:
         Row groups whose statistics exclude the category, or the condition, are not read.
         """
         where = self.condition() if condition is None else self.condition() & condition
-        categories = self._categories()
         for start in range(0, len(files), FILES_AT_ONCE):
             dataset = score_dataset(folder, files[start : start + FILES_AT_ONCE], COLUMNS)
-            if categories:
-                dataset = _pruned(dataset, categories)
+            if self.category is not None:
+                dataset = _pruned(dataset, self.category)
             yield from dataset.to_batches(
                 columns=list(columns),
                 filter=where,
@@ -100,16 +105,12 @@ class Selection:
                 fragment_readahead=FILES_AHEAD,
             )
 
-    def _categories(self) -> list[str]:
-        if self.category is None:
-            return []
-        return [self.category] if isinstance(self.category, str) else list(self.category)
-
     def _partitions(self) -> list[str] | None:
         days = self.scan_date
         if days is None or isinstance(days, tuple):
             return None
-        chosen = days if isinstance(days, list) else [days]
+        several = isinstance(days, Iterable) and not isinstance(days, str)
+        chosen: Any = days if several else [days]
         return [f"scan_date={_iso(day)}" for day in dict.fromkeys(chosen)]
 
     def _of_range(self, files: list[str]) -> list[str]:
@@ -122,17 +123,22 @@ class Selection:
         return [uri for uri, day in dated if day and first <= day[1] <= (last or "9999")]
 
 
-def _iso(day: Day) -> str:
+def names_of(names: str | Iterable[str]) -> list[str]:
+    """One name, or several, as a list."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _iso(day: Any) -> str:
     try:
         found = day if isinstance(day, str) else f"{day:%Y-%m-%d}"
         if date.fromisoformat(found).isoformat() == found:
             return found
-    except ValueError:
+    except (TypeError, ValueError):
         pass
     raise ValueError(f"scan_date {day!r} is not YYYY-MM-DD")
 
 
-def _pruned(dataset: ds.Dataset, categories: list[str]) -> ds.Dataset:
+def _pruned(dataset: ds.Dataset, categories: Sequence[str]) -> ds.Dataset:
     """The dataset without row groups that can't hold any of the categories.
 
     Arrow does this by itself for plain columns, not for dictionaries.
@@ -152,7 +158,7 @@ def _pruned(dataset: ds.Dataset, categories: list[str]) -> ds.Dataset:
     return ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
 
 
-def _may_hold(group: Any, categories: list[str]) -> bool:
+def _may_hold(group: Any, categories: Sequence[str]) -> bool:
     for number in range(group.num_columns):
         column = group.column(number)
         if column.path_in_schema == "category":

@@ -130,13 +130,18 @@ def read_best(
     return selection.read(folder, read)
 
 
-def models_of(folder: str) -> list[str]:
-    """Fingerprints of the models whose rows a score folder holds."""
+def values_of(folder: str, column: str) -> list[str]:
+    """What the rows of a score folder hold in a column of texts, sorted. Reads that column only.
+
+    Raises:
+        FileNotFoundError: the folder has no score table.
+        StorageError: it can't be listed.
+    """
 
     def read(files: list[str]) -> set[str]:
         found: set[str] = set()
-        for batch in Selection().batches(folder, files, ["model"]):
-            found.update(batch.column("model").unique().to_pylist())
+        for batch in Selection().batches(folder, files, [column]):
+            found.update(batch.column(column).unique().drop_null().to_pylist())
         return found
 
     return sorted(Selection().read(folder, read))

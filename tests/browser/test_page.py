@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import Page
+import pytest
+from playwright.sync_api import Browser, Page
 
 from tests.browser.conftest import Open
 
@@ -25,6 +26,25 @@ def test_the_page_shows_what_the_run_found(page: Page) -> None:
     assert "truncated" in page.locator("#error-list").inner_text()
     assert page.locator("#run-table tbody tr").count() == 1
     assert page.locator(".notice.bad").count() == 2, "the alert and the run's status"
+    assert page.locator("#needs-script").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "java_script"), [("default-src 'self'", True), ("script-src *", False)]
+)
+def test_a_page_whose_script_is_forbidden_says_so(
+    folder: Path, browser: Browser, policy: str, java_script: bool
+) -> None:
+    """By the server, or in the browser's settings."""
+    served = (folder / "report.html").read_bytes()
+    headers = {"Content-Security-Policy": policy, "Content-Type": "text/html"}
+    context = browser.new_context(java_script_enabled=java_script)
+    page = context.new_page()
+    page.route("http://reports/*", lambda route: route.fulfill(body=served, headers=headers))
+    page.goto("http://reports/report.html")
+    assert "the browser did not run it" in page.locator("#needs-script").inner_text()
+    assert not page.locator("h1, h2, a, button, table").filter(visible=True).count()
+    context.close()
 
 
 def test_help_and_search_have_keys(page: Page) -> None:

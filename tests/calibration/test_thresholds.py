@@ -125,6 +125,18 @@ def test_above_is_greater_than_the_categorys_threshold() -> None:
     assert not area.any()
 
 
+def test_rows_that_lack_columns_say_which_to_ask_for() -> None:
+    narrow = rows()[["score"]]
+    assert above(narrow, 0.5).sum() == 200
+    remedy = r"ask scores\(\) for columns=\['category'"
+    with pytest.raises(ValueError, match=f"no category; {remedy}"):
+        above(narrow, {"nut": 0.5})
+    with pytest.raises(ValueError, match=f"no category, model; {remedy}"):
+        above(narrow, calibrate(rows(), false_alarm_rate=0.05))
+    with pytest.raises(ValueError, match=f"no category, model; {remedy}"):
+        calibrate(narrow, false_alarm_rate=0.05, measures=["score"])
+
+
 def test_what_can_not_be_compared_is_neither_above_nor_below() -> None:
     frame = rows()
     mask = above(frame, {"bolt": 0.6})

@@ -111,6 +111,19 @@ def test_the_policy_allows_the_pages_own_scripts_and_no_request(output: str) -> 
     assert "img-src data:" in policy
 
 
+def test_until_its_script_runs_a_page_shows_what_it_needs_only(output: str) -> None:
+    """It showed empty headings; ``noscript`` tells nothing where a server forbids scripts."""
+    page = make_page(output, gallery=0).decode()
+    body = page[page.index("<body>") :]
+    *parts, notice = re.findall(r"^<(?:a|header|main|nav|section|p)\b[^>]*>", body, re.M)
+    assert len(parts) == 3
+    assert all(part.endswith(" hidden>") for part in parts)
+    assert notice == '<p class="notice bad" id="needs-script">'
+    data, script = body.index('id="pictures"'), body.index("function start()")
+    assert data < body.index(notice) < script, "else it is seen while the data load"
+    assert "open it from disk, or allow" in body
+
+
 def test_a_page_names_no_other_host_in_what_is_its_own(output: str) -> None:
     page = make_page(output, gallery=0).decode()
     own = page[: page.index("plotly.js v")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -124,6 +126,19 @@ def test_boxes_are_a_table(results: Results) -> None:
     assert (first.uri, first.category) == ("s3://b/in/0.jpg", "nut")
 
 
+def test_boxes_of_a_night_without_regions_are_the_same_kind_of_table(
+    results: Results, tmp_path: Path
+) -> None:
+    """Its columns had no type, and no reader took it beside the files of other nights."""
+    for name, threshold in (("1", 0.9999), ("2", 0.5)):
+        results.to_masks(threshold).boxes().to_parquet(tmp_path / f"{name}.parquet")
+    nights = pd.read_parquet(tmp_path)
+    boxes = results.to_masks(0.5).boxes()
+    assert len(nights) == len(boxes) == 4
+    pd.testing.assert_series_equal(nights.dtypes, boxes.dtypes)
+    pd.testing.assert_series_equal(results.to_masks(0.9999).boxes().dtypes, boxes.dtypes)
+
+
 def test_coco_json_is_what_pycocotools_reads(results: Results, tmp_path: Path) -> None:
     masks = results.to_masks(0.5, results.scores())
     masks.write_coco(f"{tmp_path}/boxes.json")
@@ -153,6 +168,31 @@ def test_coco_json_is_what_pycocotools_reads(results: Results, tmp_path: Path) -
         assert int(coco_mask.area(encoded)) == pytest.approx(annotation["area"], rel=0.01)
         np.testing.assert_allclose(coco_mask.toBbox(encoded), annotation["bbox"], atol=1)
     assert kinds == {list, dict}
+
+
+def test_coco_categories_have_the_same_numbers_in_every_export(results: Results) -> None:
+    """They were numbered by the images exported: a night of nuts had another number for nuts."""
+    exports = [results.to_masks(0.5, results.scores(category=name)) for name in ("nut", "bolt")]
+    for masks in (*exports, results.to_masks(0.5), pickle.loads(pickle.dumps(exports[0]))):
+        coco = masks.coco()
+        assert {each["name"]: each["id"] for each in coco["categories"]} == {"bolt": 1, "nut": 2}
+        names = {image.category for image in masks.images}
+        assert {each["category_id"] for each in coco["annotations"]} == {
+            {"bolt": 1, "nut": 2}[name] for name in names
+        }
+
+
+def test_coco_categories_can_be_given(results: Results, tmp_path: Path) -> None:
+    given = {"washer": 3, "nut": 9, "bolt": 7}
+    results.to_masks({"bolt": 0.5}).write_coco(f"{tmp_path}/boxes.json", categories=given)
+    coco = json.loads((tmp_path / "boxes.json").read_text())
+    assert {each["name"]: each["id"] for each in coco["categories"]} == given
+    assert {each["category_id"] for each in coco["annotations"]} == {7}
+    for bad in ({"bolt": 1}, {}):
+        with pytest.raises(ValueError, match=r"categories gives .*'nut' no number"):
+            results.to_masks(0.5).coco(categories=bad)
+    with pytest.raises(ValueError, match="the same number"):
+        results.to_masks(0.5).coco(categories={"bolt": 1, "nut": 1})
 
 
 def test_coco_json_holds_hostile_names_as_they_are(tmp_path: Path) -> None:

@@ -77,6 +77,28 @@ def test_a_row_without_a_map_says_why(results: Results) -> None:
         results.map(results.scores().iloc[-1])
 
 
+def test_rows_that_lack_columns_say_which_to_ask_for(results: Results) -> None:
+    frame = results.scores(min_score=0.9, columns=["uri", "map_file"])
+    row = frame.iloc[0]
+    remedy = r"ask scores\(\) for columns=\['etag', .*'map_row'\] too"
+    with pytest.raises(ValueError, match=f"no etag, width, height, box_x0, .*; {remedy}"):
+        results.overlay(row)
+    with pytest.raises(ValueError, match="no map_row, width, height; "):
+        results.map(row)
+    with pytest.raises(ValueError, match="no category, model, map_row; "):
+        results.similar(row)
+    for rows in (frame, row):
+        with pytest.raises(ValueError, match=r"no image_id, category, score, width, .*, model; "):
+            results.to_masks(0.5, rows)
+
+
+def test_a_few_columns_suffice_for_a_map(results: Results) -> None:
+    narrow = results.scores(columns=("score", "map_file", "map_row"))
+    assert results.map(narrow.iloc[0], size=8).shape == (8, 8)
+    with pytest.raises(ValueError, match="the row has no map"):
+        results.map(narrow.iloc[-1], size=8)
+
+
 def test_a_map_file_outside_the_output_is_refused(results: Results) -> None:
     row = results.scores().iloc[0].copy()
     row["map_file"] = "maps/../../secret.parquet"

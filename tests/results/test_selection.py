@@ -6,6 +6,8 @@ import datetime
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.results import NothingSelectedWarning, Results, open_results
@@ -50,6 +52,9 @@ def file_of(output: Path, day: str) -> Path:
         ("2026-01-02", {"2026-01-02"}),
         (datetime.date(2026, 1, 2), {"2026-01-02"}),
         (["2026-01-01", "2026-01-03"], {"2026-01-01", "2026-01-03"}),
+        (np.array(["2026-01-01", "2026-01-03"]), {"2026-01-01", "2026-01-03"}),
+        (pd.Series(pd.to_datetime(["2026-01-01"])), {"2026-01-01"}),
+        ([], set()),
         (("2026-01-02", "2026-01-03"), {"2026-01-02", "2026-01-03"}),
         (("2026-01-02", None), {"2026-01-02", "2026-01-03"}),
         ((None, datetime.date(2026, 1, 1)), {"2026-01-01"}),
@@ -77,7 +82,7 @@ def test_single_dates_are_not_found_by_listing_the_others(
     assert listed == [f"{results.uri}/scores/scan_date=2026-01-02", f"{results.uri}/scores"]
 
 
-@pytest.mark.parametrize("asked", ["2026-1-2", "20260102", "yesterday", ["2026-01-01", ""]])
+@pytest.mark.parametrize("asked", ["2026-1-2", "20260102", "yesterday", ["2026-01-01", ""], [None]])
 def test_what_is_no_date_is_refused(results: Results, asked: str) -> None:
     with pytest.raises(ValueError, match="is not YYYY-MM-DD"):
         results.scores(scan_date=asked)
@@ -125,6 +130,30 @@ def test_row_groups_without_the_category_are_not_read(
 
 def test_a_category_that_is_nowhere_gives_no_rows(results: Results) -> None:
     assert len(results.scores(category="zipper")) == 0
+
+
+@pytest.mark.parametrize("nothing", [{"category": []}, {"scan_date": []}, {"category": ()}])
+def test_an_empty_list_asks_for_nothing(results: Results, nothing: dict[str, list[str]]) -> None:
+    """No category, the empty answer of another query, gave the rows of all."""
+    asked = {"columns": ["uri", "category", "score", "scored_at", "scan_date"], **nothing}
+    wanted = results.scores(columns=asked["columns"]).dtypes.astype(str)
+    for found in (
+        results.scores(**asked),  # type: ignore[arg-type]
+        results.scores(min_score=0.5, **asked),  # type: ignore[arg-type]
+        results.top(1, **asked),  # type: ignore[arg-type]
+    ):
+        assert len(found) == 0
+        pd.testing.assert_series_equal(found.dtypes.astype(str), wanted)
+
+
+def test_names_come_in_any_sequence_or_one_alone(results: Results) -> None:
+    for columns in (["uri", "score"], ("uri", "score"), np.array(["uri", "score"])):
+        assert list(results.scores(columns=columns).columns) == ["uri", "score"]  # type: ignore[arg-type]
+        assert list(results.top(1, columns=columns).columns) == ["uri", "score"]  # type: ignore[arg-type]
+    assert list(results.scores(columns="uri").columns) == ["uri"]
+    assert list(results.scores(columns=[]).columns) == []
+    for category in ("nut", ("nut",), pd.Series(["nut"]), iter(["nut"])):
+        assert set(results.scores(category=category).category) == {"nut"}  # type: ignore[arg-type]
 
 
 def test_prefix_and_model_select_rows(results: Results) -> None:

@@ -266,6 +266,8 @@ function onKey(event) {
 }
 
 function start() {
+  byId("needs-script").remove();
+  for (const part of document.querySelectorAll("body > [hidden]")) part.hidden = false;
   const data = embedded("data");
   page.data = data;
   showHead(data);
