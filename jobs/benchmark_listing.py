@@ -33,7 +33,7 @@ from pipeline.config import ScoreConfig
 from pipeline.identity import ModelIdentity
 from pipeline.ledger import image_ids, read_final_ids
 from pipeline.manifest import build_manifest
-from pipeline.report.summary import peak_memory_bytes, versions
+from pipeline.provenance import peak_memory_bytes, versions
 from pipeline.schema import SCORE_SCHEMA
 from pipeline.snapshot import score_files
 from pipeline.storage import list_objects

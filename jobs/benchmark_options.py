@@ -14,7 +14,7 @@ import tyro
 
 from pipeline.benchmark.machine import hardware
 from pipeline.benchmark.options import measure_options
-from pipeline.report.summary import versions
+from pipeline.provenance import versions
 
 
 @dataclass(frozen=True, kw_only=True)

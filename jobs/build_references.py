@@ -12,8 +12,8 @@ from pipeline.config import NONE, BuildReferencesConfig
 from pipeline.distributed import entry
 from pipeline.distributed.building_references import build_references
 from pipeline.distributed.reference_sets import Built
-from pipeline.report.summary import clean
 from pipeline.storage import absolute
+from pipeline.terminal import clean
 
 GOES_ON = "finished categories are written, the same command goes on from here"
 

@@ -12,8 +12,8 @@ from pipeline.calibration import Calibration, CalibrationError, as_text
 from pipeline.config import NONE, CalibrateConfig
 from pipeline.distributed import entry
 from pipeline.distributed.calibrating import THRESHOLDS, calibrate_model
-from pipeline.report.summary import clean
 from pipeline.storage import absolute
+from pipeline.terminal import clean
 
 GOES_ON = "finished scores are written, the same command goes on from here"
 MAX_LINE = 240

@@ -18,8 +18,8 @@ from pipeline.evaluation import as_markdown, as_text, compare
 from pipeline.evaluation.paper import comparisons_as_markdown, comparisons_as_text
 from pipeline.evaluation.plots import draw
 from pipeline.evaluation.protocols import protocols_as_markdown, protocols_as_text
-from pipeline.report.summary import clean
 from pipeline.storage import absolute, write_object
+from pipeline.terminal import clean
 
 GOES_ON = "finished scores are written, the same command goes on from here"
 NUM_EXAMPLES = 5  # of unusable images, on the terminal

@@ -5,22 +5,23 @@ Needs no Ray: it reads and writes the output from where it runs.
 
 from __future__ import annotations
 
-import signal
 import sys
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pyarrow as pa
 import tyro
 
-from pipeline import logs
+from pipeline import command
 from pipeline.compaction import compact, plan
-from pipeline.lock import LockedError, LockLostError, OutputLock
-from pipeline.report.summary import clean
-from pipeline.storage import StorageError, absolute
+from pipeline.config.checks import check_date, check_given, refuse_credentials
+from pipeline.lock import OutputLock
+from pipeline.storage import absolute
+from pipeline.terminal import clean
 from pipeline.vacuum import GRACE, KEEP, find_garbage, vacuum
 
-DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
+GOES_ON = "the same command goes on from here"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +43,23 @@ class Compact:
     """Keep other jobs from writing meanwhile. Off is for stores that refuse conditional writes; see
     to it then that no job writes to the output."""
 
+    log_format: Literal["text", "json"] = "text"
+    """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
+
     def __post_init__(self) -> None:
         """Refuse settings that can't work.
 
         Raises:
             ValueError: names the flag and the remedy.
         """
+        refuse_credentials(self)
+        check_given("--output", self.output)
         if self.before:
-            try:
-                date.fromisoformat(self.before)
-            except ValueError as error:
-                raise ValueError(f"--before is {self.before!r}; give YYYY-MM-DD") from error
+            check_date("--before", self.before)
+
+    def remarks(self) -> list[str]:
+        """None."""
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,31 +83,30 @@ class Vacuum:
     """Keep other jobs from writing meanwhile. Off is for stores that refuse conditional writes; see
     to it then that no job writes to the output."""
 
+    log_format: Literal["text", "json"] = "text"
+    """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
+
     def __post_init__(self) -> None:
         """Refuse settings that can't work.
 
         Raises:
             ValueError: names the flag and the remedy.
         """
+        refuse_credentials(self)
+        check_given("--output", self.output)
         for flag, value in (("--grace-hours", self.grace_hours), ("--keep-days", self.keep_days)):
             if not 0 <= value < 1e6:
                 raise ValueError(f"{flag} is {value:g}; it must be at least 0")
 
+    def remarks(self) -> list[str]:
+        """None."""
+        return []
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print; returns the exit code."""
-    logs.escape_unencodable()
-    config = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _compact(config) if isinstance(config, Compact) else _vacuum(config)
-    except LockedError as error:
-        return _fail(error, CANNOT_RUN)
-    except (LockLostError, StorageError, OSError, ValueError, pa.ArrowException) as error:
-        return _fail(error, FAILED)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here")
-        return INTERRUPTED
+    failures = (OSError, ValueError, pa.ArrowException)
+    return command.run(lambda: parse(arguments), work, goes_on=GOES_ON, failures=failures)
 
 
 def parse(arguments: list[str] | None = None) -> Compact | Vacuum:
@@ -108,7 +114,14 @@ def parse(arguments: list[str] | None = None) -> Compact | Vacuum:
     return tyro.cli(Compact | Vacuum, prog="maintain.py", description=__doc__, args=arguments)
 
 
-def _compact(config: Compact) -> int:
+def work(config: Compact | Vacuum, console: command.Console) -> int:
+    """Compact, or find and remove what no row needs; returns the exit code."""
+    if isinstance(config, Compact):
+        return _compact(config, console)
+    return _vacuum(config, console)
+
+
+def _compact(config: Compact, console: command.Console) -> int:
     output = absolute(config.output)
     before = config.before or datetime.now(UTC).date().isoformat()
     if config.dry_run:
@@ -116,20 +129,20 @@ def _compact(config: Compact) -> int:
         for group in groups:
             print(f"{group.partition}: {len(group.files)} files, {_size(group.size)}, become 1")
         print(f"{sum(len(g.files) for g in groups):,} files would become {len(groups):,}")
-        return DONE
-    with OutputLock(output, run_id="compact", say=_say, needed=config.lock) as lock:
-        done = compact(output, before=before, check=lock.check, say=_say)
+        return command.DONE
+    with OutputLock(output, run_id="compact", say=console.say, needed=config.lock) as lock:
+        done = compact(output, before=before, check=lock.check, say=console.say)
     print(f"{done.files_before:,} files with {done.rows:,} rows became {done.files_after:,}")
     for failure in done.failures:
-        _fail(clean(failure, 400), FAILED)
-    return FAILED if done.failures else DONE
+        console.fail(failure, command.FAILED)
+    return command.FAILED if done.failures else command.DONE
 
 
-def _vacuum(config: Vacuum) -> int:
+def _vacuum(config: Vacuum, console: command.Console) -> int:
     output = absolute(config.output)
     grace, keep = timedelta(hours=config.grace_hours), timedelta(days=config.keep_days)
     if config.delete:
-        with OutputLock(output, run_id="vacuum", say=_say, needed=config.lock) as lock:
+        with OutputLock(output, run_id="vacuum", say=console.say, needed=config.lock) as lock:
             garbage = vacuum(output, grace=grace, keep=keep, check=lock.check)
     else:
         garbage = find_garbage(output, grace=grace, keep=keep)
@@ -137,20 +150,11 @@ def _vacuum(config: Vacuum) -> int:
         print(f"{_size(each.size):>10}  {clean(each.uri, 400)}  ({each.reason})")
     total = f"{len(garbage):,} things, {_size(sum(each.size for each in garbage))}"
     print(f"deleted: {total}" if config.delete else f"{total}; --delete removes them")
-    return DONE
+    return command.DONE
 
 
 def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count:,} B"
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _fail(message: object, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

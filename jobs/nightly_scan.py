@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from pipeline.config.checks import check_date, check_given, refuse_credentials
 from pipeline.distributed import entry
 from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.nightly import preview, run_night
@@ -70,6 +71,9 @@ class NightlyConfig:
         Raises:
             ValueError: names the flag and the remedy.
         """
+        refuse_credentials(self)
+        check_given("--config", self.config)
+        check_date("--scan-date", self.scan_date)
         price = self.price_per_hour
         if price is not None and not 0 <= price < math.inf:
             raise ValueError(f"--price-per-hour is {price:g}; it must be at least 0")

@@ -13,8 +13,8 @@ import tyro
 from . import logs
 from .lock import LockedError, LockLostError
 from .redaction import redact
-from .report.summary import clean
 from .storage import StorageError
+from .terminal import clean
 
 DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 MAX_LINE = 2_000  # of an error: a long URI fits, a hostile one does not flood the terminal

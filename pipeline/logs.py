@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Literal, TextIO
 
 from .redaction import redact
-from .report.summary import clean
+from .terminal import clean
 
 LogFormat = Literal["json", "text"]
 MESSAGE_LENGTH = 10_000  # of a line: a traceback fits, a hostile object name does not flood the log

@@ -247,7 +247,7 @@ def test_absurd_dimensions_are_refused_before_allocation(file_format: str) -> No
     """In a process of its own, whose memory is all that Pillow's C code allocates, too."""
     code = (
         "import sys; from pipeline.images import ImageError, decode\n"
-        "from pipeline.report.summary import peak_memory_bytes\n"
+        "from pipeline.provenance import peak_memory_bytes\n"
         "data = sys.stdin.buffer.read(); before = peak_memory_bytes()\n"
         "try: decode(data)\n"
         "except ImageError as error: print(error.code, peak_memory_bytes() - before)\n"

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.provenance import memory_bytes, peak_memory_bytes
 from pipeline.references.mutual import SHARE, mutual_scores
-from pipeline.report.summary import memory_bytes, peak_memory_bytes
 
 from .machine import BusyCPUs, reset_peak_memory
 from .timing import Stopwatch, clock_of, rounded, steadier

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.config import BenchmarkConfig
-from pipeline.report.summary import versions
+from pipeline.provenance import versions
 from pipeline.storage import absolute, write_object
 
 from . import projection

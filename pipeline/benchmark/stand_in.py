@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.report.summary import peak_memory_bytes
+from pipeline.provenance import peak_memory_bytes
 from pipeline.schema import scored_schema
 
 PATCH_SIZE = 14  # of the released model: it gives maps of the released size

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from pipeline.report import summary
+from pipeline import provenance
 
 # Large enough for a product to hide what starting it costs, small enough for a second each.
 MATRIX_SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}
@@ -130,7 +130,7 @@ def peak_memory_bytes(device: torch.device) -> int:
     """On a GPU, the most that was allocated since the reset; else this process's all-time peak."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return summary.peak_memory_bytes()
+    return provenance.peak_memory_bytes()
 
 
 def rounded(value: float) -> float:

@@ -24,7 +24,7 @@ from pipeline.distributed.training_worker import sum_over_workers
 from pipeline.images import MEAN, STD
 from pipeline.models import load_adaclip
 from pipeline.models.training import make_optimizer, training_step
-from pipeline.report.summary import memory_bytes
+from pipeline.provenance import memory_bytes
 
 from .machine import reset_peak_memory
 from .released_training import prepare, released_step

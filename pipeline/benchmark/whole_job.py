@@ -16,8 +16,8 @@ from pipeline.distributed.cluster import connected, is_local, num_nodes, watched
 from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.scorer import AnomalyScorer
 from pipeline.distributed.scoring import score_bucket
+from pipeline.provenance import peak_memory_bytes
 from pipeline.report import RunReport
-from pipeline.report.summary import peak_memory_bytes
 from pipeline.storage import absolute
 
 from .machine import BusyCPUs, in_own_process

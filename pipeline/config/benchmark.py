@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .model import ModelConfig, check_at_least
+from .checks import check_at_least, refuse_credentials
+from .model import ModelConfig
 
 Part = Literal[
     "model",
@@ -98,7 +99,7 @@ class BenchmarkConfig(ModelConfig):
         Raises:
             ValueError: names the flag and the remedy.
         """
-        self._refuse_credentials()
+        refuse_credentials(self)
         self._settle_image_size()
         series = ("num_images", "photo_size", "batch_size", "num_actors", "num_workers")
         for name in series:

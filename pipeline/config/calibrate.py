@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, fields
 from typing import Literal
 
-from .score import ScoreConfig, check_date
+from .checks import check_date, check_given, refuse_credentials
+from .score import ScoreConfig
 
 # Of the scoring job's settings, those that mean something to --scores as well.
 _WITH_SCORES = ("input", "output", "category", "scan_date", "address", "log_format")
@@ -74,15 +75,14 @@ class CalibrateConfig(ScoreConfig):
                 raise ValueError(f"{flag} is {value:g}; it must be between 0 and 1")
         if self.thresholds is not None:
             raise ValueError("--thresholds are what this job makes; leave the flag out")
-        if not self.output:
-            raise ValueError("--output is empty; give a folder")
+        check_given("--output", self.output)
         if self.scores is None:
             for name in ("prefix", "from_date", "to_date", "model"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"--{name.replace('_', '-')} selects rows of --scores")
             super().__post_init__()
             return
-        self._refuse_credentials()
+        refuse_credentials(self)
         for each in fields(ScoreConfig):
             is_set = each.default is not MISSING and getattr(self, each.name) != each.default
             if is_set and each.name not in _WITH_SCORES:

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from .model import NONE, ModelConfig, check_at_least
+from .checks import check_at_least, refuse_credentials
+from .model import NONE, ModelConfig
 from .references import BuildReferencesConfig
 from .score import AUTO, ScoreConfig
 
@@ -99,7 +100,7 @@ class EvaluateConfig(ModelConfig):
         Raises:
             ValueError: names the flag and the remedy.
         """
-        self._refuse_credentials()
+        refuse_credentials(self)
         if not self.data and not self.paper:
             raise ValueError("give --data with a labelled data set, or --paper with their folder")
         if not all(self.data):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from .model import ModelConfig, check_at_least
+from .checks import check_at_least, check_positive, refuse_credentials
+from .model import ModelConfig
 
 DEFAULT_CATEGORY_COLUMN = "category"
 
@@ -77,7 +77,7 @@ class ImagesConfig(ModelConfig):
         Raises:
             ValueError: names the flag and the remedy.
         """
-        self._refuse_credentials()
+        refuse_credentials(self)
         if not self.input or not all(self.input):
             raise ValueError("--input needs at least one folder or list, and no empty name")
         if self.category is not None and not self.category.strip():
@@ -124,11 +124,6 @@ class ImagesConfig(ModelConfig):
     def model_arguments(self) -> dict[str, Any]:
         """The arguments of ``load_adaclip`` but for the device."""
         return self._model_arguments(self.checkpoint, self.precision)
-
-
-def check_positive(flag: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{flag} is {value:g}; it must be a positive number")
 
 
 def _check_category_regex(expression: str) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from pipeline.redaction import holds_credential
-
 from .backbone import backbone_input
+from .checks import check_at_least
 
 NONE = "none"  # what the command line calls "random weights"
 
@@ -72,29 +70,8 @@ class ModelConfig:
         if self.frozen_image_size:
             own.check("--frozen-image-size", self.frozen_image_size, self.backbone)
 
-    def _refuse_credentials(self) -> None:
-        """Settings are kept with the results, and URIs stand in every row.
-
-        Raises:
-            ValueError: names the flag.
-        """
-        for each in fields(self):
-            value = getattr(self, each.name)
-            texts = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(text, str) and holds_credential(text) for text in texts):
-                raise ValueError(
-                    f"--{each.name.replace('_', '-')} holds a password or a signature, which the "
-                    "results would repeat; give credentials through the usual environment "
-                    "variables, files or roles"
-                )
-
     def _model_arguments(self, checkpoint: str, precision: str) -> dict[str, Any]:
         arguments = {each.name: getattr(self, each.name) for each in fields(ModelConfig)}
         weights = {"backbone_weights": self.backbone_weights, "checkpoint": checkpoint}
         arguments |= {name: None if value == NONE else value for name, value in weights.items()}
         return {**arguments, "precision": precision}
-
-
-def check_at_least(flag: str, value: float | None, least: int) -> None:
-    if value is not None and not least <= value < math.inf:
-        raise ValueError(f"{flag} is {value:g}; it must be at least {least}")

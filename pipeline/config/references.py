@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from .checks import check_at_least
 from .images import ImagesConfig
-from .model import check_at_least
 from .score import ScoreConfig
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
-from .images import ImagesConfig, check_positive
-from .model import check_at_least
+from .checks import check_at_least, check_date, check_given, check_positive
+from .images import ImagesConfig
 
 AUTO = "auto"  # references of the output's own
 MAX_GALLERY = 1_000  # images of a page; of more, each would have too few bytes to show anything
@@ -82,8 +82,7 @@ class ScoreConfig(ImagesConfig):
             ValueError: names the flag and the remedy.
         """
         super().__post_init__()
-        if not self.output:
-            raise ValueError("--output is empty; give a folder")
+        check_given("--output", self.output)
         check_at_least("--limit", self.limit, 1)
         check_at_least("--gallery", self.gallery, 0)
         if self.gallery > MAX_GALLERY:
@@ -100,12 +99,3 @@ class ScoreConfig(ImagesConfig):
             raise ValueError("--references compare what --frozen-image-size leaves out; give one")
         if self.embeddings and not self.maps:
             raise ValueError("--embeddings are kept with the maps; leave --no-maps out")
-
-
-def check_date(flag: str, value: str) -> None:
-    try:
-        exact = date.fromisoformat(value).isoformat() == value  # Python reads 20250131 as well
-    except ValueError:
-        exact = False
-    if not exact:
-        raise ValueError(f"{flag} {value!r} is not YYYY-MM-DD")

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .model import NONE, ModelConfig, check_at_least
+from .checks import check_at_least, refuse_credentials
+from .model import NONE, ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ class TrainConfig(ModelConfig):
         Raises:
             ValueError: names the flag and the remedy.
         """
-        self._refuse_credentials()
+        refuse_credentials(self)
         if not self.data or not all(self.data):
             raise ValueError("--data needs at least one labelled data set, and no empty name")
         if not self.output:

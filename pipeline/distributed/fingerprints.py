@@ -18,8 +18,8 @@ import ray
 
 from pipeline.config import ScoreConfig
 from pipeline.local_cache import cache_folder
+from pipeline.provenance import versions
 from pipeline.redaction import redact
-from pipeline.report.summary import versions
 from pipeline.storage import StorageError, absolute, stat, write_object
 
 from .errors import CannotRunError

@@ -17,9 +17,9 @@ from pipeline.redaction import redact, redacted_json
 from pipeline.report import morning, webhook
 from pipeline.report.rates import Rates, past_rates
 from pipeline.report.run_files import read_run_file, write_run_file
-from pipeline.report.summary import clean, duration
 from pipeline.scans import Scans, Source
 from pipeline.storage import StorageError, absolute, write_object
+from pipeline.terminal import clean, duration
 
 from .errors import explained
 from .fingerprints import fingerprint

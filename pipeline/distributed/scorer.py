@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.anomaly_map import summarize
+from pipeline.provenance import peak_memory_bytes
 from pipeline.reference_catalogue import ReferencesInUse
-from pipeline.report.summary import peak_memory_bytes
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, scored_schema
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from pipeline.config import TrainConfig
 from pipeline.datasets import DatasetError
 from pipeline.datasets.auxiliary import read_auxiliary
 from pipeline.models import load_adaclip
-from pipeline.report.summary import clean
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
+from pipeline.terminal import clean
 
 from .errors import CannotRunError
 from .resources import CPUS_PER_READER

@@ -17,8 +17,9 @@ from tensorboardX import SummaryWriter
 
 from pipeline.config import TrainConfig
 from pipeline.evaluation.table import markdown
-from pipeline.report.summary import duration, versions
+from pipeline.provenance import versions
 from pipeline.storage import write_object
+from pipeline.terminal import duration
 
 from .training_state import EpochRecord, StepRecord, TrainingState
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from pipeline.config import TrainConfig
-from pipeline.report.summary import duration
+from pipeline.terminal import duration
 
 from .training_state import EpochRecord, StepRecord
 

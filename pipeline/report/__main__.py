@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pyarrow as pa
 import tyro
 
-from pipeline import logs
+from pipeline import command
+from pipeline.config.checks import check_date, check_given, refuse_credentials
 from pipeline.config.score import MAX_GALLERY
-from pipeline.redaction import holds_credential, redact
 from pipeline.storage import StorageError, absolute
 
 from .page import make_page, write_page
 from .selection import Query
-from .summary import clean
-
-DONE, FAILED, CANNOT_RUN = 0, 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +56,8 @@ class PageConfig:
     """Fingerprint of the model whose rows to show. Default: the newest run's; scores of two models
     don't compare. Nor do those of two reference sets: each category has those of its newest run, or
     the ones behind the fingerprint (+refs-...)."""
+    log_format: Literal["text", "json"] = "text"
+    """json: progress and errors as lines of JSON on standard error."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.
@@ -67,9 +65,11 @@ class PageConfig:
         Raises:
             ValueError: names the flag and the remedy.
         """
+        refuse_credentials(self)
+        check_given("the output", self.output)
         for flag, value in (("--from", self.from_), ("--to", self.to)):
-            if value is not None and not _is_date(value):
-                raise ValueError(f"{flag} {value!r} is not YYYY-MM-DD")
+            if value is not None:
+                check_date(flag, value)
         if self.from_ and self.to and self.from_ > self.to:
             raise ValueError(f"--from {self.from_} is after --to {self.to}")
         if self.from_ and self.nights is not None:
@@ -82,11 +82,10 @@ class PageConfig:
             raise ValueError(f"--gallery is {self.gallery}; it must be from 0 to {MAX_GALLERY:,}")
         if self.past < 0:
             raise ValueError(f"--past is {self.past}; it must be at least 0")
-        if holds_credential(self.output) or holds_credential(self.html):
-            raise ValueError(
-                "a URI holds a password or a signature; leave it out and use the usual AWS "
-                "variables and files"
-            )
+
+    def remarks(self) -> list[str]:
+        """None."""
+        return []
 
     @property
     def query(self) -> Query:
@@ -103,32 +102,28 @@ class PageConfig:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, make, write; returns the exit code."""
-    logs.escape_unencodable()
+
+    def prepare() -> PageConfig:
+        return command.parse(PageConfig, "python -m pipeline.report", arguments)
+
+    failures = (OSError, pa.ArrowException)
+    return command.run(prepare, work, goes_on="", failures=failures)
+
+
+def work(config: PageConfig, console: command.Console) -> int:
+    """Make a page and write it; returns the exit code."""
     try:
-        config = tyro.cli(PageConfig, prog="python -m pipeline.report", args=arguments)
         page = make_page(config.output, config.query, gallery=config.gallery)
-    except (StorageError, OSError, pa.ArrowException) as error:
-        return _fail(error, FAILED)
+    except pa.ArrowException:
+        raise
     except ValueError as error:  # Arrow's errors are of this kind, too
-        return _fail(error, CANNOT_RUN)
+        raise command.CannotRunError(str(error)) from error
     try:
         write_page(config.html, page)
     except StorageError as error:
-        return _fail(f"the page can't be written: {error}", FAILED)
-    print(f"{absolute(config.html)} ({len(page) / 1e6:.1f} MB)")
-    return DONE
-
-
-def _is_date(value: str) -> bool:
-    try:
-        return date.fromisoformat(value).isoformat() == value  # Python reads 20250131 as well
-    except ValueError:
-        return False
-
-
-def _fail(error: object, code: int) -> int:
-    print(f"error: {clean(redact(str(error)), 2_000)}", file=sys.stderr)
-    return code
+        raise StorageError(error.code, f"the page can't be written: {error}") from error
+    console.say(f"{absolute(config.html)} ({len(page) / 1e6:.1f} MB)")
+    return command.DONE
 
 
 if __name__ == "__main__":

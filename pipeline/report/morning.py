@@ -16,6 +16,7 @@ from pipeline.identity import ModelIdentity
 from pipeline.schema import FINAL_ERRORS, ErrorCode
 from pipeline.snapshot import read_scores
 from pipeline.storage import absolute
+from pipeline.terminal import clean
 
 from .alerts import AlertRule, Threshold
 from .drift import Drift, compare
@@ -29,7 +30,6 @@ from .nights import (
     sample_categories,
 )
 from .run_files import read_run_file, write_run_file
-from .summary import clean
 
 DEFAULT_NIGHTS = 30  # of the drift test, where no rule gives a number
 TOLD = "told.json"  # beside the report.json of a run that a summary tells of

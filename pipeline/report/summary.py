@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import platform
-import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,10 +15,11 @@ import pyarrow.compute as pc
 from pipeline.calibration import Calibration, above
 from pipeline.identity import ModelIdentity
 from pipeline.ledger import Before
+from pipeline.provenance import peak_memory_bytes, versions
 from pipeline.redaction import redact, redacted_json
 from pipeline.schema import TIMINGS
+from pipeline.terminal import clean, duration
 
-PACKAGES = ("adaclip-pipeline", "torch", "open_clip_torch", "ray", "pyarrow", "pandas", "pillow")
 EXAMPLES_PER_ERROR = 3
 MAX_CATEGORIES = 10  # of the closing table
 
@@ -290,48 +287,6 @@ class RunReport:
         """Scores and maps on storage, for each image that ended in a row."""
         written = self.map_bytes + self.score_bytes
         return round(written / self.num_done, 1) if self.num_done else None
-
-
-def peak_memory_bytes() -> int:
-    """Peak resident memory of this process."""
-    if sys.platform == "linux":  # getrusage's outlives exec: a child would start at its parent's
-        return memory_bytes("VmHWM")
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage: bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def memory_bytes(name: str) -> int:
-    """A field of /proc/self/status (proc(5)), such as VmRSS; Linux only."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {name}")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that matter to a result."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from a working directory that was never installed
-            found[package] = "not installed"
-    return found
-
-
-def clean(text: str, limit: int = 120) -> str:
-    """Untrusted text for a terminal: control characters escaped, length bounded."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _rate(count: int, seconds: float) -> float | None:

@@ -14,9 +14,10 @@ from PIL import Image
 
 from pipeline.anomaly_map import Size, render
 from pipeline.calibration import MEASURES, Measure, above
+from pipeline.config.checks import check_given
 from pipeline.identity import ModelIdentity
 from pipeline.images import decode
-from pipeline.redaction import redact
+from pipeline.redaction import holds_credential, redact
 from pipeline.schema import require_columns
 from pipeline.storage import absolute, read_object
 
@@ -255,7 +256,17 @@ class Results:
 
 
 def open_results(uri: str) -> Results:
-    """Open the output folder of a scoring job: a local path or any URI fsspec reaches."""
+    """Open the output folder of a scoring job: a local path or any URI fsspec reaches.
+
+    Raises:
+        ValueError: the URI is empty, or carries a password or a signature.
+    """
+    check_given("the output", uri)
+    if holds_credential(uri):
+        raise ValueError(
+            "the output's URI holds a password or a signature; give credentials through the usual "
+            "environment variables, files or roles"
+        )
     return Results(uri)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.benchmark import machine
-from pipeline.report.summary import memory_bytes, peak_memory_bytes
+from pipeline.provenance import memory_bytes, peak_memory_bytes
 
 LINUX_ONLY = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 

@@ -16,11 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
-from infra.local import s3_server
-from pipeline.report.summary import versions
+from infra.local import s3_server, seaweedfs_server
+from pipeline.provenance import versions
 
 from .images import NUM_IMAGES
 from .plan import Fault
@@ -29,6 +30,7 @@ from .world import Outcome, World, world
 
 # What tests/conftest.py does for tests: neither the user's settings nor the network play a part.
 ISOLATED = {"AWS_EC2_METADATA_DISABLED": "true", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+SERVERS = {"moto": s3_server, "seaweedfs": seaweedfs_server}
 COLUMNS = ("injected", "runs", "rows lost", "rows doubled", "wrong exit codes", "wrong otherwise")
 
 
@@ -42,6 +44,8 @@ class SoakConfig:
     """Seed of the first scenario; the next ones count on."""
     only: tuple[str, ...] = ()
     """Names of scenarios, such as node_killed. Default: all."""
+    server: Literal["moto", "seaweedfs"] = "moto"
+    """The S3 server behind the faults."""
     output: Path = Path("soak.json")
     """Receives the table and every scenario's outcome as JSON."""
 
@@ -82,6 +86,7 @@ def document(config: SoakConfig, outcomes: Sequence[Outcome], elapsed_s: float) 
     """The soak as JSON."""
     found = {
         "seed": config.seed,
+        "server": config.server,
         "minutes": round(elapsed_s / 60, 1),
         "objects_per_scenario": NUM_IMAGES,
         "table": tabulate(outcomes),
@@ -100,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     _chosen(config.only)
     outcomes: list[Outcome] = []
     started = time.monotonic()
-    with s3_server() as s3:
+    with SERVERS[config.server]() as s3:
         os.environ.update({**ISOLATED, **s3})
         with world(s3["AWS_ENDPOINT_URL"]) as running:
             for outcome in soak(config, running):

@@ -42,7 +42,11 @@ def test_the_flags_are_parsed() -> None:
     ("flags", "message"),
     [
         (["compact"], "--output"),
-        (["compact", "--output", "out", "--before", "yesterday"], "give YYYY-MM-DD"),
+        (["compact", "--output", ""], "--output is empty"),
+        (["vacuum", "--output", " "], "--output is empty"),
+        (["compact", "--output", "out", "--before", "yesterday"], "is not YYYY-MM-DD"),
+        # It sorts after every date of its year: nights under way would count as closed.
+        (["compact", "--output", "out", "--before", "20261101"], "is not YYYY-MM-DD"),
         (["vacuum", "--output", "out", "--keep-days", "-1"], "--keep-days"),
         ([], "Missing subcommand"),
     ],

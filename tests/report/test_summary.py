@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from typing import Any
 
@@ -14,15 +12,9 @@ import pytest
 from pipeline.calibration import Calibration, Limit
 from pipeline.identity import ModelIdentity
 from pipeline.ledger import Before
+from pipeline.provenance import peak_memory_bytes
 from pipeline.report import summary as summary_module
-from pipeline.report.summary import (
-    EXAMPLES_PER_ERROR,
-    RunReport,
-    clean,
-    duration,
-    peak_memory_bytes,
-    versions,
-)
+from pipeline.report.summary import EXAMPLES_PER_ERROR, RunReport
 from pipeline.schema import scored_schema
 
 
@@ -191,12 +183,6 @@ def test_report_json_holds_arguments_that_are_no_unicode() -> None:
     assert json.loads(made.to_json())["settings"]["input"] == ["bad\udcff"]
 
 
-def test_report_names_versions() -> None:
-    found = versions()
-    assert found["pyarrow"] == pa.__version__
-    assert {"python", "torch", "ray", "adaclip-pipeline"} <= set(found)
-
-
 def test_progress_line_tells_done_total_rate_errors_and_time_left() -> None:
     made = report(pending=2_012)
     made.add(rows(scored=1_000, errors={"empty": 6}))
@@ -224,38 +210,6 @@ def test_the_table_tells_counts_errors_and_rates() -> None:
         "bytes per image: 2,538; per map: 3,000",
     ):
         assert expected in lines, shown
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("plain text", "plain text"),
-        ("ünï ✓ 'quoted' \\", "ünï ✓ 'quoted' \\"),
-        ("two\nlines\r\tand tab", r"two\nlines\r\tand tab"),
-        ("\x1b[31mred\x07\x00", r"\x1b[31mred\x07\x00"),
-        ("\x9b31m and \x85", r"\x9b31m and \x85"),
-        ("right\u202eleft\u2028", r"right\u202eleft\u2028"),
-        ("half \ud800", r"half \ud800"),
-        ("", ""),
-    ],
-)
-def test_clean_escapes_what_a_terminal_would_obey(text: str, expected: str) -> None:
-    assert clean(text) == expected
-
-
-@pytest.mark.parametrize("text", ["x" * 10_000, "\x00" * 10_000])
-def test_clean_bounds_the_length(text: str) -> None:
-    assert len(clean(text)) == 120
-    assert clean(text).endswith("…")
-    assert len(clean(text, limit=10)) == 10
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (9e5, "250.0 h")],
-)
-def test_duration_is_short(seconds: float, expected: str) -> None:
-    assert duration(seconds) == expected
 
 
 def test_images_above_their_threshold_are_counted() -> None:
@@ -299,14 +253,3 @@ def test_thresholds_of_other_references_count_as_none_and_are_said() -> None:
     assert (found["score"], found["outdated"]) == ({"nut": 0.5}, ["bolt"])
     assert (found["above"], found["uncalibrated"]) == ({"nut": 1}, {"bolt": 1})
     assert "thresholds of other references, to calibrate again: bolt" in made.table()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
-def test_peak_memory_is_a_processs_own_not_its_parents() -> None:
-    """``getrusage`` carries it over exec; every benchmark's driver had its parent's."""
-    size = 600_000_000
-    parents = bytearray(b"x") * size
-    code = "from pipeline.report.summary import peak_memory_bytes; print(peak_memory_bytes())"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
-    assert 10_000_000 < int(shown) < size < peak_memory_bytes()
-    del parents

@@ -1,0 +1,18 @@
+"""What a person reads on a terminal."""
+
+from __future__ import annotations
+
+
+def clean(text: str, limit: int = 120) -> str:
+    """Untrusted text for a terminal: control characters escaped, length bounded."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
