@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from jobs.maintain import Compact, Vacuum
 from jobs.nightly_scan import NightlyConfig
+from jobs.submit import SubmitConfig
 from pipeline.config import (
     BenchmarkConfig,
     CalibrateConfig,
@@ -247,6 +248,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "nightly-settings": lambda: settings(NightlyConfig),
     "page-settings": lambda: settings(PageConfig),
     "compact-settings": lambda: settings(Compact),
+    "submit-settings": lambda: settings(SubmitConfig),
     "vacuum-settings": lambda: settings(Vacuum),
     "scan-keys": scan_keys,
     "bucket-to-decision": lambda: notebook("docs/notebooks/bucket_to_decision.py"),

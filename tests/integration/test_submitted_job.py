@@ -21,6 +21,7 @@ import pytest
 from infra.local import RayCluster, ray_cluster
 from jobs import maintain
 from pipeline.benchmark.whole_job import TINY
+from pipeline.distributed import entry
 from pipeline.results import open_results
 from pipeline.storage import read_object
 from tests import golden
@@ -168,6 +169,37 @@ def test_a_submitted_benchmark_measures_the_cluster(cluster: RayCluster, bucket:
     assert refused.returncode == 1
     assert "prompt_depth=99" in refused.stdout
     assert "Traceback" not in refused.stdout
+
+
+def submitted(cluster: RayCluster, code: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "jobs/submit.py", "--address", cluster.address, "--", "python"]
+    environment = {**os.environ, **cluster.environment}
+    return subprocess.Popen(
+        [*command, "-u", "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_submitted_job_ends_with_its_own_exit_code(cluster: RayCluster) -> None:
+    with submitted(cluster, "print('scored'); raise SystemExit(2)") as failing:
+        shown, _ = failing.communicate(timeout=120)
+    assert failing.returncode == 2
+    assert shown.count("scored") == 1
+
+
+def test_a_job_that_is_stopped_is_no_success(cluster: RayCluster) -> None:
+    """What ``ray job submit`` says of it, a scheduler takes for a complete night."""
+    code = "import time; print('started'); time.sleep(600)"
+    environment = {**os.environ, **cluster.environment}
+    with submitted(cluster, code) as stopped:
+        assert stopped.stdout is not None
+        name = stopped.stdout.readline().split()[1].rstrip(";")
+        while "started" not in stopped.stdout.readline():
+            pass
+        stop = ["ray", "job", "stop", name, "--address", cluster.address]
+        subprocess.run(stop, env=environment, check=True, capture_output=True, timeout=120)
+        shown = stopped.stdout.read()
+    assert "STOPPED" in shown
+    assert stopped.returncode == entry.INTERRUPTED
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
