@@ -20,7 +20,7 @@ GOES_ON = "finished categories are written, the same command goes on from here"
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print; returns the exit code."""
-    return entry.run(lambda: parse(arguments), build, goes_on=GOES_ON)
+    return entry.run(lambda: parse(arguments).on_this_machine(), build, goes_on=GOES_ON)
 
 
 def parse(arguments: list[str] | None = None) -> BuildReferencesConfig:

@@ -22,7 +22,7 @@ MAX_LINE = 240
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print; returns the exit code."""
     return entry.run(
-        lambda: parse(arguments),
+        lambda: parse(arguments).on_this_machine(),
         work,
         goes_on=GOES_ON,
         failures=(CalibrationError,),

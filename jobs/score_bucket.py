@@ -17,7 +17,7 @@ GOES_ON = "finished rows are written, the same command goes on from here"
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print; returns the exit code."""
-    return entry.run(lambda: parse(arguments), score, goes_on=GOES_ON)
+    return entry.run(lambda: parse(arguments).on_this_machine(), score, goes_on=GOES_ON)
 
 
 def parse(arguments: list[str] | None = None) -> ScoreConfig:

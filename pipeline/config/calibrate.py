@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields
-from typing import Literal
+from typing import Literal, Self
 
 from .checks import check_date, check_given, refuse_credentials
 from .score import ScoreConfig
@@ -90,6 +90,10 @@ class CalibrateConfig(ScoreConfig):
         for name in ("from_date", "to_date"):
             if (value := getattr(self, name)) is not None:
                 check_date(f"--{name.replace('_', '-')}", value)
+
+    def on_this_machine(self) -> Self:
+        """As of the scoring job; with --scores no image is read."""
+        return self if self.scores is not None else super().on_this_machine()
 
     def score_config(self) -> ScoreConfig:
         """The scoring job's settings for ``input``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from pipeline.redaction import holds_credential
@@ -28,6 +29,23 @@ def refuse_credentials(settings: Any) -> None:
                 f"{flag} holds a password or a signature, which the results would repeat; give "
                 "credentials through the usual environment variables, files or roles"
             )
+
+
+def check_there(flag: str, value: str, *, names: str) -> None:
+    """Refuse a path of this machine where nothing is.
+
+    Args:
+        flag: the flag.
+        value: a path, a URI, or a name that is neither.
+        names: what else the value may be, for the message; "" = nothing.
+    """
+    if "://" in value.removeprefix("file://"):
+        return
+    path = Path(value.removeprefix("file://")).expanduser()
+    is_name = names and not path.suffix and len(path.parts) == 1
+    if not (is_name or path.exists()):
+        other = f", nor {names}" if names else ""
+        raise ValueError(f"{flag} {value}: there is no such file or folder here{other}")
 
 
 def check_given(flag: str, value: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from .checks import check_at_least, check_positive, refuse_credentials
+from .checks import check_at_least, check_positive, check_there, refuse_credentials
 from .model import ModelConfig
 
 DEFAULT_CATEGORY_COLUMN = "category"
@@ -94,6 +94,20 @@ class ImagesConfig(ModelConfig):
             raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")
         check_positive("--max-megapixels", self.max_megapixels)
         self.modified_since()
+
+    def on_this_machine(self) -> Self:
+        """The same settings, once the local files that they name were found.
+
+        Raises:
+            ValueError: one is not there.
+        """
+        for each in self.input:
+            check_there("--input", each, names="")
+        tag = "an open_clip tag such as openai"
+        check_there("--backbone-weights", self.backbone_weights, names=tag)
+        released = "released weights (mvtec_colondb, visa_clinicdb, all)"
+        check_there("--checkpoint", self.checkpoint, names=released)
+        return self
 
     def modified_since(self) -> datetime | None:
         """The time that ``since`` means, counted from now if it is a duration.

@@ -8,7 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import ray
 
+from jobs import build_references, score_bucket
 from jobs.score_bucket import parse
 from pipeline.config import ScoreConfig
 
@@ -58,3 +60,33 @@ def test_the_script_runs_from_the_repository_without_ray_starting() -> None:
     command = [sys.executable, "jobs/score_bucket.py", "--help"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "Score every image below one or more prefixes" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--input", "nowhere"], "--input nowhere: there is no such file or folder here"),
+        (["--input", "file:///no/where"], "--input file:///no/where: there is no such"),
+        (["--checkpoint", "models/mine.pth"], "--checkpoint models/mine.pth: there is no such"),
+        (["--checkpoint", "vsia.pt"], "nor released weights (mvtec_colondb"),
+        (["--backbone-weights", "./clip.safetensors"], "nor an open_clip tag"),
+    ],
+)
+def test_a_local_path_with_a_mistake_is_told_before_ray_starts(
+    flags: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(ray, "init", started)
+    (tmp_path / "in").mkdir()
+    output = tmp_path / "out"
+    given = [] if "--input" in flags else ["--input", str(tmp_path / "in")]
+    for main in (score_bucket.main, build_references.main):
+        assert main([*flags, *given, "--output", str(output)]) == 2
+        assert message in capsys.readouterr().err
+    assert not output.exists()
