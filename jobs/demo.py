@@ -43,11 +43,10 @@ THUMBNAIL = 200
 SMALL = "pipeline/models/small"
 IMAGE_SIZE = 192
 SIGMA = 4.0 * IMAGE_SIZE / 518  # pixels; the paper's 4 at 518
-BACKBONE = [
+MODEL = [
     *("--backbone", f"{SMALL}/clip.json", "--backbone-weights", f"{SMALL}/clip.safetensors"),
-    *("--image-size", str(IMAGE_SIZE)),
+    *("--checkpoint", f"{SMALL}/adaclip.safetensors"),
 ]
-MODEL = [*BACKBONE, "--checkpoint", f"{SMALL}/adaclip.safetensors"]
 BUILD = [
     *("python", "jobs/build_references.py", "--input", f"s3://{BUCKET}/known-good"),
     *("--output", f"s3://{BUCKET}/references", *MODEL),
@@ -101,7 +100,7 @@ def evaluate(output: str) -> list[str]:
     return [
         *("python", "jobs/evaluate.py", "--data", f"unseen=s3://{BUCKET}/labels.csv"),
         *("--scores", f"s3://{BUCKET}/{output}", "--output", f"s3://{BUCKET}/evaluation/{output}"),
-        *(*BACKBONE, "--sigma", f"{SIGMA:.2f}", "--no-plots"),
+        *("--sigma", f"{SIGMA:.2f}", "--no-plots"),
     ]
 
 

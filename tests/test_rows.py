@@ -99,8 +99,11 @@ def test_the_evaluation_measures_the_row_that_holds(output: str) -> None:
     images = [{"uri": uri, "category": "bolt", "label": 0} for uri in expected()]
     rows = pa.Table.from_pylist(images, schema=LABELLED_SCHEMA)
     labelled = LabelledSet("set", "set", "", rows)
-    config = EvaluateConfig(data=("set",), output=f"{output}-evaluated", scores=output, model="new")
-    assert answer(existing_scores(config, [labelled]).assign(model="new")) == expected()
+    config = EvaluateConfig(
+        data=("set",), output=output, scores=output, model="new", image_size=518
+    )
+    frame, _ = existing_scores(config, [labelled])
+    assert answer(frame.assign(model="new")) == expected()
 
 
 def test_the_page_shows_the_row_that_holds(output: str) -> None:

@@ -112,12 +112,19 @@ class EvaluateConfig(ModelConfig):
         if self.scores is not None and self.checkpoint is not None:
             raise ValueError("--scores are measured as they are; leave --checkpoint out")
         self._refuse_protocols()
-        self._settle_image_size()
+        check_at_least("--image-size", self.image_size, 0)
+        if self.scores is None:
+            self._settle_image_size()
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"--sigma is {self.sigma:g}; it must be at least 0, 4 as in the paper")
         if not 0 <= self.max_error_rate <= 1:
             raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")
-        self.score_config(("labels.parquet",), NONE)
+        if self.scores is None:
+            self.score_config(("labels.parquet",), NONE)
+
+    def remarks(self) -> list[str]:
+        """What may not be meant; the size of existing scores is theirs."""
+        return [] if self.scores is not None else super().remarks()
 
     @property
     def has_protocols(self) -> bool:

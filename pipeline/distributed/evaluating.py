@@ -89,7 +89,8 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
             frame = score_sets(config, sets, say)
         else:
             output = absolute(config.scores)
-            frame = existing_scores(config, sets)
+            frame, image_size = existing_scores(config, sets)
+            config = replace(config, image_size=image_size)
     except (DatasetError, StorageError, FileNotFoundError) as error:
         raise CannotRunError(str(error)) from error
     rows = category_rows(config, frame, output, say)

@@ -87,8 +87,10 @@ def _write_list(labelled: LabelledSet, output: str) -> str:
     return uri
 
 
-def existing_scores(config: EvaluateConfig, sets: Sequence[LabelledSet]) -> pd.DataFrame:
-    """The same of the scores that --scores holds.
+def existing_scores(
+    config: EvaluateConfig, sets: Sequence[LabelledSet]
+) -> tuple[pd.DataFrame, int]:
+    """The same of the scores that --scores holds, and the side in pixels that the model saw.
 
     Raises:
         CannotRunError: they are of several models, or of images of another size.
@@ -99,20 +101,28 @@ def existing_scores(config: EvaluateConfig, sets: Sequence[LabelledSet]) -> pd.D
     found = f"{config.scores} holds scores of these images by"
     none = "score them first, or leave --scores"
     identity = choose_identity(scores, config.model, found=found, none=none)
-    _check_image_size(config, output, rows_of(scores, identity).run_id.iloc[0])
-    return pd.concat([_joined(each, scores, identity) for each in sets], ignore_index=True)
+    image_size = _image_size(config, output, rows_of(scores, identity).run_id.iloc[0])
+    frame = pd.concat([_joined(each, scores, identity) for each in sets], ignore_index=True)
+    return frame, image_size
 
 
-def _check_image_size(config: EvaluateConfig, output: str, run_id: str) -> None:
+def _image_size(config: EvaluateConfig, output: str, run_id: str) -> int:
     """Maps are measured at the size at which the model saw the images."""
     try:
         settings = json.loads(read_object(f"{output}/runs/{run_id}/config.json")[0])
     except StorageError as error:
-        if error.code != ErrorCode.NOT_FOUND:  # a table may be kept without its runs
+        if error.code != ErrorCode.NOT_FOUND:
             raise
-        return
-    if (size := settings["image_size"]) != config.image_size:
-        raise CannotRunError(f"{config.scores} was scored at {size} px; give --image-size {size}")
+        if not config.image_size:  # a table may be kept without its runs
+            raise CannotRunError(
+                f"{config.scores} has no runs/{run_id}/config.json, which tells the size of its "
+                "images; give --image-size, the one that they were scored at"
+            ) from error
+        return config.image_size
+    size: int = settings["image_size"]
+    if config.image_size not in (0, size):
+        raise CannotRunError(f"{config.scores} was scored at {size} px; leave --image-size out")
+    return size
 
 
 def _read_scores(output: str, sets: Sequence[LabelledSet]) -> pd.DataFrame:

@@ -309,7 +309,7 @@ def meta(name: str) -> bytes:
         ({"split": "train"}, "no image of the split 'train'"),
         ({"paper": "/nowhere", "allow_missing": True, "data": ()}, "none of the folders mvtec"),
         ({"scores": "/nowhere"}, "/nowhere/scores"),
-        ({"image_size": 182}, "--image-size 168"),
+        ({"image_size": 182}, "scored at 168 px; leave --image-size out"),
     ],
 )
 def test_what_cannot_work_is_one_sentence(
