@@ -100,6 +100,12 @@ const COLUMNS = [
   ["highest", "Highest", (c) => c.now[6], (c) => (c.now[0] ? score(c.now[6]) : "–")],
 ];
 
+// Without thresholds nothing is over them, and without nights before nothing has changed.
+function columns({ categories, past_dates }) {
+  const shown = { over: categories.some((c) => c.thresholds.length), change: past_dates.length };
+  return COLUMNS.filter(([key]) => shown[key] ?? true);
+}
+
 const change = (c) => (c.now[0] && c.past[0] ? c.now[3] - c.past[3] : null);
 const changeText = (c) => (change(c) === null ? "new" : signed(change(c)));
 
@@ -112,7 +118,7 @@ function categoryRow(category, chosen) {
   const row = make("tr", { className: page.category === chosen ? "chosen" : "", onclick: select },
     make("th", { scope: "row" }, name, category.drifted
       ? make("span", { className: "flag", title: "the scores have drifted" }, "drift") : ""));
-  for (const [key, , , text] of COLUMNS.slice(1)) {
+  for (const [key, , , text] of columns(page.data).slice(1)) {
     const bad = (key === "over" && category.over) || (key === "errors" && category.errors);
     row.append(make("td", { textContent: text(category), className: bad ? "bad" : "" }));
   }
@@ -128,7 +134,7 @@ function showCategories() {
   sorted.sort((a, b) => (order.down ? -1 : 1) * compare(value(a), value(b))
     || b.now[6] - a.now[6]);
   const table = byId("category-table");
-  table.tHead.rows[0].replaceChildren(...COLUMNS.map(([key, title]) => {
+  table.tHead.rows[0].replaceChildren(...columns(data).map(([key, title]) => {
     const is = key === order.column;
     const button = make("button", { type: "button", textContent: title, onclick: () => {
       page.order = { column: key, down: is ? !order.down : key !== "name" };
