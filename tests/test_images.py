@@ -69,9 +69,12 @@ def test_16_bit_gray_is_scaled_to_8_bits(file_format: str, order: str) -> None:
     assert (decoded == decoded[..., :1]).all()
 
 
-def test_32_bit_tiff_within_16_bits_is_taken_as_16_bit_gray() -> None:
-    values = np.array([[0, 65535]], dtype=np.int32)
-    assert np.asarray(decode(encode(Image.fromarray(values), "TIFF")))[0, :, 0].tolist() == [0, 255]
+def test_32_bit_tiff_is_refused_whatever_its_values() -> None:
+    """A rule by values would scale one picture of a camera otherwise than the next."""
+    for most in (65_535, 65_536):
+        values = np.array([[0, most]], dtype=np.int32)
+        with pytest.raises(ImageError, match="of 32 bits have no fixed range"):
+            decode(encode(Image.fromarray(values), "TIFF"))
 
 
 def test_1_bit_becomes_black_and_white() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..schema import ErrorCode
+from . import tiff
 from .formats import unread_format
 from .png import without_large_texts
 
@@ -73,7 +74,8 @@ def decode(
 ) -> Image.Image:
     """Decode to 8-bit RGB: first frame, EXIF orientation applied, transparency dropped.
 
-    16-bit gray is scaled from 0..65535 to 0..255.
+    Of a TIFF the first page that is no thumbnail. 16-bit gray is scaled from 0..65535 to 0..255,
+    gray that is declared to have fewer bits from their range.
 
     Args:
         data: the object's bytes; the format is recognised from them, not from a name.
@@ -91,7 +93,7 @@ def decode(
         image = open_header(data, max_megapixels)
         if at_least is not None:
             image.draft(None, (at_least, at_least))
-        return _to_rgb(upright(image))
+        return _to_rgb(upright(_as_meant(image, data), of=image))
     except ImageError:
         raise
     except MemoryError:
@@ -112,14 +114,23 @@ def _refused(data: bytes, error: Exception) -> ImageError:
     return ImageError(ErrorCode.NOT_AN_IMAGE, "no known image format")
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says, and without what says so.
+def _as_meant(image: Image.Image, data: bytes) -> Image.Image:
+    """The image, or its pixels where Pillow would give others."""
+    if image.format != "TIFF":
+        return image
+    if told := tiff.refusal(image):
+        raise ImageError(ErrorCode.UNSUPPORTED_MODE, told)
+    return tiff.corrected(image, data)
+
+
+def upright(image: Image.Image, *, of: Image.Image | None = None) -> Image.Image:
+    """The image turned as its EXIF orientation says, or another's, and without what says so.
 
     Pillow's own function writes the EXIF anew, which fails for a value of another type than its
     tag's; only the pixels matter here.
     """
     image.load()  # a PNG's may stand behind its pixels
-    turn = _TURNS.get(_orientation(image))
+    turn = _TURNS.get(_orientation(of or image))
     if turn is None:
         return image
     turned = image.transpose(turn)
@@ -193,7 +204,10 @@ def _read_header(data: bytes, max_pixels: int | None) -> Image.Image:
     with _pillow_limit:  # Pillow's own limit is one for the whole process, and names no size
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
         try:
-            return Image.open(io.BytesIO(without_large_texts(data)), formats=FORMATS)
+            image = Image.open(io.BytesIO(without_large_texts(data)), formats=FORMATS)
+            if image.format == "TIFF":
+                tiff.choose_page(image)
+            return image
         finally:
             Image.MAX_IMAGE_PIXELS = before
 

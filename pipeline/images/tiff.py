@@ -1,0 +1,120 @@
+"""TIFF pages as they are meant, where Pillow (13.0) gives other pixels without a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+# Tags (TIFF 6.0; the last one of the DNG specification).
+_NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _WIDTH, _HEIGHT = 254, 255, 256, 257
+_BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262
+_STRIP_OFFSETS, _STRIP_LENGTHS, _PLANES, _SUB_PAGES, _SAMPLE_FORMAT = 273, 279, 284, 330, 339
+_DNG_VERSION = 50706
+_WHITE_IS_ZERO, _RGB, _COLOUR_FILTERS, _LINEAR_RAW = 0, 2, 32803, 34892  # photometrics
+_SIGNED = 2  # sample format
+_UNCOMPRESSED, _SEPARATE = 1, 2
+_REDUCED = 1  # bit 0 of NewSubfileType
+_OLD_REDUCED = 2  # SubfileType
+MAX_PAGES = 32  # that are looked at for one that is no thumbnail
+
+_TO_PNG = "convert it to PNG or a TIFF of 8 or 16 bits before upload"
+
+
+def choose_page(image: Image.Image) -> None:
+    """Go to the first page that is no reduced version of another; the first if all are."""
+    if not _is_reduced(image):
+        return
+    for page in range(1, MAX_PAGES):
+        try:
+            image.seek(page)
+        except EOFError:
+            break
+        if not _is_reduced(image):
+            return
+    image.seek(0)
+
+
+def refusal(image: Image.Image) -> str | None:
+    """Why a page can't be read right, and what to do; None if it can.
+
+    By what the file declares, never by its values: of two pictures of one camera, one must not be
+    scaled otherwise because it holds no dark pixel.
+    """
+    tags = _tags(image)
+    if _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in (_COLOUR_FILTERS, _LINEAR_RAW):
+        return f"a raw camera file, which is not read; {_TO_PNG}"
+    if _is_reduced(image) and _SUB_PAGES in tags:
+        return f"a thumbnail whose picture lies in a sub-page, which is not read; {_TO_PNG}"
+    bits = tags.get(_BITS, (1,))
+    if _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
+        return f"signed integers of {bits[0]} bits have no fixed range; {_TO_PNG}"
+    if image.mode == "I" and bits[0] > 16:
+        return f"integers of {bits[0]} bits have no fixed range; {_TO_PNG}"
+    if _is_separate(tags) and not (_STRIP_OFFSETS in tags and tags.get(_PHOTOMETRIC) == _RGB):
+        return f"16-bit samples in separate planes that are no strips of RGB; {_TO_PNG}"
+    return None
+
+
+def corrected(image: Image.Image, data: bytes) -> Image.Image:
+    """A page's pixels where Pillow's are others, else the page itself.
+
+    That is RGB of 16 bits in separate planes without compression, grey of 16 bits where white is
+    zero, and grey of fewer bits than its 16-bit pixels have.
+
+    Args:
+        image: the page, as opened.
+        data: the file.
+
+    Raises:
+        OSError: its data ends before its pixels do.
+    """
+    tags = _tags(image)
+    if _is_separate(tags):
+        return _separate(tags, data)
+    bits = tags.get(_BITS, (1,))[0]
+    inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    if not image.mode.startswith("I;16") or (bits == 16 and not inverted):
+        return image
+    most = 2**bits - 1
+    values = np.asarray(image).astype(np.uint32)
+    values = most - values if inverted else values
+    return Image.fromarray(((values * 0xFFFF + most // 2) // most).astype(np.uint16))
+
+
+def _tags(image: Image.Image) -> Any:
+    return image.tag_v2  # type: ignore[attr-defined]
+
+
+def _is_reduced(image: Image.Image) -> bool:
+    tags = _tags(image)
+    kind = tags.get(_NEW_SUBFILE_TYPE)
+    reduced = isinstance(kind, int) and bool(kind & _REDUCED)
+    return reduced or tags.get(_SUBFILE_TYPE) == _OLD_REDUCED
+
+
+def _is_separate(tags: Any) -> bool:
+    """What Pillow reads as if samples of 8 bits stood there."""
+    bits = tags.get(_BITS, (1,))
+    separate = tags.get(_PLANES) == _SEPARATE and tags.get(_COMPRESSION, 1) == _UNCOMPRESSED
+    return separate and len(bits) > 1 and set(bits) == {16}
+
+
+def _separate(tags: Any, data: bytes) -> Image.Image:
+    """RGB from the higher bytes of three planes, as Pillow makes it of samples that alternate.
+
+    Not turned, although the size of the image that Pillow opened is.
+    """
+    strips = list(zip(tags[_STRIP_OFFSETS], tags[_STRIP_LENGTHS], strict=True))
+    width, height = tags[_WIDTH], tags[_HEIGHT]
+    each, pixels = len(strips) // len(tags[_BITS]), width * height
+    rgb = np.empty((height, width, 3), np.uint8)
+    for plane in range(3):
+        own = strips[plane * each : (plane + 1) * each]
+        body = b"".join(data[offset : offset + length] for offset, length in own)
+        if len(body) < 2 * pixels:
+            raise OSError("the file ends before its pixels do")
+        values = np.frombuffer(body, "<u2" if data[:2] == b"II" else ">u2", pixels)
+        rgb[..., plane] = (values >> 8).reshape(height, width)
+    return Image.fromarray(rgb)
