@@ -1,9 +1,9 @@
 """Which score files count together: what readers see while a compaction replaces some of them.
 
 Object stores rename nothing, so a compaction can't swap files at once. It keeps a journal in one
-object instead, ``scores/_compaction.json``, which is written whole: while it says "pending", the
-replacement does not count; from "committed" on, the replaced files don't. Tools that read the
-folder themselves (pandas, Spark) pass over names with an underscore.
+object instead, ``compaction.json`` beside the table, which is written whole: while it says
+"pending", the replacement does not count; from "committed" on, the replaced files don't. Inside the
+table, where versions before 0.2 kept it, Polars and others take it for a file of rows.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from .storage import (
     StorageError,
     absolute,
     arrow_filesystem,
+    delete_objects,
     list_objects,
     read_object,
+    stat,
     write_object,
 )
 
-JOURNAL = "_compaction.json"
+JOURNAL = "compaction.json"
+FORMER = "_compaction.json"  # inside the score folder, in outputs of older versions
 ATTEMPTS = 20  # a compaction that commits a file a second hits a read of seconds once or twice
 
 T = TypeVar("T")
@@ -59,12 +62,14 @@ def read_journal(folder: str) -> Journal:
         StorageError: it can't be read.
         ValueError: it is not a journal.
     """
-    uri = f"{absolute(folder)}/{JOURNAL}"
-    try:
-        data, _ = read_object(uri)
-    except StorageError as error:
-        if error.code != ErrorCode.NOT_FOUND:
-            raise
+    for uri in _journals(absolute(folder)):
+        try:
+            data, _ = read_object(uri)
+            break
+        except StorageError as error:
+            if error.code != ErrorCode.NOT_FOUND:
+                raise
+    else:
         return Journal()
     try:
         fields = json.loads(data)
@@ -76,7 +81,20 @@ def read_journal(folder: str) -> Journal:
 
 def write_journal(folder: str, journal: Journal) -> None:
     """Replace the journal as a whole: the moment at which a step of compaction counts."""
-    write_object(f"{folder}/{JOURNAL}", json.dumps(asdict(journal)).encode())
+    uri, former = _journals(absolute(folder))
+    write_object(uri, json.dumps(asdict(journal)).encode())
+    try:
+        stat(former)
+    except StorageError as error:
+        if error.code != ErrorCode.NOT_FOUND:
+            raise
+        return
+    delete_objects([former])
+
+
+def _journals(folder: str) -> tuple[str, str]:
+    """Where the journal of a score folder is, and where older versions kept it."""
+    return f"{folder.rpartition('/')[0]}/{JOURNAL}", f"{folder}/{FORMER}"
 
 
 def score_files(folder: str) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -81,6 +82,7 @@ def test_every_reader_and_recipe_gives_the_row_that_holds(
     if compacted:
         compact(output, before="2026-02-01")
     bare = pd.read_parquet(f"{output}/scores")
+    assert pl.scan_parquet(f"{output}/scores/").collect().height == len(bare)
     answers = [open_results(output).scores(), rows_that_hold(bare.sample(frac=1, random_state=0))]
     monkeypatch.chdir(Path(output).parent)
     namespace: dict[str, Any] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from pipeline import snapshot
 from pipeline.schema import SCORE_SCHEMA
 from pipeline.snapshot import (
+    FORMER,
     JOURNAL,
     Journal,
     read_journal,
@@ -23,6 +26,7 @@ from pipeline.storage import (
     absolute,
     delete_objects,
     list_objects,
+    stat,
     write_object,
 )
 
@@ -123,9 +127,22 @@ def test_a_table_that_never_holds_still_is_an_error(
     assert generation == 3
 
 
+def test_the_journal_lies_beside_the_table_also_where_it_lay_inside(folder: str) -> None:
+    """Polars, for one, takes every file inside for one of rows."""
+    beside, inside = f"{folder.removesuffix('/scores')}/{JOURNAL}", f"{folder}/{FORMER}"
+    former = step(7, "committed")
+    write_object(inside, json.dumps(asdict(former)).encode())
+    assert read_journal(folder) == former
+    write_journal(folder, Journal(generation=8))
+    assert read_journal(folder) == Journal(generation=8)
+    assert stat(beside).size
+    with pytest.raises(StorageError):
+        stat(inside)
+
+
 @pytest.mark.parametrize("text", [b"not JSON", b"{}", b"[]", b'{"replaced": 1}'])
 def test_a_damaged_journal_is_named(folder: str, text: bytes) -> None:
-    write_object(f"{folder}/{JOURNAL}", text)
+    write_object(f"{folder.removesuffix('/scores')}/{JOURNAL}", text)
     with pytest.raises(ValueError, match=rf"{JOURNAL} is damaged"):
         read_journal(folder)
 
