@@ -10,7 +10,7 @@
 #   565.bmp: OpenCV [248, 252, 248], Pillow [255, 255, 255]
 #   1.png: OpenCV [255, 255, 255], Pillow [255, 255, 255]
 #
-# Expected: 255, as Pillow gives, and as OpenCV itself gives for white in PNGs of 1, 2 and 4 bits.
+# Expected: 255, as Pillow gives, and as OpenCV itself gives for white in PNGs of 1 and 2 bits.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -10,7 +10,7 @@
 #   rgb-alpha.tif  uint16, (4, 4, 4): [0, 1000, 1001, 65535]
 #   gray-alpha.png uint16, (4, 4, 4): [0, 1000, 1001, 65535]
 #
-# Expected: IMREAD_UNCHANGED is documented as "return the loaded image as is (with alpha channel)".
+# Expected: IMREAD_UNCHANGED is documented to give the image as it is, with its alpha channel.
 # 16-bit RGB with alpha, and a 16-bit gray PNG with alpha, keep both.
 set -euo pipefail
 work=$(mktemp -d)

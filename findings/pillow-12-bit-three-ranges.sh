@@ -11,7 +11,7 @@
 #   a.pgm: [0, 1, 2048, 4095] -> [0, 16, 32776, 65535], mode I
 #   4-bit TIFF: [0, 8, 15] -> [0, 136, 255]
 #
-# Expected: one meaning of a 16-bit gray pixel, whatever the file's format. Pillow scales 2- and
+# Expected: one meaning of a 16-bit gray pixel, whatever the file's format. Pillow scales
 # 4-bit TIFF to the full 0..255, so the unscaled 12 bits surprise within one format, too.
 set -euo pipefail
 work=$(mktemp -d)
