@@ -14,9 +14,15 @@ from numpy.typing import NDArray
 from .lock import LOCK_NAME
 from .storage import StorageError, absolute, read_object
 
-# What jobs write below an output; images of one that is an input as well lie beside it.
-_FOLDERS = ("scores", "maps", "runs", "references", "sets", "nightly", "plots")
-_SUFFIXES = (".json", ".csv", ".md", ".parquet", ".html")  # of files directly in an output
+# What jobs write below an output, by names that images don't have: an output may be an input as
+# well, and folders of images may be called "plots" or "sets".
+_WRITTEN = (
+    r"^(?:(?:scores|maps|labels)/.*\.(?:parquet|json)"
+    r"|runs/[^/]+/.*\.(?:json|html|parquet)"
+    r"|(?:references|sets|nightly|protocols)/.*\.(?:json|safetensors|parquet|csv|md)"
+    r"|plots/\d\d-.*-(?:curves|histograms|bars)\.(?:png|svg)"
+    r"|[^/]+\.(?:json|csv|md|parquet|html))$"
+)
 
 # Names that only jobs give. They tell an output whatever a listing gives first, and without a lock.
 _MARKS = ("/scan_date=", "/runs/", f"/{LOCK_NAME}")
@@ -50,9 +56,7 @@ class JobFiles:
             if not pc.any(inside).as_py():
                 continue
             below = pc.utf8_slice_codeunits(uris, len(output) + 1)
-            folders = "|".join(_FOLDERS)
-            endings = "|".join(map(re.escape, _SUFFIXES))
-            written = pc.match_substring_regex(below, rf"^(?:(?:{folders})/|[^/]+(?:{endings})$)")
+            written = pc.match_substring_regex(below, _WRITTEN)
             mine = pc.and_(inside, written).to_numpy(zero_copy_only=False)
             if output != self._own:
                 self.left_out[output] += int((mine & ~found).sum())

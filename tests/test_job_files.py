@@ -23,8 +23,14 @@ def among(files: JobFiles, *uris: str) -> list[str]:
 
 def test_files_of_the_own_output_are_no_input_and_not_told() -> None:
     files = JobFiles("s3a://b/own/")
-    written = [f"{OWN}/{name}" for name in ("lock.json", "scores/x.parquet", "plots/roc.png")]
+    written = [
+        f"{OWN}/{name}" for name in ("lock.json", "scores/x.parquet", "plots/01-set-curves.png")
+    ]
     images = ["s3://b/own.jpg", f"{OWN}/a.jpg", f"{OWN}/bolt/1.png", "s3://b/owner/scores/1.png"]
+    # An output may be an input, too.
+    images += [
+        f"{OWN}/{name}" for name in ("plots/p.png", "sets/1.jpg", "runs/7/a.jpg", "scores/b.tif")
+    ]
     assert among(files, *written, *images) == written
     assert not files.left_out
 
@@ -41,7 +47,7 @@ def test_files_of_the_own_output_are_no_input_and_not_told() -> None:
 def test_another_output_is_known_by_a_name_that_only_jobs_give(name: str) -> None:
     files = JobFiles(OWN)
     other = "s3://b/in/older"
-    written = [f"{other}/{each}" for each in (name, "plots/bolt.png", "thresholds.json")]
+    written = [f"{other}/{each}" for each in (name, "plots/01-bolt-bars.svg", "thresholds.json")]
     images = [f"{other}/bolt/1.png", f"{other}/2.jpg", "s3://b/in/maps/3.png"]
     assert among(files, *images, *written) == written
     assert among(files, f"{other}/nightly/2026-11-20-0a.json", "s3://b/in/4.json") == [
@@ -62,7 +68,11 @@ def test_a_lock_tells_an_output_if_a_job_wrote_it(tmp_path: Path) -> None:
     Path(tmp_path, "theirs").mkdir()
     Path(tmp_path, "theirs/lock.json").write_text(json.dumps({"run_id": "7"}))
     files = JobFiles(OWN)
-    written = [f"{output}/lock.json", f"{output}/plots/1.png"]
-    others = [f"{theirs}/lock.json", f"{theirs}/plots/1.png", f"file://{tmp_path}/gone/lock.json"]
+    written = [f"{output}/lock.json", f"{output}/plots/01-1-bars.png"]
+    others = [
+        f"{theirs}/lock.json",
+        f"{theirs}/plots/01-1-bars.png",
+        f"file://{tmp_path}/gone/lock.json",
+    ]
     assert among(files, *written, *others) == written
     assert files.left_out == {output: 2}

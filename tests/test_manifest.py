@@ -163,7 +163,7 @@ def test_an_older_output_below_an_input_is_left_out_and_said(
         pass
     write(older / "scores/scan_date=2026-11-20/part-1.parquet")
     write(older / "runs/20261120T010203Z-0a1b2c/report.html")
-    write(older / "plots/roc.png")
+    write(older / "plots/01-set-curves.png")
     manifest, rows = build(config)
     assert names(rows) == ["1.png", "2.png", "3.JPG", "top.png"]
     assert manifest.excluded == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,9 @@ def test_gray_of_12_bits_is_scaled_from_its_own_range() -> None:
         (written((GRAY_16.astype(np.uint32), {})), "integers of 32 bits"),
         (written((GRAY, {"extratags": [(50706, "B", 4, b"\1\4\0\0", True)]})), "a raw camera file"),
         (written((GRAY[::4, ::4], {"subfiletype": 1, "subifds": 1}), (GRAY, {})), "in a sub-page"),
-        (written((planes(), SEPARATE | {"tile": (16, 16)})), "no strips of RGB"),
+        (written((planes(), SEPARATE | {"tile": (16, 16)})), "no strips of plain RGB"),
+        (written((planes(ALPHA), SEPARATE | {"extrasamples": ["assocalpha"]})), "plain RGB"),
+        (written(THUMBNAIL, (GRAY.astype(np.float16), {})), "a thumbnail before a picture"),
     ],
 )
 def test_what_has_no_fixed_range_or_picture_is_refused_by_what_it_declares(
@@ -111,6 +114,21 @@ def test_separate_planes_that_are_cut_short_are_truncated() -> None:
     with pytest.raises(ImageError) as refused:
         decode(data[:-100])
     assert refused.value.code == ErrorCode.TRUNCATED
+
+
+def test_strips_that_claim_more_than_the_picture_take_no_more_memory() -> None:
+    pixels = np.full((3, 256, 256), 0x4000, np.uint16)
+    data = written((pixels, SEPARATE | {"rowsperstrip": 256})) + bytes(30_000_000)
+    lengths = struct.pack("<3I", *[pixels[0].nbytes] * 3)
+    assert data.count(lengths) == 1
+    data = data.replace(lengths, struct.pack("<3I", *[29_000_000] * 3))
+    tracemalloc.start()
+    try:
+        assert (np.asarray(decode(data)) == 0x40).all()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_a_large_picture_behind_a_thumbnail_is_too_large() -> None:

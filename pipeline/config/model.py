@@ -56,6 +56,7 @@ class ModelConfig:
             ValueError: names the flag and the remedy.
         """
         check_at_least("--image-size", self.image_size, 0)
+        check_at_least("--frozen-image-size", self.frozen_image_size, 1)
         own = backbone_input(self.backbone)
         if own is None:
             if not self.image_size:

@@ -7,15 +7,19 @@ scheduler would take a night that somebody stopped for a complete one.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import aiohttp
+from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from pipeline.command import FAILED, INTERRUPTED, CannotRunError
 
+VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 POLL_S = 2.0
 # A head that restarts, or a network that fails for a while, is no reason to tell of a lost job.
 PATIENCE_S = 300.0
@@ -44,9 +48,10 @@ def submit(
     """
     runtime_env = {"working_dir": working_dir} if working_dir else {}
     try:
-        client = JobSubmissionClient(address)
+        with _without_variables() if address else nullcontext():
+            client = JobSubmissionClient(address)
         job = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (RayError, RuntimeError, ValueError, OSError) as error:
         raise CannotRunError(
             f"the job can't be submitted to {address or 'this machine'}: {error}; check --address "
             "and RAY_AUTH_TOKEN"
@@ -55,13 +60,23 @@ def submit(
     return _follow(client, job, say, patience_s)
 
 
+@contextmanager
+def _without_variables() -> Iterator[None]:
+    """Ray's variables would win over the address that is given."""
+    kept = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
 def _follow(client: Any, job: str, say: Callable[[str], None], patience_s: float) -> int:
     shown, heard = _Shown(say), time.monotonic()
     while True:
         try:
             asyncio.run(shown.follow(client.tail_job_logs(job)))
             info = client.get_job_info(job)
-        except (RuntimeError, OSError, aiohttp.ClientError) as error:
+        except (RayError, RuntimeError, OSError, aiohttp.ClientError) as error:
             if time.monotonic() - heard > patience_s:
                 say(f"{job}: the job server is silent: {error}; what became of the job is unknown")
                 return FAILED

@@ -96,6 +96,8 @@ def decode(
         return _to_rgb(upright(_as_meant(image, data), of=image))
     except ImageError:
         raise
+    except tiff.UnreadPageError as error:
+        raise ImageError(ErrorCode.UNSUPPORTED_MODE, str(error)) from None
     except MemoryError:
         raise ImageError(ErrorCode.OUT_OF_MEMORY, "no memory to decode the image") from None
     except Exception as error:  # Pillow's decoders raise whatever the damage led them to

@@ -15,6 +15,7 @@ _DNG_VERSION = 50706
 _WHITE_IS_ZERO, _RGB, _COLOUR_FILTERS, _LINEAR_RAW = 0, 2, 32803, 34892  # photometrics
 _SIGNED = 2  # sample format
 _UNCOMPRESSED, _SEPARATE = 1, 2
+_EXTRA, _PREMULTIPLIED = 338, 1
 _REDUCED = 1  # bit 0 of NewSubfileType
 _OLD_REDUCED = 2  # SubfileType
 MAX_PAGES = 32  # that are looked at for one that is no thumbnail
@@ -22,8 +23,16 @@ MAX_PAGES = 32  # that are looked at for one that is no thumbnail
 _TO_PNG = "convert it to PNG or a TIFF of 8 or 16 bits before upload"
 
 
+class UnreadPageError(Exception):
+    """The picture behind a thumbnail is none that Pillow reads."""
+
+
 def choose_page(image: Image.Image) -> None:
-    """Go to the first page that is no reduced version of another; the first if all are."""
+    """Go to the first page that is no reduced version of another; the first if all are.
+
+    Raises:
+        UnreadPageError: its pixels are of a kind that is not read; the message says what to do.
+    """
     if not _is_reduced(image):
         return
     for page in range(1, MAX_PAGES):
@@ -31,6 +40,10 @@ def choose_page(image: Image.Image) -> None:
             image.seek(page)
         except EOFError:
             break
+        except SyntaxError as error:  # Pillow's, of pixels that it does not know
+            raise UnreadPageError(
+                f"a thumbnail before a picture whose pixels are not read ({error}); {_TO_PNG}"
+            ) from error
         if not _is_reduced(image):
             return
     image.seek(0)
@@ -48,12 +61,13 @@ def refusal(image: Image.Image) -> str | None:
     if _is_reduced(image) and _SUB_PAGES in tags:
         return f"a thumbnail whose picture lies in a sub-page, which is not read; {_TO_PNG}"
     bits = tags.get(_BITS, (1,))
-    if _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
+    if _SIGNED in _tuple(tags, _SAMPLE_FORMAT):
         return f"signed integers of {bits[0]} bits have no fixed range; {_TO_PNG}"
     if image.mode == "I" and bits[0] > 16:
         return f"integers of {bits[0]} bits have no fixed range; {_TO_PNG}"
-    if _is_separate(tags) and not (_STRIP_OFFSETS in tags and tags.get(_PHOTOMETRIC) == _RGB):
-        return f"16-bit samples in separate planes that are no strips of RGB; {_TO_PNG}"
+    plain = _STRIP_OFFSETS in tags and tags.get(_PHOTOMETRIC) == _RGB
+    if _is_separate(tags) and not (plain and _PREMULTIPLIED not in _tuple(tags, _EXTRA)):
+        return f"16-bit samples in separate planes that are no strips of plain RGB; {_TO_PNG}"
     return None
 
 
@@ -87,6 +101,11 @@ def _tags(image: Image.Image) -> Any:
     return image.tag_v2  # type: ignore[attr-defined]
 
 
+def _tuple(tags: Any, tag: int) -> tuple[Any, ...]:
+    value = tags.get(tag, ())
+    return value if isinstance(value, tuple) else (value,)
+
+
 def _is_reduced(image: Image.Image) -> bool:
     tags = _tags(image)
     kind = tags.get(_NEW_SUBFILE_TYPE)
@@ -111,8 +130,10 @@ def _separate(tags: Any, data: bytes) -> Image.Image:
     each, pixels = len(strips) // len(tags[_BITS]), width * height
     rgb = np.empty((height, width, 3), np.uint8)
     for plane in range(3):
-        own = strips[plane * each : (plane + 1) * each]
-        body = b"".join(data[offset : offset + length] for offset, length in own)
+        body = bytearray()
+        for offset, length in strips[plane * each : (plane + 1) * each]:
+            # Strips may overlap, and claim any length: no more is taken than the plane has.
+            body += data[offset : offset + min(length, 2 * pixels - len(body))]
         if len(body) < 2 * pixels:
             raise OSError("the file ends before its pixels do")
         values = np.frombuffer(body, "<u2" if data[:2] == b"II" else ">u2", pixels)

@@ -67,6 +67,7 @@ class PageConfig:
         """
         refuse_credentials(self)
         check_given("the output", self.output)
+        check_given("--html", self.html)
         for flag, value in (("--from", self.from_), ("--to", self.to)):
             if value is not None:
                 check_date(flag, value)

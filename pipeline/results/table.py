@@ -152,16 +152,22 @@ class NothingSelectedWarning(UserWarning):
 
 
 def warn_if_nothing_begins(frame: pd.DataFrame, folder: str, selection: Selection) -> None:
-    """Tell of a prefix that selected no row, beside a URI that there is."""
+    """Tell of a prefix that no row has, whatever else was asked for, beside a URI that there is."""
     if selection.prefix is None or len(frame):
         return
+    prefix = Selection(prefix=selection.prefix)
+
+    def count(files: list[str]) -> int:
+        return sum(batch.num_rows for batch in prefix.batches(folder, files, ["image_id"]))
 
     def read(files: list[str]) -> str:
-        for batch in Selection().batches(folder, files, ["uri"]):
-            if batch.num_rows:
-                return f"; one that it has is {redact(batch.column('uri')[0].as_py())}"
-        return ", or any other"
+        # Of one file, to its end: a scan that is left half-way may end the process at its exit.
+        batches = list(Selection().batches(folder, files[:1], ["uri"]))
+        uris = [batch.column("uri")[0].as_py() for batch in batches if batch.num_rows]
+        return f"; one that the table has is {redact(uris[0])}" if uris else ", or any other"
 
+    if prefix.read(folder, count):
+        return
     message = f"no row has a URI that begins with {redact(absolute_prefix(selection.prefix))}"
     warnings.warn(message + Selection().read(folder, read), NothingSelectedWarning, stacklevel=3)
 

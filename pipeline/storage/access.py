@@ -96,7 +96,15 @@ def absolute(uri: str) -> str:
 
 def absolute_prefix(text: str) -> str:
     """What the absolute URIs begin with that begin with a text: as ``absolute``, "/" kept at its
-    end."""
+    end.
+
+    Raises:
+        ValueError: the text is empty.
+    """
+    if not text:
+        raise ValueError("the prefix is empty; leave it out to mean every URI")
+    if text.endswith("://"):
+        return text
     uri = absolute(text)
     return f"{uri}/" if text.endswith("/") and not uri.endswith("/") else uri
 

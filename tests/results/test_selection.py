@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,10 +177,15 @@ def test_a_relative_prefix_is_a_local_path(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_prefix_of_nothing_is_named_beside_a_uri_that_there_is(results: Results) -> None:
-    with pytest.warns(NothingSelectedWarning, match=r"s3://b/im/;.* is s3://b/in/2026-"):
+    with pytest.warns(NothingSelectedWarning, match=r"s3://b/im/;.* has is s3://b/in/2026-"):
         assert results.scores(prefix="s3://b/im/").empty
     with pytest.warns(NothingSelectedWarning, match="file:///"):
         assert results.top(3, prefix="in/2026-01-02").empty
+    with pytest.raises(ValueError, match="prefix is empty"):
+        results.scores(prefix="")
+    with warnings.catch_warnings():  # it is the score that leaves nothing
+        warnings.simplefilter("error")
+        assert results.scores(prefix="s3://b/in/", min_score=2).empty
 
 
 def test_a_column_that_does_not_exist_is_named(results: Results) -> None:

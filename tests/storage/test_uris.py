@@ -37,7 +37,7 @@ def test_absolute_spells_a_uri_in_one_way(given: str, expected: str) -> None:
         ("/photos/metal casting/", "file:///photos/metal casting/"),
         ("file:///photos//good/../bad", "file:///photos/bad"),
         ("/", "file:///"),
-        ("s3://", "s3:///"),
+        ("s3://", "s3://"),
     ],
 )
 def test_a_prefix_is_spelled_like_the_uris_that_begin_with_it(given: str, expected: str) -> None:
