@@ -358,8 +358,19 @@ def labelled_nuts(tmp_path: Path, count: int) -> EvaluateConfig:
     ]
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     return EvaluateConfig(
-        data=(f"mine={tmp_path}/labels.csv",), scores=f"{tmp_path}/out", output=f"{tmp_path}/again"
+        data=(f"mine={tmp_path}/labels.csv",),
+        scores=f"{tmp_path}/out",
+        output=f"{tmp_path}/again",
+        image_size=518,
     )
+
+
+def test_a_table_without_its_runs_needs_the_size_of_its_images(tmp_path: Path) -> None:
+    config = labelled_nuts(tmp_path, 2)
+    outputs.write(str(config.scores), [outputs.scored("s3://b/in", 0, 0.5)], "2026-01-01")
+    with pytest.raises(CannotRunError, match=r"config\.json, .* give --image-size"):
+        evaluate(replace(config, image_size=0))
+    assert len(evaluate(config).scores) == 1
 
 
 def test_scores_of_two_reference_sets_never_mix(tmp_path: Path) -> None:
