@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-# AdaCLIP's weights were trained and are tested at 518 px on this backbone, which CLIP was trained
-# with at 336 (paper, section 4.1; the released code's --image_size).
+# AdaCLIP's released weights see images at 518 px (the released code's --image_size) through this
+# backbone, which CLIP was trained with at 336.
 RELEASED = ("ViT-L-14-336", 518)
 # What open_clip.CLIPVisionCfg has where a configuration says nothing.
 _IMAGE_SIZE, _PATCH_SIZE = 224, 16

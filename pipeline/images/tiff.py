@@ -91,10 +91,12 @@ def corrected(image: Image.Image, data: bytes) -> Image.Image:
     inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     if not image.mode.startswith("I;16") or (bits == 16 and not inverted):
         return image
-    most = 2**bits - 1
-    values = np.asarray(image).astype(np.uint32)
+    most = np.uint16(2**bits - 1)
+    values = np.asarray(image).astype(np.uint16)  # in this machine's byte order
     values = most - values if inverted else values
-    return Image.fromarray(((values * 0xFFFF + most // 2) // most).astype(np.uint16))
+    if bits < 16:
+        values = ((values.astype(np.uint32) * 0xFFFF + most // 2) // most).astype(np.uint16)
+    return Image.fromarray(values)
 
 
 def _tags(image: Image.Image) -> Any:
