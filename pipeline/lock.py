@@ -215,12 +215,11 @@ class OutputLock:
                 self._etag = etag
                 if self._proven() and (self._conditional or self._settled()):
                     return
-            elif time.monotonic() - watch.began > self._wait_s + 2 * self._stale_s:
+            elif watch.refused_s() > self._wait_s + 2 * self._stale_s:
                 raise CannotLockError(
-                    f"{self.uri} can't be taken: for "
-                    f"{time.monotonic() - watch.began:.0f} s every write was refused, though no "
-                    "living owner shows; see to it that one job at a time writes to the output, "
-                    "and give --no-lock"
+                    f"{self.uri} can't be taken: for {watch.refused_s():.0f} s every write was "
+                    "refused, though no living owner shows; see to it that one job at a time "
+                    "writes to the output, and give --no-lock"
                 )
             time.sleep(self._heartbeat_s * TRY_SHARE)
 
@@ -228,7 +227,7 @@ class OutputLock:
         """One look at the lock, and one try to take it if it is free; the ETag if that worked."""
         found = _read(self.uri)
         if found is None:
-            return create_object(self.uri, _to_json(self._owner))
+            return watch.written(create_object(self.uri, _to_json(self._owner)))
         owner, etag = found
         if owner == self._owner:  # of a request whose answer got lost
             return etag
@@ -245,7 +244,7 @@ class OutputLock:
             return None
         if not owner.released:
             watch.tell(f"taking the lock over from {owner}, which is gone", self._say)
-        return replace_object(self.uri, _to_json(self._owner), etag)
+        return watch.written(replace_object(self.uri, _to_json(self._owner), etag))
 
     def _proven(self) -> bool:
         """Find out whether the store keeps conditions; False if the lock is not ours any more."""
@@ -337,6 +336,7 @@ class _Watch:
         self.alive = False
         """Whether the lock changed while it was watched."""
         self._seen = ""
+        self._refused_at: float | None = None
         self._told: set[str] = set()
 
     def see(self, etag: str) -> None:
@@ -352,6 +352,16 @@ class _Watch:
     def waited_s(self) -> float:
         """Seconds since the first look."""
         return time.monotonic() - self.began
+
+    def written(self, etag: str | None) -> str | None:
+        """The same ETag of a write; None, a refusal, is noted."""
+        if etag is None and self._refused_at is None:
+            self._refused_at = time.monotonic()
+        return etag
+
+    def refused_s(self) -> float:
+        """Seconds since the first refusal; waiting for a lock to go stale is none."""
+        return 0.0 if self._refused_at is None else time.monotonic() - self._refused_at
 
     def tell(self, line: str, say: Say) -> None:
         """Say a line once."""

@@ -188,6 +188,20 @@ def test_a_damaged_lock_goes_stale(output: str, body: bytes) -> None:
         taken.check()
 
 
+def test_a_slow_store_is_none_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for a lock to go stale took longer than it may be refused."""
+    output = f"file://{tmp_path}/out"
+    write_object(f"{output}/{LOCK_NAME}", b"{}")
+
+    def slow(uri: str) -> tuple[bytes, str]:
+        time.sleep(0.45)
+        return read_object(uri)
+
+    monkeypatch.setattr("pipeline.lock.read_object", slow)
+    with lock(output, "next", stale_s=0.2) as taken:
+        taken.check()
+
+
 def test_what_stands_in_a_lock_cannot_write_to_the_terminal(output: str) -> None:
     with lock(output, "evil\x1b[2J\n"):
         with pytest.raises(LockedError) as refused, lock(output, "second"):
