@@ -22,12 +22,12 @@ import torch
 import tyro
 
 from jobs.make_small_model import TEST_SEED
-from pipeline.datasets.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES
 from pipeline.evaluation.table import markdown
 from pipeline.models import load_adaclip
 from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.provenance import versions
 from pipeline.small_model import Pictures, denormals_flushed, measure, train_adaclip
+from pipeline.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES
 
 SHOWN = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
 

@@ -31,13 +31,13 @@ import tyro
 from pipeline.benchmark.machine import hardware
 from pipeline.config import ScoreConfig
 from pipeline.identity import ModelIdentity
-from pipeline.ledger import image_ids, read_final_ids
-from pipeline.manifest import build_manifest
+from pipeline.inputs.manifest import build_manifest
+from pipeline.output.ledger import image_ids, read_final_ids
+from pipeline.output.snapshot import score_files
+from pipeline.output.writer import ROWS_PER_FILE
 from pipeline.provenance import peak_memory_bytes, versions
 from pipeline.schema import SCORE_SCHEMA
-from pipeline.snapshot import score_files
 from pipeline.storage import list_objects
-from pipeline.writer import ROWS_PER_FILE
 
 IDENTITY = ModelIdentity("benchmark")
 PAGE = 1_000  # objects a folder, as many as a page of S3

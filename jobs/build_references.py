@@ -10,8 +10,8 @@ import sys
 
 from pipeline.config import NONE, BuildReferencesConfig
 from pipeline.distributed import entry
-from pipeline.distributed.building_references import build_references
-from pipeline.distributed.reference_sets import Built
+from pipeline.distributed.references.job import build_references
+from pipeline.distributed.references.sets import Built
 from pipeline.storage import absolute
 from pipeline.terminal import clean
 

@@ -25,11 +25,11 @@ from PIL import Image, ImageDraw
 
 from infra.local import RayCluster, ray_cluster, s3_server
 from pipeline import logs
-from pipeline.datasets.synthetic import CATEGORIES, TEST_CATEGORIES, Sample, generate_line
 from pipeline.evaluation.table import AVERAGE, aligned, percent
 from pipeline.images import decode
 from pipeline.results import Results, open_results
 from pipeline.storage import list_objects, read_object
+from pipeline.synthetic import CATEGORIES, TEST_CATEGORIES, Sample, generate_line
 
 BUCKET = "factory"
 NUM_GOOD = 20  # of each line

@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipeline.config import NONE, EvaluateConfig
 from pipeline.distributed import entry
-from pipeline.distributed.evaluating import Evaluation, evaluate
+from pipeline.distributed.evaluation.job import Evaluation, evaluate
 from pipeline.evaluation import as_markdown, as_text, compare
 from pipeline.evaluation.paper import comparisons_as_markdown, comparisons_as_text
 from pipeline.evaluation.plots import draw

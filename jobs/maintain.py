@@ -14,12 +14,12 @@ import pyarrow as pa
 import tyro
 
 from pipeline import command
-from pipeline.compaction import compact, plan
 from pipeline.config.checks import check_date, check_given, refuse_credentials
-from pipeline.lock import OutputLock
+from pipeline.output.compaction import compact, plan
+from pipeline.output.lock import OutputLock
+from pipeline.output.vacuum import GRACE, KEEP, find_garbage, vacuum
 from pipeline.storage import absolute
 from pipeline.terminal import clean
-from pipeline.vacuum import GRACE, KEEP, find_garbage, vacuum
 
 GOES_ON = "the same command goes on from here"
 

@@ -21,12 +21,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pipeline.datasets.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES
 from pipeline.evaluation import as_text
 from pipeline.models import AdaCLIP, load_adaclip, save_checkpoint
 from pipeline.models.clip import clip_config
 from pipeline.models.packaged import FOLDER, IMAGE_SIZE, SMALL_MODEL
-from pipeline.models.pretraining import PretrainingHeads
 from pipeline.models.text import encode_text
 from pipeline.small_model import (
     FROM_NOTHING,
@@ -39,6 +37,8 @@ from pipeline.small_model import (
     train_image_tower,
     train_text_tower,
 )
+from pipeline.small_model.pretraining import PretrainingHeads
+from pipeline.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES
 
 TEST_PAIRS = 30  # of each category, good and damaged
 TEST_SEED = 1_000_000  # far from the seeds of training

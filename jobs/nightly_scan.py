@@ -17,7 +17,7 @@ from pipeline.config.checks import check_date, check_given, refuse_credentials
 from pipeline.distributed import entry
 from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.nightly import preview, run_night
-from pipeline.scans import Scans, load_scans
+from pipeline.nightly.scans import Scans, load_scans
 from pipeline.storage import StorageError
 
 GOES_ON = "finished rows are written, the same command goes on from here"

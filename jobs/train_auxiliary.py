@@ -10,7 +10,7 @@ import sys
 
 from pipeline.config import NONE, TrainConfig
 from pipeline.distributed import entry
-from pipeline.distributed.training import TrainingStoppedError, train_auxiliary
+from pipeline.distributed.training.job import TrainingStoppedError, train_auxiliary
 from pipeline.storage import absolute
 
 GOES_ON = "the same command goes on from the last checkpoint"

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import tyro
 
 from . import logs
-from .lock import LockedError, LockLostError
+from .output.lock import LockedError, LockLostError
 from .redaction import redact
 from .storage import StorageError
 from .terminal import clean

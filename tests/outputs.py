@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.identity import ModelIdentity
+from pipeline.output.writer import MAP_ROWS_PER_GROUP, ResultWriter
 from pipeline.schema import scored_schema
-from pipeline.writer import MAP_ROWS_PER_GROUP, ResultWriter
 
 GRID = 6
 NEWER = (

@@ -28,10 +28,10 @@ from infra.local import RayCluster, ray_cluster
 from pipeline.config import ScoreConfig
 from pipeline.identity import ModelIdentity
 from pipeline.images import FORMATS
-from pipeline.ledger import IdSet
-from pipeline.manifest import build_manifest
+from pipeline.inputs.manifest import build_manifest
 from pipeline.models import load_adaclip
 from pipeline.models.weight_files import read_state_dict
+from pipeline.output.ledger import IdSet
 from tests import golden
 from tests.bucket import jpeg, put
 

@@ -17,10 +17,10 @@ import ray
 
 from pipeline.calibration import above, calibrate, read_calibration, write_calibration
 from pipeline.config import ScoreConfig
-from pipeline.datasets.synthetic import CATEGORIES, generate
 from pipeline.distributed.scoring import score_bucket
 from pipeline.models.packaged import SMALL_MODEL
 from pipeline.results import open_results
+from pipeline.synthetic import CATEGORIES, generate
 
 HERE = Path("bucket_to_decision")
 CATEGORY = "capsule"

@@ -25,10 +25,11 @@ from pipeline.config import (
     ScoreConfig,
     TrainConfig,
 )
-from pipeline.lock import Owner
+from pipeline.nightly.alerts import AlertRule
+from pipeline.nightly.scans import FLAGS
+from pipeline.output.lock import Owner
+from pipeline.output.snapshot import Journal
 from pipeline.report.__main__ import PageConfig
-from pipeline.report.alerts import AlertRule
-from pipeline.scans import FLAGS
 from pipeline.schema import (
     FINAL_ERRORS,
     LABELLED_SCHEMA,
@@ -38,7 +39,6 @@ from pipeline.schema import (
     SCORE_SCHEMA,
     ErrorCode,
 )
-from pipeline.snapshot import Journal
 
 ROOT = Path(__file__).parents[2]
 _ARROW_NAMES = {"float": "float32", "halffloat": "float16"}

@@ -21,11 +21,11 @@ from torchvision.io import ImageReadMode, decode_image
 
 from pipeline.anomaly_map import render
 from pipeline.config import BenchmarkConfig
-from pipeline.datasets.synthetic import TEST_CATEGORIES, generate
-from pipeline.fast_images import decode_square
 from pipeline.images import MEAN, STD, decode, to_square
+from pipeline.images.fast import decode_square
 from pipeline.models import AdaCLIP, load_adaclip
 from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
+from pipeline.synthetic import TEST_CATEGORIES, generate
 
 from .photographs import encoded, photograph
 

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from pipeline.config import BenchmarkConfig
-from pipeline.distributed.judges import Judges
 from pipeline.distributed.predictor import Predictor
-from pipeline.distributed.reference_builder import ReferenceBuilder
+from pipeline.distributed.references.builder import ReferenceBuilder
+from pipeline.distributed.references.judges import Judges
 from pipeline.distributed.scorer import pixels_of
 from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.models.text import sentence_tree
-from pipeline.reference_catalogue import ReferencesInUse
+from pipeline.output.reference_catalogue import ReferencesInUse
 
 from .reference_sets import (
     NUM_IMAGES,

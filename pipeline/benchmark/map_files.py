@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.datasets.synthetic import CATEGORIES, generate
 from pipeline.images import MEAN, STD
 from pipeline.models import load_adaclip
 from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
+from pipeline.output.writer import MAP_ROWS_PER_GROUP
 from pipeline.schema import MAP_SCHEMA
-from pipeline.writer import MAP_ROWS_PER_GROUP
+from pipeline.synthetic import CATEGORIES, generate
 
 NUM_MAPS = 256  # two row groups
 BATCH = 16

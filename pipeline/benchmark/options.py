@@ -21,12 +21,12 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from pipeline.anomaly_map import render
-from pipeline.datasets.synthetic import CATEGORIES, TEST_CATEGORIES, generate
 from pipeline.evaluation import PixelHistogram, image_metrics
 from pipeline.images import preprocess
 from pipeline.models import AdaCLIP, load_adaclip
 from pipeline.models.clip import project_class_token, run_block
 from pipeline.models.packaged import SMALL_MODEL
+from pipeline.synthetic import CATEGORIES, TEST_CATEGORIES, generate
 
 from .timing import Stopwatch, rounded, steadier
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.datasets.synthetic import CATEGORIES, generate
 from pipeline.storage import write_object
+from pipeline.synthetic import CATEGORIES, generate
 
 PER_FOLDER = 1_000
 DISTINCT = 8  # photographs that differ; the others are copies

@@ -10,13 +10,13 @@ import pyarrow as pa
 import torch
 
 from pipeline.config import BenchmarkConfig
-from pipeline.datasets.synthetic import generate_line
-from pipeline.distributed.reference_builder import ReferenceBuilder
+from pipeline.distributed.references.builder import ReferenceBuilder
 from pipeline.distributed.resources import CPU_BATCH_SIZE, GPU_BATCH_SIZE
 from pipeline.models import load_adaclip
-from pipeline.reference_catalogue import CatalogueEntry, ReferencesInUse, write_set
+from pipeline.output.reference_catalogue import CatalogueEntry, ReferencesInUse, write_set
 from pipeline.references import SAMPLE_SIZE
 from pipeline.schema import MANIFEST_SCHEMA, pixel_schema
+from pipeline.synthetic import generate_line
 
 PRODUCT = "gear"  # that the images show
 CATEGORY = "metal nut"  # that the model is told

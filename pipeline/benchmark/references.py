@@ -15,13 +15,13 @@ import pyarrow as pa
 import torch
 
 from pipeline.config import BenchmarkConfig
-from pipeline.distributed.judges import Judges
 from pipeline.distributed.predictor import Predictor, judge_batch
-from pipeline.distributed.reference_builder import ReferenceBuilder
+from pipeline.distributed.references.builder import ReferenceBuilder
+from pipeline.distributed.references.judges import Judges
 from pipeline.distributed.scorer import AnomalyScorer, pixels_of
 from pipeline.models import AdaCLIP, Prediction
 from pipeline.models.clip import clip_config, run_block
-from pipeline.reference_catalogue import ReferencesInUse
+from pipeline.output.reference_catalogue import ReferencesInUse
 from pipeline.references import SAMPLE_SIZE, Gaussian, Judge, ReferenceSet, normalise
 
 from .mutual import measure_mutual

@@ -19,12 +19,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipeline.config import BenchmarkConfig
-from pipeline.datasets.synthetic import CATEGORIES, generate
-from pipeline.distributed.training_worker import sum_over_workers
+from pipeline.distributed.training.worker import sum_over_workers
 from pipeline.images import MEAN, STD
 from pipeline.models import load_adaclip
 from pipeline.models.training import make_optimizer, training_step
 from pipeline.provenance import memory_bytes
+from pipeline.synthetic import CATEGORIES, generate
 
 from .machine import reset_peak_memory
 from .released_training import prepare, released_step

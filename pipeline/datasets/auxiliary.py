@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from ..lists import LIST_SUFFIXES
+from pipeline.inputs.lists import LIST_SUFFIXES
+
 from ..schema import LABELLED_SCHEMA
 from ..storage import absolute
 from .labelled import read_dataset

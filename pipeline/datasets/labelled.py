@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from ..lists import is_list
+from pipeline.inputs.lists import is_list
+
 from ..schema import LABELLED_SCHEMA
 from ..storage import LISTING_THREADS, absolute, read_object
 from .folders import read_folders, word

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..lists import as_text, is_list, resolved, spelled, tell_lookalikes
+from pipeline.inputs.lists import as_text, is_list, resolved, spelled, tell_lookalikes
+
 from ..schema import ErrorCode
 from ..storage import StorageError, list_objects, read_object
 from .listing import DatasetError, Listing, Row, Split

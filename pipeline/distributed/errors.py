@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from pipeline.command import CannotRunError
-from pipeline.lock import LockedError
+from pipeline.output.lock import LockedError
 from pipeline.storage import StorageError
 
 __all__ = ["CannotRunError", "explained"]

@@ -12,12 +12,13 @@ from uuid import uuid4
 import ray
 
 from pipeline.config import ScoreConfig
-from pipeline.manifest import Manifest, pending_images
+from pipeline.inputs.manifest import Manifest, pending_images
+from pipeline.nightly import review as morning
+from pipeline.nightly import webhook
+from pipeline.nightly.rates import Rates, past_rates
+from pipeline.nightly.scans import Scans, Source
+from pipeline.output.run_files import read_run_file, write_run_file
 from pipeline.redaction import redact, redacted_json
-from pipeline.report import morning, webhook
-from pipeline.report.rates import Rates, past_rates
-from pipeline.report.run_files import read_run_file, write_run_file
-from pipeline.scans import Scans, Source
 from pipeline.storage import StorageError, absolute, write_object
 from pipeline.terminal import clean, duration
 

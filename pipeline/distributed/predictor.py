@@ -16,7 +16,7 @@ from pipeline.images import MEAN, STD
 from pipeline.models import Prediction, load_adaclip
 from pipeline.references import Judge, Judgement, normalise
 
-from .judges import Judges
+from .references.judges import Judges
 
 
 class Scored(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.images import Decoder, ImageError, SquareImage, decode, to_square
-from pipeline.ledger import max_object_bytes
+from pipeline.output.ledger import max_object_bytes
 from pipeline.schema import ErrorCode, pixel_schema
 from pipeline.storage import StorageError, read_object
 
@@ -42,7 +42,7 @@ def read_images(
         rows: ``schema.MANIFEST_SCHEMA``.
         image_size: side of the square in pixels.
         max_megapixels: larger images are refused before they are decoded.
-        decoder: "fast" takes ``pipeline.fast_images``, whose pixels differ a little.
+        decoder: "fast" takes ``pipeline.images.fast``, whose pixels differ a little.
         log: handle of a ``ReadingLog``, by which rows that kill their readers are given up.
 
     Yields:
@@ -101,7 +101,7 @@ def _decoder(decoder: Decoder) -> Callable[..., SquareImage]:
         return _exact
     import torch  # only this decoder's readers need it
 
-    from pipeline.fast_images import decode_square
+    from pipeline.images.fast import decode_square
 
     torch.set_num_threads(1)  # one reader decodes on one core
     return decode_square

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.anomaly_map import summarize
+from pipeline.output.reference_catalogue import ReferencesInUse
 from pipeline.provenance import peak_memory_bytes
-from pipeline.reference_catalogue import ReferencesInUse
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, scored_schema
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class AnomalyScorer:
             ValueError: the weights are not those of the fingerprint (any more).
         """
         # Here, because drivers name this class and need no PyTorch: 5 s and 0.8 GB of each.
-        from .judges import Judges
         from .predictor import Predictor
+        from .references.judges import Judges
 
         self._predictor = Predictor(
             model_arguments,

@@ -19,24 +19,24 @@ from pipeline.calibration import Calibration, read_calibration
 from pipeline.config import AUTO, ScoreConfig
 from pipeline.identity import ModelIdentity
 from pipeline.images import Decoder
-from pipeline.ledger import IdSet, read_final_ids
-from pipeline.lock import OutputLock
+from pipeline.inputs.manifest import Manifest, build_manifest
 from pipeline.logs import bind
-from pipeline.manifest import Manifest, build_manifest
+from pipeline.output.ledger import IdSet, read_final_ids
+from pipeline.output.lock import OutputLock
+from pipeline.output.reference_catalogue import ReferencesError, ReferencesInUse, read_catalogue
+from pipeline.output.writer import ResultWriter
 from pipeline.redaction import redact
-from pipeline.reference_catalogue import ReferencesError, ReferencesInUse, read_catalogue
 from pipeline.report import RunReport
 from pipeline.report.page import write_run_page
 from pipeline.storage import absolute, arrow_filesystem, write_object
-from pipeline.writer import ResultWriter
 
-from .building_references import auto_references, auto_uri
 from .cluster import quiet_data
 from .errors import CannotRunError, explained
 from .fingerprints import fingerprint, forget
 from .metrics import ScanMetrics
 from .reader import read_images
 from .reading_log import start_reading_log
+from .references.job import auto_references, auto_uri
 from .resources import CPUS_PER_MANIFEST_READER, CPUS_PER_READER, Resources, node_cpus
 from .scorer import AnomalyScorer
 

@@ -15,7 +15,7 @@ from pipeline.config.score import MAX_GALLERY
 from pipeline.storage import StorageError, absolute
 
 from .page import make_page, write_page
-from .selection import Query
+from .scope import Query
 
 
 @dataclass(frozen=True, kw_only=True)

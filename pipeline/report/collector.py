@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.rows import HELD_BY, rows_that_hold
+from pipeline.nightly.samples import by_category, measured, read_rows
+from pipeline.output.rows import HELD_BY, rows_that_hold
 from pipeline.storage import arrow_filesystem
 
 from .distribution import Highest, Histogram
-from .nights import by_category, measured, read_rows
-from .selection import Selection
+from .scope import Selection
 
 MAX_CATEGORIES = 1_000  # of their own; a rule that makes one of every key would flood the page
 EXAMPLES = 5  # of each kind of error

@@ -17,14 +17,14 @@ from string import Template
 from typing import Any
 
 from pipeline.config.score import MAX_GALLERY
+from pipeline.output.run_files import read_run_file, write_run_file
 from pipeline.redaction import redact
 from pipeline.storage import absolute, write_object
 from pipeline.terminal import clean
 
 from .gallery import Picture, take_pictures
 from .page_data import gather
-from .run_files import read_run_file, write_run_file
-from .selection import Query
+from .scope import Query
 
 MAX_BYTES = 30_000_000
 MAX_PROBLEM = 500  # characters; an error may quote a long key

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.output.run_files import read_run_file
+from pipeline.output.snapshot import read_scores
 from pipeline.provenance import versions
 from pipeline.schema import FINAL_ERRORS, ErrorCode
-from pipeline.snapshot import read_scores
 from pipeline.storage import absolute
 
 from .collector import Collector, thresholds_of
 from .distribution import BINS, take_turns
-from .run_files import read_run_file
-from .selection import MAX_RUNS, Query, Selection, select
+from .scope import MAX_RUNS, Query, Selection, select
 
 KEPT = ("run_id", "status", "message", "counts", "seconds", "images_per_s")  # of report.json
 

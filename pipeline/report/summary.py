@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.calibration import Calibration, above
 from pipeline.identity import ModelIdentity
-from pipeline.ledger import Before
+from pipeline.output.ledger import Before
 from pipeline.provenance import peak_memory_bytes, versions
 from pipeline.redaction import redact, redacted_json
 from pipeline.schema import TIMINGS

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pipeline.identity import ModelIdentity, rows_of
+from pipeline.output.snapshot import holds_scores, read_scores, score_dataset
 from pipeline.schema import SCORE_SCHEMA
-from pipeline.snapshot import holds_scores, read_scores, score_dataset
 from pipeline.storage import absolute_prefix
 
 COLUMNS = SCORE_SCHEMA.append(pa.field("scan_date", pa.string()))

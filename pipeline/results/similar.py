@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.identity import ModelIdentity, base_of, references_of
-from pipeline.rows import HELD_BY
+from pipeline.output.rows import HELD_BY
 
 from .maps import MapReader
 from .selection import Selection

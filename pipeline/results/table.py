@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from pipeline.calibration import Measure
 from pipeline.identity import ModelIdentity, base_of, references_of
+from pipeline.output.rows import HELD_BY, rows_that_hold
 from pipeline.redaction import redact
-from pipeline.rows import HELD_BY, rows_that_hold
 from pipeline.storage import absolute_prefix
 
 from .selection import COLUMNS, Selection

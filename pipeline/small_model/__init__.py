@@ -1,6 +1,6 @@
 """Making the small model that comes with the package, from nothing but generated pictures."""
 
-from .measuring import measure
+from .metrics import measure
 from .pictures import Pictures
 from .towers import (
     FROM_NOTHING,

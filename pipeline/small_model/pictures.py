@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.datasets.synthetic import CATEGORIES, Sample, generate, generate_invented
 from pipeline.images import MEAN, STD
-from pipeline.models.pretraining import Views
+from pipeline.synthetic import CATEGORIES, Sample, generate, generate_invented
+
+from .pretraining import Views
 
 ON_DEFECT_SHARE = 0.85  # of the crops from damaged products show some of the defect
 RECOLOURED_SHARE = 0.7

@@ -16,18 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models import AdaCLIP, AdaCLIPSettings
-from pipeline.models.pretraining import (
+from pipeline.models.prompts import Projections
+from pipeline.models.training import make_optimizer, training_step
+
+from .muon import Muon
+from .pictures import Pictures
+from .pretraining import (
     PretrainingHeads,
     Views,
     image_tower_loss,
     initialise_image_tower,
     text_tower_loss,
 )
-from pipeline.models.prompts import Projections
-from pipeline.models.training import make_optimizer, training_step
-
-from .muon import Muon
-from .pictures import Pictures
 
 VIEWS = {  # side of the tower's view: sides in the picture that it is cut from, pictures a step
     64: ((48, 64, 80, 96), 64),  # crops, many times cheaper than whole pictures: where

@@ -5,7 +5,8 @@ Cloud Storage. Local files are compared and replaced under a lock on their folde
 the processes of one machine and, where the file system carries ``flock`` over, among those that
 share a disk. On any other file system another writer may slip in between comparing and writing.
 
-Servers that speak S3's protocol may ignore conditions, or refuse them: ``pipeline.lock`` finds out.
+Servers that speak S3's protocol may ignore conditions, or refuse them: ``pipeline.output.lock``
+finds out.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.benchmark.decoding import EXACT, decoders
 from pipeline.benchmark.photographs import encoded, photograph
-from pipeline.fast_images import decode_square
 from pipeline.images import decode, to_square
+from pipeline.images.fast import decode_square
 
 PHOTO = photograph(3, 320, 240)
 SIZE = 70

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.benchmark.photographs import DISTINCT, encoded, make_photographs, photograph
-from pipeline.datasets.synthetic import CATEGORIES
 from pipeline.images import decode
 from pipeline.storage import list_objects, read_object
+from pipeline.synthetic import CATEGORIES
 
 
 @pytest.mark.parametrize("count", [3, 2 * DISTINCT, 1_005])

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pipeline.report.page import make_page
-from pipeline.report.selection import Query
+from pipeline.report.scope import Query
 from pipeline.storage import stat, write_object
 from tests import outputs
 from tests.browser.chromium import find_chromium

@@ -13,17 +13,17 @@ import pyarrow as pa
 from PIL import Image, ImageEnhance
 
 from pipeline.anomaly_map import summarize
-from pipeline.datasets.synthetic import CATEGORIES, TEST_CATEGORIES, generate
 from pipeline.identity import ModelIdentity
 from pipeline.images import preprocess
 from pipeline.models import AdaCLIP, load_adaclip
 from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
-from pipeline.report.alerts import AlertRule
-from pipeline.report.morning import review
+from pipeline.nightly.alerts import AlertRule
+from pipeline.nightly.review import review
+from pipeline.output.writer import ResultWriter
 from pipeline.report.summary import RunReport
 from pipeline.schema import scored_schema
 from pipeline.storage import stat, write_object
-from pipeline.writer import ResultWriter
+from pipeline.synthetic import CATEGORIES, TEST_CATEGORIES, generate
 
 DRIFTED = "woven fabric"  # in another light in the last night
 BROKEN = {

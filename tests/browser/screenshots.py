@@ -14,7 +14,7 @@ import torch
 from playwright.sync_api import Page, expect, sync_playwright
 
 from pipeline.report.page import make_page
-from pipeline.report.selection import Query
+from pipeline.report.scope import Query
 
 from .chromium import find_chromium
 from .example import DRIFTED, fill

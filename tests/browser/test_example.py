@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.datasets.synthetic import TEST_CATEGORIES
 from pipeline.report.page import make_page
-from pipeline.report.selection import Query
+from pipeline.report.scope import Query
+from pipeline.synthetic import TEST_CATEGORIES
 
 from .example import fill
 

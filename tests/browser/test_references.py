@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page
 
 from pipeline.report.page import make_page
-from pipeline.report.selection import Query
+from pipeline.report.scope import Query
 from pipeline.storage import stat, write_object
 from tests import outputs
 from tests.browser.conftest import Open

@@ -16,10 +16,10 @@ from pipeline.config import ScoreConfig
 from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.nightly import preview, run_night
 from pipeline.distributed.scoring import score_bucket
-from pipeline.lock import OutputLock
-from pipeline.report.alerts import AlertRule
+from pipeline.nightly.alerts import AlertRule
+from pipeline.nightly.scans import Scans, Source
+from pipeline.output.lock import OutputLock
 from pipeline.results import open_results
-from pipeline.scans import Scans, Source
 from pipeline.storage import list_objects, read_object, write_object
 from tests import golden
 from tests.bucket import jpeg, put

@@ -16,9 +16,9 @@ from PIL import Image
 
 from pipeline.distributed import reader as reader_module
 from pipeline.distributed.reader import FETCH_THREADS, ROWS_PER_YIELD, read_images
-from pipeline.fast_images import decode_square
 from pipeline.images import decode, to_square
-from pipeline.ledger import max_object_bytes
+from pipeline.images.fast import decode_square
+from pipeline.output.ledger import max_object_bytes
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, pixel_schema
 from pipeline.storage import StorageError, access, list_objects, read_object, write_object
 from tests.bucket import BROKEN, jpeg, put

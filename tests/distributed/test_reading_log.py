@@ -17,7 +17,7 @@ from pipeline.distributed.reading_log import (
     UnreadableBlockError,
     start_reading_log,
 )
-from pipeline.distributed.training_data import plan_table, read_samples
+from pipeline.distributed.training.data import plan_table, read_samples
 from pipeline.schema import LABELLED_SCHEMA, MANIFEST_SCHEMA
 from pipeline.storage import stat
 from tests.bucket import jpeg

@@ -23,11 +23,11 @@ from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.resources import Resources
 from pipeline.distributed.scoring import score_bucket, scoring_graph
 from pipeline.identity import ModelIdentity
-from pipeline.ledger import IdSet
-from pipeline.manifest import build_manifest
+from pipeline.inputs.manifest import build_manifest
 from pipeline.models import load_adaclip, save_checkpoint
 from pipeline.models.weight_cache import fetch
-from pipeline.reference_catalogue import ReferencesInUse
+from pipeline.output.ledger import IdSet
+from pipeline.output.reference_catalogue import ReferencesInUse
 from tests import golden
 from tests.bucket import BROKEN, jpeg, put
 from tests.faults.proxy import Proxy, running

@@ -30,9 +30,9 @@ from jobs import (
     train_auxiliary,
 )
 from pipeline.config import ScoreConfig
-from pipeline.distributed.training_state import StepRecord
+from pipeline.distributed.training.state import StepRecord
+from pipeline.nightly.scans import FLAGS
 from pipeline.report import RunReport
-from pipeline.scans import FLAGS
 from pipeline.schema import FINAL_ERRORS, PARTITION_COLUMN, SCORE_SCHEMA, ErrorCode
 from tests.docs.snippets import ROOT
 

@@ -12,7 +12,7 @@ import pytest
 from jobs import submit
 from jobs.nightly_scan import NightlyConfig
 from pipeline.config import ScoreConfig
-from pipeline.scans import load_scans
+from pipeline.nightly.scans import load_scans
 from tests.infra.manifests import (
     CLUSTERS,
     MANIFESTS,

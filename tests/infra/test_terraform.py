@@ -129,7 +129,7 @@ ATTEMPTS = """
 import json
 import boto3
 from botocore.exceptions import ClientError
-from pipeline.lock import OutputLock
+from pipeline.output.lock import OutputLock
 from pipeline.storage import StorageError, list_objects, read_object, stat, write_object
 
 def attempt(what):

@@ -13,8 +13,8 @@ import pytest
 from jobs.build_references import exit_code, main, parse, table
 from pipeline.config import BuildReferencesConfig
 from pipeline.distributed.entry import Console
-from pipeline.distributed.reference_sets import Built
-from pipeline.reference_catalogue import Catalogue, CatalogueEntry, read_catalogue
+from pipeline.distributed.references.sets import Built
+from pipeline.output.reference_catalogue import Catalogue, CatalogueEntry, read_catalogue
 from tests import golden
 from tests.parts import parts
 

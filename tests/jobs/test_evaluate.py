@@ -14,7 +14,7 @@ from PIL import Image
 
 from jobs.evaluate import exit_code, main, parse, show, write_plots, write_tables
 from pipeline.config import AS_IS, EvaluateConfig
-from pipeline.distributed.evaluating import Evaluation
+from pipeline.distributed.evaluation.job import Evaluation
 from pipeline.evaluation import METRICS, metrics_table
 from pipeline.evaluation.protocols import FEW_SHOT, ZERO_SHOT, protocol_table
 from pipeline.evaluation.table import ERRORS

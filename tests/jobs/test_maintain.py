@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.maintain import Compact, Vacuum, main, parse
-from pipeline.lock import OutputLock
+from pipeline.output.lock import OutputLock
 from pipeline.results import open_results
 from pipeline.storage import write_object
 from tests.outputs import scored, write

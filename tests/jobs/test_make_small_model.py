@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from jobs import make_small_model
-from pipeline.datasets.synthetic import TEST_CATEGORIES
 from pipeline.models import load_adaclip
 from pipeline.models.packaged import FOLDER, IMAGE_SIZE, SMALL_MODEL
 from pipeline.small_model import Pictures, measure, towers
+from pipeline.synthetic import TEST_CATEGORIES
 
 MAX_BYTES = 12e6
 

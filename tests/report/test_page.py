@@ -16,7 +16,7 @@ import pytest
 from pipeline.report import __main__ as command
 from pipeline.report import page as page_module
 from pipeline.report.page import embedded, make_page, redacted, write_run_page
-from pipeline.report.selection import Query
+from pipeline.report.scope import Query
 from pipeline.storage import stat, write_object
 from tests import outputs
 from tests.bucket import jpeg, put

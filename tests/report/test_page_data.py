@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.report import collector
 from pipeline.report.page_data import gather
-from pipeline.report.selection import Query
+from pipeline.report.scope import Query
 from pipeline.storage import write_object
 from tests import outputs
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.calibration import Calibration, Limit
 from pipeline.identity import ModelIdentity
-from pipeline.ledger import Before
+from pipeline.output.ledger import Before
 from pipeline.provenance import peak_memory_bytes
 from pipeline.report import summary as summary_module
 from pipeline.report.summary import EXAMPLES_PER_ERROR, RunReport

@@ -11,10 +11,10 @@ import torch
 from pipeline.distributed.reader import read_images
 from pipeline.distributed.scorer import AnomalyScorer
 from pipeline.identity import ModelIdentity
+from pipeline.output.writer import ResultWriter
 from pipeline.results import Results, open_results
 from pipeline.schema import MANIFEST_SCHEMA
 from pipeline.storage import stat
-from pipeline.writer import ResultWriter
 from tests import golden
 
 CASES = range(len(golden.CASES))

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.output.rows import HELD_BY
 from pipeline.results import NothingSelectedWarning, Results, open_results
-from pipeline.rows import HELD_BY
 from tests import outputs
 from tests.results.tables import CATEGORIES, GROUP, ROWS, CountingFileSystem, column_bytes
 from tests.results.tables import write_night as write
@@ -76,7 +76,7 @@ def test_single_dates_are_not_found_by_listing_the_others(
 ) -> None:
     listed = []
     monkeypatch.setattr(
-        "pipeline.snapshot.list_objects", lambda folder: listed.append(folder) or iter(())
+        "pipeline.output.snapshot.list_objects", lambda folder: listed.append(folder) or iter(())
     )
     with pytest.raises(FileNotFoundError):
         results.scores(scan_date=["2026-01-02"])

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.compaction import compact
+from pipeline.output.compaction import compact
 from pipeline.results import open_results, selection
 from pipeline.results.maps import MapReader
 from tests.outputs import age, scored, write

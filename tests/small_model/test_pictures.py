@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline.datasets.synthetic import generate
 from pipeline.small_model import Pictures
 from pipeline.small_model.pictures import recolour
+from pipeline.synthetic import generate
 
 SIZE = 96
 

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from pipeline.models import AdaCLIP, AdaCLIPSettings
 from pipeline.models.clip import clip_config, embed_patches
 from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
-from pipeline.models.pretraining import PretrainingHeads, Views
 from pipeline.small_model import (
     Budget,
     Pictures,
@@ -23,6 +22,7 @@ from pipeline.small_model import (
     train_image_tower,
     train_text_tower,
 )
+from pipeline.small_model.pretraining import PretrainingHeads, Views
 
 
 @pytest.fixture

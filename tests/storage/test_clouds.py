@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import fsspec
 import pytest
 
-from pipeline.lock import OutputLock
+from pipeline.output.lock import OutputLock
 from pipeline.schema import ErrorCode
 from pipeline.storage import (
     StorageError,

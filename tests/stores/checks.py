@@ -12,8 +12,9 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.compaction import compact
-from pipeline.lock import CannotLockError, OutputLock
+from pipeline.output.compaction import compact
+from pipeline.output.lock import CannotLockError, OutputLock
+from pipeline.output.vacuum import vacuum
 from pipeline.storage import (
     StorageError,
     arrow_filesystem,
@@ -23,7 +24,6 @@ from pipeline.storage import (
     stat,
     write_object,
 )
-from pipeline.vacuum import vacuum
 from tests.outputs import scored, write
 
 BULK = 1_100  # more than one request deletes

@@ -1,0 +1,1 @@
+"""Evaluation on a Ray cluster: labelled data scored, its maps measured."""

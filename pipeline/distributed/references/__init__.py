@@ -1,0 +1,1 @@
+"""Making reference sets on a Ray cluster, and scoring beside them."""

@@ -1,0 +1,94 @@
+"""References as jobs make them: of known-good images, or of the bucket that is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+
+from pipeline.config import BuildReferencesConfig, ScoreConfig
+from pipeline.distributed.errors import CannotRunError, explained
+from pipeline.distributed.fingerprints import fingerprint
+from pipeline.output.lock import OutputLock, Say
+from pipeline.output.reference_catalogue import Catalogue, read_catalogue
+from pipeline.storage import absolute
+
+from .candidates import choose
+from .sets import Built, make_sets
+
+AUTO_LEAST = 20  # images that a category needs before the bucket is its own reference
+AUTO_MOST = 500
+
+
+def build_references(config: BuildReferencesConfig, say: Say = print) -> Built:
+    """Make the reference sets of a job. Needs ``ray.init`` before.
+
+    Raises:
+        CannotRunError: bad input, output, model or resources; nothing was written.
+        StorageError: the output can't be written.
+    """
+    scoring = config.score_config()
+    model = fingerprint(scoring)
+    lock = OutputLock(config.output, run_id="references", say=say)
+    with explained("the output can't be used"):
+        earlier = read_catalogue(config.output) or Catalogue(model=model)
+        if config.add:
+            earlier.check_model(model, config.output)
+    with explained("an input can't be listed"):
+        found = choose(scoring, config.max_images_per_category)
+    if not found:
+        raise CannotRunError(f"there is no image below {', '.join(config.input)}")
+    for category, candidates in found.items():
+        say(f"{category}: {len(candidates.rows):,} of {candidates.num_images:,} images")
+    with ExitStack() as held:
+        with explained("the output can't be written"):
+            held.enter_context(lock)
+        return make_sets(
+            scoring,
+            found,
+            Catalogue(model=model, sets=earlier.sets if config.add else {}),
+            uri=absolute(config.output),
+            unlabelled=config.unlabelled,
+            add=config.add,
+            check=lock.check,
+            say=say,
+        )
+
+
+def auto_references(
+    config: ScoreConfig, model: str, *, check: Callable[[], None], say: Say
+) -> Catalogue:
+    """References of the categories that an output's inputs hold, made where there are none yet.
+
+    Args:
+        config: of the scoring job.
+        model: fingerprint of AdaCLIP and the decoder.
+        check: called before each write; raises if this run may not write any more.
+
+    Raises:
+        CannotRunError: the output or an input can't be used.
+    """
+    uri = auto_uri(config)
+    with explained("the references of the output can't be used"):
+        earlier = read_catalogue(uri)
+    if earlier is None or earlier.model != model:
+        earlier = Catalogue(model=model)
+    with explained("an input can't be listed"):
+        found = choose(replace(config, since=None), AUTO_MOST)
+    wanted = {
+        name: each
+        for name, each in found.items()
+        if each.num_images >= AUTO_LEAST and (config.refresh_references or name not in earlier.sets)
+    }
+    if not wanted:
+        return earlier
+    say(f"making references for {len(wanted):,} categories")
+    built = make_sets(
+        config, wanted, earlier, uri=uri, unlabelled=True, add=False, check=check, say=say
+    )
+    return built.catalogue
+
+
+def auto_uri(config: ScoreConfig) -> str:
+    """Where an output keeps its own references."""
+    return f"{absolute(config.output)}/references"

@@ -1,0 +1,1 @@
+"""Training on a Ray cluster, from labelled data to a checkpoint."""

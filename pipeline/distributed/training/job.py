@@ -1,0 +1,328 @@
+"""Training on auxiliary data with Ray Train: plan, workers, progress, and what comes out."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import os
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
+from ray.train.torch import TorchTrainer
+from ray.util.queue import Queue
+
+from pipeline.config import TrainConfig
+from pipeline.datasets import DatasetError
+from pipeline.datasets.auxiliary import read_auxiliary
+from pipeline.distributed.errors import CannotRunError
+from pipeline.distributed.resources import CPUS_PER_READER
+from pipeline.distributed.scoring import PROGRESS_INTERVAL_S, Say
+from pipeline.models import load_adaclip
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError, absolute, read_object, write_object
+from pipeline.terminal import clean
+
+from .output import EventLog, model_card, selected_epoch, write_metrics
+from .progress import Progress
+from .state import EpochRecord, TrainingState, load_state
+from .worker import Failure, Finished, LostMasks, WorkerTask, train_worker
+
+POLL_INTERVAL_S = 0.5
+START_ATTEMPTS = 30  # of 60 s each: nodes that start on demand take minutes
+LOST_MASKS = "lost_masks.txt"  # names the images that were trained on without their masks
+MAX_MESSAGE = 1000  # characters of an error on the terminal
+
+# What a run may be continued with another value of. The data are compared image by image, workers
+# and batch size by their product, and epochs may be added, since the learning rate is constant.
+CHANGEABLE = (
+    *("data", "layout", "split", "output", "address", "log_format"),
+    *("epochs", "select", "max_failures", "max_megapixels", "checkpoint_every_steps"),
+    *("recompute_activations", "batch_size", "num_workers", "gpus_per_worker", "cpus_per_worker"),
+)
+
+
+class TrainingStoppedError(Exception):
+    """Something in the data or the settings ended the run; the message names it."""
+
+
+@dataclass(frozen=True)
+class WorkerResources:
+    """How the training workers are laid out on the cluster."""
+
+    num_workers: int
+    gpus: int
+    cpus: float
+    """For each worker."""
+
+    @classmethod
+    def plan(cls, config: TrainConfig, cluster: dict[str, float]) -> WorkerResources:
+        """Fill in what the configuration leaves open.
+
+        Args:
+            cluster: ``ray.cluster_resources()``.
+
+        Raises:
+            CannotRunError: the workers would wait for resources for ever.
+        """
+        num_gpus, num_cpus = int(cluster.get("GPU", 0)), cluster.get("CPU", 0.0)
+        gpus = int(bool(num_gpus) if config.gpus_per_worker is None else config.gpus_per_worker)
+        num_workers = config.num_workers or max(1, num_gpus if gpus else 1)
+        on_demand = gpus and config.gpus_per_worker and config.num_workers
+        if gpus * num_workers > num_gpus and not on_demand:
+            raise CannotRunError(
+                f"{num_workers} workers on GPUs, and the Ray cluster has {num_gpus}; lower "
+                "--num-workers, or give it with --gpus-per-worker 1 if GPU nodes start on demand"
+            )
+        if on_demand:
+            return cls(num_workers, gpus, config.cpus_per_worker or 1)
+        cpus = config.cpus_per_worker or _cpus_per_worker(num_workers, gpus, num_cpus)
+        if cpus * num_workers + CPUS_PER_READER > num_cpus:
+            raise CannotRunError(
+                f"{num_workers} workers of {cpus:g} CPUs and {CPUS_PER_READER} for reading need "
+                f"{cpus * num_workers + CPUS_PER_READER:g} CPUs, the Ray cluster has {num_cpus:g}; "
+                "lower --num-workers or --cpus-per-worker, or add CPUs"
+            )
+        return cls(num_workers, gpus, cpus)
+
+    @property
+    def num_threads(self) -> int:
+        """PyTorch's threads in each worker."""
+        return max(1, int(self.cpus))
+
+
+def _cpus_per_worker(num_workers: int, gpus: int, num_cpus: float) -> float:
+    whole = int((num_cpus - 1) / num_workers)
+    if whole:
+        return 1 if gpus else whole
+    return max(0.25, math.floor(100 * (num_cpus - CPUS_PER_READER) / num_workers) / 100)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run left."""
+
+    state: TrainingState
+    model: str
+    """Fingerprint of the selected weights with their backbone."""
+    epoch: int
+    """The epoch they are from, counted from 1."""
+
+
+def train_auxiliary(config: TrainConfig, say: Say = print) -> TrainingResult:
+    """Train, or go on where the output's checkpoint is. Needs ``ray.init`` before.
+
+    Args:
+        config: the job's settings.
+        say: receives the progress lines.
+
+    Raises:
+        CannotRunError: bad data, output, model or resources, or an output that holds another run;
+            nothing was trained.
+        TrainingStoppedError: a file that can't be read, a loss that isn't finite, or workers that
+            died too often.
+    """
+    resources = WorkerResources.plan(config, ray.cluster_resources())
+    output = absolute(config.output)
+    try:
+        rows = read_auxiliary(
+            config.data,
+            config.layout,
+            split=None if config.split == "all" else config.split,
+            mosaic_rates=config.mosaic_rate,
+            held_out=config.held_out,
+            seed=config.seed,
+        )
+        if config.image_size % 2 and any(rows["mosaic_rate"].to_pylist()):
+            raise CannotRunError(
+                f"--image-size {config.image_size} is odd, and mosaics halve it; use another size, "
+                "or --mosaic-rate 0"
+            )
+        state = load_state(output)
+        say(f"{len(rows):,} images; loading the model")
+        _check_model(config)
+        _claim_output(config, resources, rows, output)
+    except (DatasetError, StorageError) as error:
+        raise CannotRunError(str(error)) from error
+    train = rows.filter(pa.compute.invert(rows["held_out"]))
+    progress = Progress(config, len(train), config.batch_size * resources.num_workers)
+    if state.step > progress.num_steps:
+        raise CannotRunError(
+            f"--epochs is {config.epochs}, and the run in {output} has done {len(state.epochs)} "
+            "already; give at least as many"
+        )
+    say(progress.opening(state.step, len(rows) - len(train)))
+    task = WorkerTask(
+        config=config,
+        output=output,
+        train=train,
+        held_out=rows.filter(rows["held_out"]),
+        num_threads=resources.num_threads,
+        messages=Queue(actor_options={"num_cpus": 0}),
+    )
+    log = EventLog(output, state.step + 1)
+    try:
+        finished = _fit(task, resources, progress, log, say)
+    finally:
+        log.close()
+        task.messages.shutdown(force=True)
+    state = load_state(output)
+    write_metrics(output, state)
+    card = model_card(
+        config,
+        rows,
+        state,
+        model=finished.model,
+        num_learnable=finished.num_learnable,
+        hardware=f"{resources.num_workers} x {finished.device}",
+    )
+    write_object(f"{output}/model_card.md", card.encode())
+    return TrainingResult(state, finished.model, selected_epoch(config, state))
+
+
+def _fit(
+    task: WorkerTask, resources: WorkerResources, progress: Progress, log: EventLog, say: Say
+) -> Finished:
+    """Run the workers to the end, and pass on what they send."""
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ended: list[BaseException | None] = []
+    # Ray Train would catch Ctrl-C in the main thread, and exit with code 0.
+    trainer = threading.Thread(target=_run_trainer, args=(task, resources, ended), daemon=True)
+    trainer.start()
+    finished: Finished | None = None
+    failures: list[str] = []
+    lost_masks: set[str] = set()
+    last_step, said = 0, time.monotonic()
+    while True:
+        running = trainer.is_alive()  # asked first, so that nothing sent before the end is missed
+        for message in _received(task.messages):
+            if isinstance(message, Failure):
+                failures.append(clean(message.message, MAX_MESSAGE))
+            elif isinstance(message, Finished):
+                finished = message
+            elif isinstance(message, EpochRecord):
+                log.add(message)
+                say(progress.epoch_line(message))
+                if lost_masks:
+                    say(progress.lost_masks_line(sorted(lost_masks)))
+            elif isinstance(message, LostMasks):
+                lost_masks |= message.reasons
+            elif message.step > last_step:  # replaced workers repeat what came after a checkpoint
+                last_step = message.step
+                log.add(message)
+                progress.add(message)
+        if not running:
+            break
+        if time.monotonic() - said > PROGRESS_INTERVAL_S:
+            said = time.monotonic()
+            say(progress.line())
+        trainer.join(POLL_INTERVAL_S)
+    if lost_masks:
+        lines = "".join(f"{reason}\n" for reason in sorted(lost_masks))
+        write_object(f"{task.output}/{LOST_MASKS}", lines.encode())
+    if failures:
+        raise TrainingStoppedError("; ".join(failures))
+    if ended[0] is not None:
+        raise TrainingStoppedError(_reason(ended[0])) from ended[0]
+    assert finished is not None
+    return finished
+
+
+def _run_trainer(
+    task: WorkerTask, resources: WorkerResources, ended: list[BaseException | None]
+) -> None:
+    # Workers stay in the job's folder, where relative paths of backbones and weights are right.
+    os.environ[RAY_CHDIR_TO_TRIAL_DIR] = "0"
+    per_worker = {"CPU": resources.cpus, "GPU": float(resources.gpus)}
+    limits: dict[str, Any] = {  # Ray's annotations are those of Train v1, without the second
+        "max_failures": task.config.max_failures,
+        "controller_failure_limit": START_ATTEMPTS,
+    }
+    # Ray Train wants a folder, and keeps nothing there that this run would need.
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            TorchTrainer(
+                train_worker,
+                train_loop_config={"task": task},
+                scaling_config=ScalingConfig(
+                    num_workers=resources.num_workers,
+                    use_gpu=bool(resources.gpus),
+                    resources_per_worker=per_worker,
+                ),
+                run_config=RunConfig(
+                    storage_path=folder,
+                    failure_config=FailureConfig(**limits),
+                ),
+            ).fit()
+            ended.append(None)
+        except BaseException as error:
+            ended.append(error)
+
+
+def _received(messages: Queue) -> list[Any]:
+    received: list[Any] = messages.get_nowait_batch(messages.qsize())
+    return received
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of an error, which in Ray's is the cause."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return clean(lines[-1].strip() if lines else type(error).__name__, MAX_MESSAGE)
+
+
+def _check_model(config: TrainConfig) -> None:
+    """Build the model once in a task, which finds every mistake in its settings."""
+    build = ray.remote(num_cpus=CPUS_PER_READER, max_retries=0)(_build)
+    try:
+        ray.get(build.remote(config.model_arguments))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ValueError):
+            raise CannotRunError(str(error.cause)) from None
+        raise
+
+
+def _build(model_arguments: dict[str, Any]) -> None:
+    load_adaclip(**model_arguments)
+
+
+def _claim_output(
+    config: TrainConfig, resources: WorkerResources, rows: pa.Table, output: str
+) -> None:
+    """Note what the output's run is, or make sure that it is this one."""
+    buffer = io.BytesIO()
+    pq.write_table(rows, buffer)
+    settings = {k: v for k, v in asdict(config).items() if k not in CHANGEABLE}
+    settings["images per step"] = config.batch_size * resources.num_workers
+    here = json.loads(json.dumps(settings))
+    try:
+        there = json.loads(read_object(f"{output}/config.json")[0])
+        before = pq.read_table(pa.BufferReader(read_object(f"{output}/data.parquet")[0]))
+    except StorageError as error:
+        if error.code != ErrorCode.NOT_FOUND:
+            raise
+        # The settings come last: an output with them is complete.
+        write_object(f"{output}/data.parquet", buffer.getvalue())
+        write_object(f"{output}/config.json", json.dumps(here, indent=2).encode())
+        return
+    differing = [
+        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+        for name in sorted(here.keys() | there.keys())
+        if here.get(name) != there.get(name)
+    ]
+    if not before.equals(rows):
+        differing.append(f"the images differ ({len(before):,} there, {len(rows):,} here)")
+    if differing:
+        raise CannotRunError(
+            f"{output} holds a run with other settings: {'; '.join(differing)}. Give the same "
+            "ones to continue it, or another --output"
+        )

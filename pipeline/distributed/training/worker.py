@@ -1,0 +1,348 @@
+"""The training loop that every worker runs: the same steps, each on its own part of the images."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from ray.util.queue import Queue
+from torch import Tensor, nn
+
+from pipeline.config import TrainConfig
+from pipeline.datasets.sampling import Sample, epoch_samples
+from pipeline.images import MEAN, STD
+from pipeline.models import load_adaclip, save_checkpoint
+from pipeline.models.training import (
+    NonFiniteLoss,
+    StepResult,
+    compute_losses,
+    make_optimizer,
+    training_step,
+)
+from pipeline.storage import write_object
+
+from .data import PLAN_SCHEMA, Batch, feed, plan_table, step_part
+from .state import EpochRecord, StepRecord, load_state, save_state
+
+WEIGHT_FILES = ("adaclip.pth", "adaclip.safetensors")
+SEND_INTERVAL_S = 1.0  # between messages to the driver, each a call to another process
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """What the driver tells every worker."""
+
+    config: TrainConfig
+    output: str
+    train: pa.Table
+    """``schema.LABELLED_SCHEMA`` and the columns ``dataset`` and ``mosaic_rate``."""
+    held_out: pa.Table
+    """The same columns; may have no rows."""
+    num_threads: int
+    messages: Queue
+    """Receives ``StepRecord``, ``EpochRecord``, ``LostMasks``, ``Failure`` and ``Finished``."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run can't go on, in words; another try would end the same."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class LostMasks:
+    """Images that a worker trains on without their masks, which say nothing at this size."""
+
+    reasons: frozenset[str]
+    """Each with the image's name."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What the driver can't know of the result by itself."""
+
+    model: str
+    """Fingerprint of the selected weights with their backbone."""
+    num_learnable: int
+    device: str
+
+
+def train_worker(settings: dict[str, WorkerTask]) -> None:
+    """Train from the output's checkpoint to the end; worker 0 writes the weights."""
+    context = ray.train.get_context()
+    worker = TrainingWorker(settings["task"], context.get_world_rank(), context.get_world_size())
+    try:
+        worker.train()
+    except _StoppedError:
+        return  # not an error to Ray Train, which would start the workers again
+    if worker.rank == 0:
+        worker.finish()
+
+
+class _StoppedError(Exception):
+    """Some worker met what can't be trained on; raised by all of them in the same step."""
+
+
+class TrainingWorker:
+    """One worker's model, optimiser and part of the plan."""
+
+    def __init__(self, task: WorkerTask, rank: int, num_workers: int) -> None:
+        self.rank = rank
+        self._task, self._config, self._num_workers = task, task.config, num_workers
+        self._device = ray.train.torch.get_device()
+        if self._device.type == "cpu":
+            torch.set_num_threads(max(1, min(task.num_threads, len(os.sched_getaffinity(0)))))
+        # As when scoring: PyTorch's default lets convolutions round fp32 to TF32.
+        torch.backends.cudnn.allow_tf32 = False
+        # Saturated maps have probabilities and gradients too small for normal floats, with which
+        # CPUs calculate up to a hundred times as slowly.
+        torch.set_flush_denormal(True)
+        self._model = load_adaclip(**self._config.model_arguments, device=self._device)
+        self._model.recompute_activations = self._config.recompute_activations
+        self._optimizer = make_optimizer(
+            self._model, lr=self._config.lr, weight_decay=self._config.weight_decay
+        )
+        self._state = load_state(task.output)
+        self._state.restore(self._model, self._optimizer)
+        self._mean = torch.tensor(MEAN, device=self._device)[:, None, None]
+        self._std = torch.tensor(STD, device=self._device)[:, None, None]
+        self._lost_masks: set[str] = set()
+        self._unsent: list[Any] = []
+        self._sent_at = time.monotonic()
+
+    def train(self) -> None:
+        """All steps that are left."""
+        steps = self._num_steps(len(self._task.train))
+        with closing(self._batches()) as batches:
+            for epoch in range(self._state.step // steps, self._config.epochs):
+                self._train_epoch(epoch, steps, batches)
+                self._end_epoch(epoch, steps, batches)
+
+    def finish(self) -> None:
+        """Write the selected weights in both formats."""
+        if self._config.select == "best" and self._state.best_epoch is not None:
+            self._model.load_state_dict(self._state.best_weights, strict=False)
+        with tempfile.TemporaryDirectory() as folder:
+            for name in WEIGHT_FILES:
+                save_checkpoint(self._model, Path(folder, name))
+                write_object(f"{self._task.output}/{name}", Path(folder, name).read_bytes())
+        device = torch.cuda.get_device_name() if self._device.type == "cuda" else "CPU"
+        num_learnable = sum(w.numel() for w in self._model.learnable_state().values())
+        self._send(Finished(self._model.fingerprint(), num_learnable, device), now=True)
+
+    def _train_epoch(self, epoch: int, steps: int, batches: Iterator[Batch]) -> None:
+        """The steps of an epoch (counted from 0) that are left."""
+        every = self._config.checkpoint_every_steps or math.inf
+        whole = self._config.batch_size * self._num_workers
+        before = time.monotonic()
+        for step in range(self._state.step - epoch * steps, steps):
+            images = min(whole, len(self._task.train) - step * whole)
+            batch = next(batches)
+            self._tell_lost_masks(batch)
+            result = self._step(batch, images)
+            self._state.step += 1
+            now = time.monotonic()
+            self._record(epoch, result, images, now - before)
+            before = now
+            is_last = step + 1 == steps  # which is saved together with the held-out losses
+            if self._state.step % every == 0 and not is_last:
+                self._save()
+
+    def _record(self, epoch: int, result: StepResult, images: int, seconds: float) -> None:
+        record = StepRecord(
+            step=self._state.step,
+            epoch=epoch + 1,
+            loss=result.loss,
+            score_loss=result.score_loss,
+            focal=result.focal,
+            dice=result.dice,
+            grad_norm=result.grad_norm,
+            images=images,
+            seconds=seconds,
+        )
+        self._state.steps.append(record)
+        self._send(record)
+
+    def _end_epoch(self, epoch: int, steps: int, batches: Iterator[Batch]) -> None:
+        score_loss, focal, dice = self._held_out_losses(epoch, batches)
+        done = self._state.steps[-steps:]
+        images = sum(record.images for record in done)
+        record = EpochRecord(
+            epoch=epoch + 1,
+            step=self._state.step,
+            train_loss=sum(record.loss * record.images for record in done) / images,
+            held_out_loss=None if score_loss is None else score_loss + focal + dice,
+            held_out_score_loss=score_loss,
+            held_out_focal=focal,
+            held_out_dice=dice,
+        )
+        self._state.end_epoch(record, self._model)
+        self._send(record, now=True)
+        self._save()
+
+    def _save(self) -> None:
+        if self.rank == 0:
+            self._state.capture(self._model, self._optimizer)
+            save_state(self._task.output, self._state)
+
+    def _step(self, batch: Batch, images: int) -> StepResult:
+        try:
+            if batch.errors:
+                parameters = self._optimizer.param_groups[0]["params"]
+                sum_over_workers(parameters, torch.full((3,), math.nan, device=self._device))
+                raise NonFiniteLoss(batch.errors[0], [])
+            return training_step(
+                self._model,
+                self._optimizer,
+                *self._tensors(batch),
+                has_mask=self._has_mask(batch),
+                share=len(batch) / images,
+                reduce_gradients=sum_over_workers,
+                precision=self._config.precision,
+                max_grad_norm=self._config.max_grad_norm,
+            )
+        except NonFiniteLoss as error:
+            where = f"step {self._state.step + 1}"
+            if batch.errors:
+                self._fail(f"{where}: can't be read: {batch.errors[0]}")
+            elif error.indices:
+                uris = "; ".join(batch.uris[i] for i in error.indices)
+                self._fail(f"{where}: {error}, for {uris}")
+            raise _StoppedError from None
+
+    def _tell_lost_masks(self, batch: Batch) -> None:
+        if new := set(batch.lost_masks) - self._lost_masks:
+            self._lost_masks |= new
+            self._task.messages.put(LostMasks(frozenset(new)))
+
+    def _fail(self, message: str) -> None:
+        self._task.messages.put(Failure(message))
+
+    @torch.no_grad()
+    def _held_out_losses(self, epoch: int, batches: Iterator[Batch]) -> tuple[Any, Any, Any]:
+        """Score, focal and dice loss of the held-out images, over all workers."""
+        count = len(self._task.held_out)
+        if not count:
+            return None, None, None
+        sums = torch.zeros(3, device=self._device)
+        for batch in islice(batches, self._num_steps(count)):
+            self._tell_lost_masks(batch)
+            if batch.errors:
+                self._fail(f"a held-out image can't be read: {batch.errors[0]}")
+                sums += math.nan
+                break
+            if len(batch):
+                losses, _ = compute_losses(
+                    self._model,
+                    *self._tensors(batch),
+                    has_mask=self._has_mask(batch),
+                    precision=self._config.precision,
+                )
+                if not losses.isfinite().all():
+                    uris = "; ".join(batch.uris)
+                    self._fail(
+                        f"after epoch {epoch + 1}: the loss is not finite, for one of {uris}"
+                    )
+                sums += losses * len(batch)
+        mean = sum_over_workers([], sums) / count
+        if not mean.isfinite().all():
+            raise _StoppedError
+        score_loss, focal, dice = mean.tolist()
+        return score_loss, focal, dice
+
+    def _num_steps(self, num_samples: int) -> int:
+        return math.ceil(num_samples / (self._config.batch_size * self._num_workers))
+
+    def _batches(self) -> Generator[Batch]:
+        """This worker's part of every step that is left, and of the held-out images in between.
+
+        One pipeline reads for the whole run, so that nothing waits at the end of an epoch.
+        """
+        rows, seed = self._task.train, self._config.seed
+        groups = list(zip(rows["dataset"].to_pylist(), rows["category"].to_pylist(), strict=True))
+        rates = rows["mosaic_rate"].to_pylist()
+        steps, done = self._num_steps(len(rows)), self._state.step
+        held_out = [(i,) for i in range(len(self._task.held_out))]
+        plans, sizes = [PLAN_SCHEMA.empty_table()], []
+        for epoch in range(done // steps, self._config.epochs):
+            samples = epoch_samples(groups, rates, seed=seed, epoch=epoch)
+            first = max(0, done - epoch * steps)
+            for table, chosen in (
+                (rows, self._parts(samples, first)),
+                (self._task.held_out, self._parts(held_out, 0)),
+            ):
+                plans.append(plan_table(table, [sample for part in chosen for sample in part]))
+                sizes += [len(part) for part in chosen]
+        return feed(
+            pa.concat_tables(plans),
+            sizes,
+            image_size=self._config.image_size,
+            max_megapixels=self._config.max_megapixels,
+        )
+
+    def _parts(self, samples: Sequence[Sample], first: int) -> list[Sequence[Sample]]:
+        """This worker's samples of each step from the given one on."""
+        return [
+            samples[
+                step_part(
+                    step,
+                    self.rank,
+                    num_workers=self._num_workers,
+                    batch_size=self._config.batch_size,
+                    num_samples=len(samples),
+                )
+            ]
+            for step in range(first, self._num_steps(len(samples)))
+        ]
+
+    def _tensors(self, batch: Batch) -> tuple[Tensor, list[str], Tensor, Tensor]:
+        """Images, categories, labels and masks as ``training_step`` takes them."""
+        pixels = torch.from_numpy(batch.pixels).to(self._device).permute(0, 3, 1, 2).float()
+        images = (pixels / 255.0 - self._mean) / self._std
+        labels = torch.from_numpy(batch.labels).to(self._device)
+        return images, batch.categories, labels, torch.from_numpy(batch.masks).to(self._device)
+
+    def _has_mask(self, batch: Batch) -> Tensor:
+        return torch.from_numpy(batch.has_mask).to(self._device)
+
+    def _send(self, record: Any, *, now: bool = False) -> None:
+        if self.rank:
+            return
+        self._unsent.append(record)
+        if now or time.monotonic() - self._sent_at > SEND_INTERVAL_S:
+            self._task.messages.put_nowait_batch(self._unsent)
+            self._unsent, self._sent_at = [], time.monotonic()
+
+
+def sum_over_workers(parameters: Sequence[nn.Parameter], statistics: Tensor) -> Tensor:
+    """Sum gradients (in place) and statistics (returned) over all workers, in one operation.
+
+    ``DistributedDataParallel`` would have to search every step for parameters without a gradient,
+    of which each ablation leaves others. Here they count as 0; one without a gradient on every
+    worker keeps none, as on a single worker.
+    """
+    if dist.get_world_size() == 1:
+        return statistics
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    present = statistics.new_tensor([p.grad is not None for p in parameters])
+    parts = [*gradients, present, statistics]
+    flat = torch.cat([part.flatten() for part in parts])
+    dist.all_reduce(flat)
+    *sums, present, statistics = flat.split([part.numel() for part in parts])
+    for parameter, total, count in zip(parameters, sums, present.tolist(), strict=True):
+        parameter.grad = total.view_as(parameter) if count else None
+    return statistics

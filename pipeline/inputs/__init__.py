@@ -1,0 +1,1 @@
+"""What is to be scored: prefixes, lists and inventories, listed into a run's manifest."""

@@ -1,0 +1,413 @@
+"""One writer for an output: a lock that lies in the output and is kept alive by heartbeats.
+
+``<output>/lock.json`` is only ever created or replaced, and only under the condition that nobody
+else did so meanwhile (``storage.create_object``, ``storage.replace_object``). Its owner writes it
+anew every 15 seconds. Who wants it watches: an owner whose heartbeats stay away for a minute, by
+the watcher's own clock, is gone, and the lock is taken over. No two machines' clocks are compared.
+An owner that was taken over, or that can't tell, stops before its next commit (``check``). Released
+locks stay as a file that says so, which needs no right to delete.
+
+All of this rests on the store's word that a write under a condition that does not hold is refused.
+Some servers ignore conditions, so the word is tried whenever the lock is taken. Where it is not
+kept, the lock is the weaker kind: the last of several that start together has it, and an owner
+reads before every write and every commit whether it still is the one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from pipeline.schema import ErrorCode
+from pipeline.storage import (
+    ConditionsRefusedError,
+    StorageError,
+    absolute,
+    create_object,
+    read_object,
+    replace_object,
+    stat,
+)
+
+LOCK_NAME = "lock.json"
+HEARTBEAT_S = 15.0
+STALE_S = 60.0  # four heartbeats: one that is late or fails is no reason to lose a night's work
+TRY_SHARE = 0.1  # of a heartbeat: between tries to take a lock
+# Of the stale time: where conditions are ignored, so long after one's own write the lock is read,
+# because others that start at the same time may still be writing theirs.
+SETTLE_SHARE = 0.1
+ANOTHER_ETAG = f'"{"0" * 32}"'  # no object's: an MD5 of zeros
+# Where a write under a condition is one step. Other file systems compare first and write then.
+ATOMIC = ("s3://", "gs://", "abfs://", "file://")
+WITHOUT_LOCK = (
+    "no lock is taken: if another job writes to this output at the same time, images are scored "
+    "and stored twice, and a compaction or vacuum may delete what the other one still writes"
+)
+
+Say = Callable[[str], None]
+
+
+class LockedError(Exception):
+    """Somebody else writes to the output; the message names who."""
+
+
+class CannotLockError(LockedError):
+    """The store can't hold a lock; the message names the remedy."""
+
+
+class LockLostError(Exception):
+    """The lock is somebody else's by now, or may be: nothing more may be written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Who holds a lock, as it stands in the file."""
+
+    run_id: str
+    """Which run; "compact" or "vacuum" for maintenance."""
+    host: str = field(default_factory=socket.gethostname)
+    """Name of its machine."""
+    pid: int = field(default_factory=os.getpid)
+    """Number of its process there."""
+    since: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    """When it was started (UTC)."""
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+    """Random: tells two owners of one lock apart."""
+    system: str = field(default_factory=lambda: _system())
+    """Boot and process namespace, within which process numbers can be compared; "" if unknown."""
+    started: str = field(default_factory=lambda: _start_time(os.getpid()) or "")
+    """When the process started, because its number may be used again; "" if unknown."""
+    heartbeats: int = 0
+    """How often it was renewed."""
+    released: bool = False
+    """Whether the lock is free."""
+
+    def __str__(self) -> str:
+        """For messages; what stands in the file is not to be trusted with a terminal."""
+        text = f"run {self.run_id} on {self.host} (pid {self.pid}, since {self.since})"
+        return "".join(c if c.isprintable() else "?" for c in text)[:300]
+
+    def is_alive(self) -> bool | None:
+        """Whether its process is there; None if that can't be seen from here."""
+        if not self.system or (self.system, self.host) != (_system(), socket.gethostname()):
+            return None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            return None  # another user's
+        started = _start_time(self.pid)
+        return started is not None and started == self.started
+
+
+class OutputLock:
+    """Held inside a ``with`` block, kept alive by a thread of its own."""
+
+    def __init__(
+        self,
+        output: str,
+        *,
+        run_id: str,
+        wait_s: float = 0.0,
+        say: Say = lambda line: None,
+        heartbeat_s: float = HEARTBEAT_S,
+        stale_s: float = STALE_S,
+        needed: bool = True,
+    ) -> None:
+        """Name the output; nothing is written yet.
+
+        Args:
+            run_id: tells people which run holds the lock.
+            wait_s: how long to wait for an owner that is alive.
+            say: receives a line when there is something to wait for, or something is amiss.
+            heartbeat_s: seconds between heartbeats; the same for all who use an output.
+            stale_s: seconds without one after which an owner is taken to be gone.
+            needed: False takes no lock and says what that gives up.
+        """
+        self.uri = f"{absolute(output)}/{LOCK_NAME}"
+        self._owner = Owner(run_id=run_id)
+        self._wait_s, self._say, self._needed = wait_s, say, needed
+        self._heartbeat_s, self._stale_s = heartbeat_s, stale_s
+        self._etag, self._renewed = "", 0.0
+        self._lost, self._conditional, self._warned = "", True, False
+        self._mutex, self._stopped = threading.Lock(), threading.Event()
+
+    def __enter__(self) -> OutputLock:
+        """Take the lock.
+
+        Raises:
+            LockedError: its owner is alive, or the store can't hold a lock.
+            StorageError: the lock can't be read or written.
+        """
+        if not self._needed:
+            self._say(WITHOUT_LOCK)
+            return self
+        try:
+            self._acquire()
+        except ConditionsRefusedError as error:
+            raise CannotLockError(
+                f"the output can't be locked: {error}; if nothing helps, see to it that one job at "
+                "a time writes to it, and give --no-lock"
+            ) from error
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the lock back, if it is still ours."""
+        if not self._needed:
+            return
+        self._stopped.set()
+        self._thread.join(self._heartbeat_s)  # it may hang in a request; it can't outlive us
+        if not self._lost:
+            try:
+                self._write(replace(self._owner, released=True))
+            except StorageError as failure:
+                self._say(
+                    f"the lock can't be given back: {failure}; the next run takes it over once "
+                    "this process is gone, on another machine "
+                    f"{self._stale_s:.0f} s after it began to wait"
+                )
+
+    def check(self) -> None:
+        """Call right before anything that others see.
+
+        Raises:
+            LockLostError: somebody took over, or heartbeats fail for so long that somebody may.
+        """
+        if not self._needed:
+            return
+        # Half the time after which others act: the rest is for the write that follows.
+        fresh = time.monotonic() - self._renewed <= self._stale_s / 2
+        if not self._lost and not (fresh and self._conditional):
+            with self._mutex:
+                try:
+                    self._look() if fresh else self._renew()
+                except StorageError as error:
+                    raise LockLostError(f"the lock can't be kept: {error}") from error
+        if self._lost:
+            raise LockLostError(
+                f"{self.uri} was taken over by {self._lost}; what is not written yet is left to it"
+            )
+
+    def _acquire(self) -> None:
+        watch = _Watch()
+        while True:
+            self._renewed = time.monotonic()
+            etag = self._try(watch)
+            if etag is not None:
+                self._etag = etag
+                if self._proven() and (self._conditional or self._settled()):
+                    return
+            elif watch.refused_s() > self._wait_s + 2 * self._stale_s:
+                raise CannotLockError(
+                    f"{self.uri} can't be taken: for {watch.refused_s():.0f} s every write was "
+                    "refused, though no living owner shows; see to it that one job at a time "
+                    "writes to the output, and give --no-lock"
+                )
+            time.sleep(self._heartbeat_s * TRY_SHARE)
+
+    def _try(self, watch: _Watch) -> str | None:
+        """One look at the lock, and one try to take it if it is free; the ETag if that worked."""
+        found = _read(self.uri)
+        if found is None:
+            return watch.written(create_object(self.uri, _to_json(self._owner)))
+        owner, etag = found
+        if owner == self._owner:  # of a request whose answer got lost
+            return etag
+        lives_here = owner.is_alive()
+        watch.see(etag)
+        stale = watch.unchanged_s() >= self._stale_s
+        if not (owner.released or lives_here is False or stale):
+            if (watch.alive or lives_here) and watch.waited_s() >= self._wait_s:
+                raise LockedError(
+                    f"{owner} writes to this output; try again when it is done, or give "
+                    "--lock-wait-s to wait for it"
+                )
+            watch.tell(self._waiting(owner, bool(lives_here)), self._say)
+            return None
+        if not owner.released:
+            watch.tell(f"taking the lock over from {owner}, which is gone", self._say)
+        return watch.written(replace_object(self.uri, _to_json(self._owner), etag))
+
+    def _proven(self) -> bool:
+        """Find out whether the store keeps conditions; False if the lock is not ours any more."""
+        mine = _to_json(self._owner)
+        renewed = replace_object(self.uri, mine, self._etag)
+        if renewed is None:
+            return False
+        self._etag = renewed
+        created = create_object(self.uri, mine)
+        replaced = replace_object(self.uri, mine, ANOTHER_ETAG)
+        self._conditional = not (created or replaced) and self.uri.startswith(ATOMIC)
+        ignored = [name for name, etag in (("creating", created), ("replacing", replaced)) if etag]
+        self._etag = replaced or created or self._etag
+        if ignored and not self._warned:
+            self._warned = True
+            self._say(
+                f"warning: the store ignores conditions when {' and '.join(ignored)} an object, so "
+                "the lock may fail if two jobs start within seconds of each other; see to it that "
+                "one at a time writes to this output"
+            )
+        return True
+
+    def _settled(self) -> bool:
+        """Where conditions are ignored: whether the lock is still ours a while after writing it."""
+        time.sleep(self._stale_s * SETTLE_SHARE)
+        found = _read(self.uri)
+        if found is None or found[0].token != self._owner.token:
+            return False
+        self._etag = found[1]
+        return True
+
+    def _waiting(self, owner: Owner, lives_here: bool) -> str:
+        if lives_here:
+            return f"waiting up to {self._wait_s:.0f} s for {owner}"
+        return (
+            f"the output is locked by {owner}; waiting for a sign of life, or taking over after "
+            f"{self._stale_s:.0f} s without one"
+        )
+
+    def _beat(self) -> None:
+        while not self._lost and not self._stopped.wait(self._heartbeat_s):
+            with self._mutex, suppress(StorageError):  # the next one may work
+                self._renew()
+
+    def _renew(self) -> None:
+        began = time.monotonic()  # others can't have seen the heartbeat before
+        self._write(replace(self._owner, heartbeats=self._owner.heartbeats + 1))
+        if not self._lost:
+            self._renewed = began
+
+    def _write(self, owner: Owner) -> None:
+        """Write the lock anew; ``_lost`` says whether it is somebody else's by now.
+
+        Raises:
+            StorageError: it could not be written, and is still ours.
+        """
+        for attempt in range(2):  # the second is for an ETag that we did not know of
+            if attempt:
+                time.sleep(self._heartbeat_s * TRY_SHARE)
+            if not self._conditional:
+                self._look()
+                if self._lost:
+                    return
+            etag = replace_object(self.uri, _to_json(owner), self._etag)
+            # Equal to what was sent: a request that was carried out and whose answer got lost.
+            if etag is None and self._look() == owner:
+                etag = self._etag
+            if etag is not None:
+                self._owner, self._etag = owner, etag
+            if etag is not None or self._lost:
+                return
+        raise StorageError(ErrorCode.FETCH_FAILED, f"{self.uri} stays as it was")
+
+    def _look(self) -> Owner | None:
+        """Who has the lock by now, and its ETag if we do."""
+        found = _read(self.uri)
+        if found is None or found[0].token != self._owner.token:
+            self._lost = str(found[0]) if found else "nobody: it was deleted"
+            return None
+        self._etag = found[1]
+        return found[0]
+
+
+class _Watch:
+    """What a waiting process saw of the owner, by its own clock."""
+
+    def __init__(self) -> None:
+        self.began = self._seen_at = time.monotonic()
+        self.alive = False
+        """Whether the lock changed while it was watched."""
+        self._seen = ""
+        self._refused_at: float | None = None
+        self._told: set[str] = set()
+
+    def see(self, etag: str) -> None:
+        """Note the lock's version."""
+        if etag != self._seen:
+            self.alive = bool(self._seen)
+            self._seen, self._seen_at = etag, time.monotonic()
+
+    def unchanged_s(self) -> float:
+        """Seconds since the lock last changed."""
+        return time.monotonic() - self._seen_at
+
+    def waited_s(self) -> float:
+        """Seconds since the first look."""
+        return time.monotonic() - self.began
+
+    def written(self, etag: str | None) -> str | None:
+        """The same ETag of a write; None, a refusal, is noted."""
+        if etag is None and self._refused_at is None:
+            self._refused_at = time.monotonic()
+        return etag
+
+    def refused_s(self) -> float:
+        """Seconds since the first refusal; waiting for a lock to go stale is none."""
+        return 0.0 if self._refused_at is None else time.monotonic() - self._refused_at
+
+    def tell(self, line: str, say: Say) -> None:
+        """Say a line once."""
+        if line not in self._told:
+            self._told.add(line)
+            say(line)
+
+
+def _read(uri: str) -> tuple[Owner, str] | None:
+    """Owner and ETag of one and the same version; None if there is no lock."""
+    try:
+        while True:
+            # But for S3, the ETag is looked up after the data: it may be a newer version's.
+            before = None if uri.startswith("s3://") else stat(uri).etag
+            data, etag = read_object(uri)
+            if before in (None, etag):
+                break
+    except StorageError as error:
+        if error.code != ErrorCode.NOT_FOUND:
+            raise
+        return None
+    try:
+        known = {each.name for each in fields(Owner)}
+        return Owner(**{k: v for k, v in json.loads(data).items() if k in known}), etag
+    except (ValueError, TypeError, AttributeError):
+        # Damaged, by whomever: it goes stale like any other.
+        return Owner(run_id="?", host="?", pid=0, since="?", token="", system=""), etag
+
+
+def _to_json(owner: Owner) -> bytes:
+    return json.dumps(asdict(owner), indent=2).encode()
+
+
+def _system() -> str:
+    """Empty where there is no /proc, as on macOS."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str | None:
+    """In ticks since boot; None for a process that is not there, or ended and not waited for."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return None if status[0] in "ZX" else status[19]

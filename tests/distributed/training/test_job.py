@@ -1,0 +1,300 @@
+"""Training on a real local Ray: cut over workers, killed, continued, and what comes out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import ray
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from pipeline.config import TrainConfig
+from pipeline.datasets.auxiliary import read_auxiliary
+from pipeline.datasets.sampling import epoch_samples
+from pipeline.distributed.errors import CannotRunError
+from pipeline.distributed.training.data import plan_table, read_samples
+from pipeline.distributed.training.job import (
+    TrainingResult,
+    TrainingStoppedError,
+    WorkerResources,
+    train_auxiliary,
+)
+from pipeline.distributed.training.state import load_state
+from pipeline.images import MEAN, STD
+from pipeline.models import load_adaclip
+from pipeline.models.training import compute_losses, make_optimizer, training_step
+from pipeline.synthetic import generate
+from tests.bucket import put
+
+ROOT = Path(__file__).parents[2]
+BUCKET = "training"
+SIZE = 56
+NUM_EPOCHS = 8
+NUM_STEPS = 5 * NUM_EPOCHS  # 18 of the 24 images train, 4 a step: an epoch's last step has two
+
+
+@pytest.fixture(scope="module")
+def data(local_ray: None) -> str:
+    """A bucket with 24 images in the generic folder layout; one abnormal image has no mask."""
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    for category in ("metal plate", "woven fabric"):
+        for defect in ("good", "stain"):
+            for i in range(6):
+                sample = generate(category, defect, i, 64)
+                objects = {f"aux/{category}/{defect}/{i}.jpg": sample.jpeg()}
+                if defect != "good" and (category, i) != ("metal plate", 0):
+                    objects[f"aux/{category}/masks/{defect}/{i}.png"] = png(sample.mask)
+                put(BUCKET, objects)
+    return f"s3://{BUCKET}/aux"
+
+
+def png(mask: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def config(data: str, golden_files: dict[str, str]) -> TrainConfig:
+    """One worker that sees four images a step."""
+    return TrainConfig(
+        data=(data,),
+        output=f"s3://{BUCKET}/out",
+        backbone=golden_files["backbone"],
+        backbone_weights=golden_files["backbone_weights"],
+        init=golden_files["checkpoint"],
+        image_size=SIZE,
+        epochs=NUM_EPOCHS,
+        lr=0.001,
+        batch_size=4,
+        num_workers=1,
+        cpus_per_worker=1,
+        mosaic_rate=("0.3",),
+        held_out=0.25,
+        checkpoint_every_steps=3,
+    )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a plain loop over the same steps comes to, in this process and without Ray."""
+
+    losses: list[float]
+    held_out: list[float]
+    weights: list[dict[str, Tensor]]
+    """After each epoch."""
+
+
+@pytest.fixture(scope="module")
+def reference(config: TrainConfig) -> Reference:
+    """Torch runs on one thread here, as it does in the workers of one CPU."""
+    table = read_auxiliary(config.data, mosaic_rates=config.mosaic_rate, held_out=config.held_out)
+    rows, held_out = (table.filter(pc.equal(table["held_out"], value)) for value in (False, True))
+    groups = list(zip(rows["dataset"].to_pylist(), rows["category"].to_pylist(), strict=True))
+    model = load_adaclip(**config.model_arguments)
+    optimizer = make_optimizer(model, lr=config.lr)
+    losses, measured, weights = [], [], []
+    for epoch in range(NUM_EPOCHS):
+        rates = rows["mosaic_rate"].to_pylist()
+        samples = epoch_samples(groups, rates, seed=config.seed, epoch=epoch)
+        for first in range(0, len(samples), 4):
+            batch = tensors(rows, samples[first : first + 4])
+            losses.append(training_step(model, optimizer, *batch[:4], has_mask=batch[4]).loss)
+        with torch.no_grad():
+            parts = [tensors(held_out, [(i,)]) for i in range(len(held_out))]
+            each = [compute_losses(model, *p[:4], has_mask=p[4])[0].sum() for p in parts]
+        measured.append(float(torch.stack(each).mean()))
+        weights.append({k: v.clone() for k, v in model.learnable_state().items()})
+    return Reference(losses, measured, weights)
+
+
+def tensors(
+    rows: pa.Table, samples: list[tuple[int, ...]]
+) -> tuple[Tensor, list[str], Tensor, Tensor, Tensor]:
+    """What ``training_step`` takes of some samples."""
+    plan = plan_table(rows, samples)
+    plan = plan.add_column(0, "position", pa.array(range(len(plan))))
+    read = pa.concat_tables(read_samples(plan, image_size=SIZE, max_megapixels=1.0)).to_pylist()
+    pixels = np.stack([np.frombuffer(s["pixels"], np.uint8).reshape(SIZE, SIZE, 3) for s in read])
+    masks = np.stack([np.frombuffer(s["mask"], np.uint8).reshape(SIZE, SIZE) for s in read])
+    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255.0 - mean) / std
+    labels = torch.tensor([s["label"] for s in read])
+    has_mask = torch.tensor([s["has_mask"] for s in read])
+    return images, [s["category"] for s in read], labels, torch.from_numpy(masks), has_mask
+
+
+def read(output: str, name: str) -> bytes:
+    key = f"{output.removeprefix(f's3://{BUCKET}/')}/{name}"
+    body: bytes = boto3.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    return body
+
+
+def losses(output: str) -> list[float]:
+    rows = list(csv.DictReader(io.StringIO(read(output, "metrics.csv").decode())))
+    assert [int(row["step"]) for row in rows] == list(range(1, NUM_STEPS + 1))
+    return [float(row["loss"]) for row in rows]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until it holds; pytest's timeout ends what never does."""
+    while not condition():
+        time.sleep(0.05)
+
+
+def workers() -> list[int]:
+    """The training processes below this test's own Ray."""
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_worker(pid)]
+
+
+def is_worker(pid: int) -> bool:
+    try:
+        if b"RayTrainWorker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False
+        while pid > 1 and pid != os.getpid():
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return False
+    return pid == os.getpid()
+
+
+def as_flags(config: TrainConfig) -> list[str]:
+    default = TrainConfig(data=config.data, output=config.output)
+    flags = ["--data", *config.data, "--output", config.output]
+    for name, value in vars(config).items():
+        if value != getattr(default, name):
+            shown = value[0] if isinstance(value, tuple) else value
+            flags += [f"--{name.replace('_', '-')}", str(shown)]
+    return flags
+
+
+@pytest.fixture(scope="module")
+def continued(config: TrainConfig) -> TrainingResult:
+    """The result of a run whose driver was killed, and then, continued, one of its workers."""
+    address = ray.get_runtime_context().gcs_address
+    flags = [*as_flags(config), "--address", address]
+    with subprocess.Popen([sys.executable, "jobs/train_auxiliary.py", *flags], cwd=ROOT) as driver:
+        wait_for(lambda: load_state(config.output).step > 0)
+        driver.kill()
+    wait_for(lambda: not workers())
+    reached = load_state(config.output).step
+    assert 0 < reached < NUM_STEPS
+
+    def kill_a_worker() -> None:
+        wait_for(lambda: load_state(config.output).step > reached)
+        os.kill(workers()[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_a_worker, daemon=True)
+    killer.start()
+    said: list[str] = []
+    result = train_auxiliary(config, say=said.append)
+    killer.join()
+    assert any(f"going on after step {reached}" in line for line in said)
+    return result
+
+
+def test_a_run_killed_twice_reaches_the_weights_of_an_unbroken_one(
+    config: TrainConfig, continued: TrainingResult, reference: Reference
+) -> None:
+    """Bit by bit."""
+    assert continued.state.step == NUM_STEPS
+    for name, value in reference.weights[-1].items():
+        assert torch.equal(continued.state.weights[name], value), name
+    assert losses(config.output) == reference.losses
+    held_out = [record.held_out_loss for record in continued.state.epochs]
+    assert held_out == pytest.approx(reference.held_out, rel=1e-5)
+
+
+def test_a_run_leaves_weights_metrics_logs_and_a_card(
+    config: TrainConfig, continued: TrainingResult, reference: Reference
+) -> None:
+    best = 1 + reference.held_out.index(min(reference.held_out))
+    assert continued.epoch == best
+    for name in ("adaclip.pth", "adaclip.safetensors"):
+        checkpoint = {"checkpoint": f"{config.output}/{name}"}
+        model = load_adaclip(**{**config.model_arguments, **checkpoint})
+        assert model.fingerprint() == continued.model
+        for key, value in model.learnable_state().items():
+            assert torch.equal(value, reference.weights[best - 1][key])
+    card = read(config.output, "model_card.md").decode()
+    assert "| aux | 12 | 12 | 1 | 6 | 0.3 | metal plate, woven fabric |" in card
+    assert continued.model in card
+    assert f"Epoch {best} of {NUM_EPOCHS} was kept" in card
+    listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="out/tensorboard/")
+    assert sum(o["Size"] for o in listed["Contents"]) > 1000
+
+
+def test_two_workers_make_the_run_of_one_and_stop_together_at_a_broken_file(
+    config: TrainConfig, reference: Reference
+) -> None:
+    two = replace(config, num_workers=2, batch_size=2, output=f"s3://{BUCKET}/two")
+    key = "aux/metal plate/stain/3.jpg"
+    whole = boto3.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    put(BUCKET, {key: whole[:200]})
+    with pytest.raises(TrainingStoppedError, match=f"{BUCKET}/{key}"):
+        train_auxiliary(two)
+    assert load_state(two.output).step < 5
+    put(BUCKET, {key: whole})
+    result = train_auxiliary(two)
+    assert losses(two.output) == pytest.approx(reference.losses, rel=1e-3)
+    for name, value in reference.weights[-1].items():
+        torch.testing.assert_close(result.state.weights[name], value, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lr": 0.02}, "holds a run with other settings: lr is 0.001 there and 0.02 here"),
+        ({"batch_size": 3}, "images per step is 4 there and 3 here"),
+        ({"held_out": 0.0}, "held_out is 0.25 there and 0.0 here"),
+        ({"epochs": NUM_EPOCHS - 1}, "has done 8 already"),
+        ({"init": "/nowhere/model.pth"}, "no such file"),
+        ({"data": (f"s3://{BUCKET}/nothing",)}, "nothing"),
+        ({"mosaic_rate": ("mvtec=2",)}, "must be NAME=RATE"),
+        ({"num_workers": 3}, "lower --num-workers"),
+        ({"gpus_per_worker": 1.0, "num_workers": None}, "the Ray cluster has 0"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence_before_any_training(
+    config: TrainConfig, continued: TrainingResult, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CannotRunError, match=words):
+        train_auxiliary(replace(config, **change))
+    assert load_state(config.output).step == NUM_STEPS
+
+
+@pytest.mark.parametrize(
+    ("cluster", "settings", "expected"),
+    [
+        ({"CPU": 16}, {}, WorkerResources(1, 0, 15)),
+        ({"CPU": 2}, {}, WorkerResources(1, 0, 1)),
+        ({"CPU": 2}, {"num_workers": 2}, WorkerResources(2, 0, 0.75)),
+        ({"CPU": 16, "GPU": 8}, {}, WorkerResources(8, 1, 1)),
+        ({"CPU": 8, "GPU": 8}, {}, WorkerResources(8, 1, 0.93)),
+        ({"CPU": 8, "GPU": 1}, {"gpus_per_worker": 0.0}, WorkerResources(1, 0, 7)),
+        ({"CPU": 2}, {"gpus_per_worker": 1.0, "num_workers": 4}, WorkerResources(4, 1, 1)),
+    ],
+)
+def test_workers_leave_a_reader_its_cpu(
+    cluster: dict[str, float], settings: dict[str, Any], expected: WorkerResources
+) -> None:
+    config = TrainConfig(data=("data",), output="out", **settings)
+    assert WorkerResources.plan(config, cluster) == expected
