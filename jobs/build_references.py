@@ -1,77 +1,12 @@
 """Make references that images are compared with: ``python jobs/build_references.py --help``.
 
-Run it directly (starts a local Ray), or on a cluster:
+Run it directly (a local Ray starts), or on a cluster:
 ``ray job submit --working-dir . -- python jobs/build_references.py --input ... --output ...``
 """
 
-from __future__ import annotations
-
 import sys
 
-from pipeline.config import NONE, BuildReferencesConfig
-from pipeline.distributed import entry
-from pipeline.distributed.references.job import build_references
-from pipeline.distributed.references.sets import Built
-from pipeline.storage import absolute
-from pipeline.terminal import clean
-
-GOES_ON = "finished categories are written, the same command goes on from here"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Parse, run, print; returns the exit code."""
-    return entry.run(lambda: parse(arguments).on_this_machine(), build, goes_on=GOES_ON)
-
-
-def parse(arguments: list[str] | None = None) -> BuildReferencesConfig:
-    """The settings of a command line (default: this process's); exits with 2 if it is wrong."""
-    return entry.parse(BuildReferencesConfig, "build_references.py", arguments)
-
-
-def build(config: BuildReferencesConfig, console: entry.Console) -> int:
-    """Build and show; returns the exit code."""
-    if NONE in (config.backbone_weights, config.checkpoint):
-        console.warn("random weights; the references mean nothing")
-    built = build_references(config, say=lambda line: console.say(clean(line, 500)))
-    print(table(built))
-    print(f"\nreferences: {absolute(config.output)}/references.json")
-    return exit_code(built, config.max_error_rate, console)
-
-
-def table(built: Built) -> str:
-    """What was made, for a terminal."""
-    lines = [f"model {built.catalogue.model}", ""]
-    lines += [f"  {'category':<28}{'images':>8}{'looked at':>11}{'abnormal':>10}  made"]
-    for name, each in built.catalogue.sets.items():
-        share = f"{each.abnormal_share:.1%}" if each.unlabelled else "-"
-        made = "now" if name in built.made else each.created
-        counts = f"{each.num_images:>8,}{each.num_looked_at:>11,}{share:>10}"
-        lines.append(f"  {clean(name, 26):<28}{counts}  {made}")
-    without = [name for name in built.failed if name not in built.catalogue.sets]
-    lines += [f"  {clean(name, 26):<28}no references" for name in without]
-    for code, count in built.unusable.most_common():
-        lines.append(f"  {count:,} images can't be used: {code}")
-    return "\n".join(lines)
-
-
-def exit_code(built: Built, max_error_rate: float, console: entry.Console) -> int:
-    """``FAILED``, and why, if a category gets no references or too many images can't be read."""
-    if built.failed:
-        reasons = [
-            f"nothing was added to {name!r}: {why}"
-            if name in built.catalogue.sets
-            else f"{name!r} has no references: {why}"
-            for name, why in built.failed.items()
-        ]
-        return console.fail("\n".join(reasons), entry.FAILED)
-    if built.error_rate > max_error_rate:
-        message = (
-            f"{built.error_rate:.1%} of the images can't be used, more than --max-error-rate "
-            f"{max_error_rate:.1%}; references.json names them"
-        )
-        return console.fail(message, entry.FAILED)
-    return entry.DONE
-
+from pipeline.commands.references import main
 
 if __name__ == "__main__":
     sys.exit(main())

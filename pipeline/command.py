@@ -6,24 +6,20 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import tyro
 
 from . import logs
-from .output.lock import LockedError, LockLostError
+from .errors import CannotRunError, ExpectedError
 from .redaction import redact
-from .storage import StorageError
-from .terminal import clean
+from .terminal import clean_lines
 
 DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 MAX_LINE = 2_000  # of an error: a long URI fits, a hostile one does not flood the terminal
 
 _log = logging.getLogger("jobs")
-
-
-class CannotRunError(Exception):
-    """The command can't be carried out as given; the message says what to change."""
 
 
 class Settings(Protocol):
@@ -52,7 +48,7 @@ class Console:
         if self._json:
             _log.info(line)
         else:
-            print(line, flush=True)
+            print(clean_lines(line, MAX_LINE), flush=True)
 
     def warn(self, message: str) -> None:
         """Tell of what may not be meant."""
@@ -66,19 +62,25 @@ class Console:
         if self._json:
             _log.error(str(message))
         else:
-            lines = redact(f"error: {message}").split("\n")
-            print("\n".join(clean(line, MAX_LINE) for line in lines), file=sys.stderr)
+            print(clean_lines(redact(f"error: {message}"), MAX_LINE), file=sys.stderr)
         return code
 
 
-def parse(config: type[Config], prog: str, arguments: list[str] | None) -> Config:
+def parse(config: type[Config], name: str, arguments: list[str] | None) -> Config:
     """The settings of a command line (None: this process's); exits with 2 if it is wrong.
+
+    Args:
+        config: the settings' class, or a union of them for subcommands.
+        name: the command, behind ``adaclip``.
 
     Raises:
         ValueError: settings that can't work, from the class itself.
     """
     # Repeated flags append: the second --input must not silently replace the first.
     options = (tyro.conf.UseAppendAction,)
+    script = Path(sys.argv[0]).name
+    is_job = script.endswith(".py") and not script.startswith("__")
+    prog = script if is_job else f"adaclip {name}"
     return tyro.cli(config, prog=prog, args=arguments, config=options)
 
 
@@ -95,14 +97,14 @@ def run(
         prepare: parses the command line; ValueError = it can't be carried out as given.
         work: does it; returns the exit code.
         goes_on: what the same command does after one that was stopped.
-        failures: exceptions of ``work`` whose text tells a user enough, beside those of storage.
+        failures: exceptions of ``work`` whose text tells a user enough, beside ``ExpectedError``.
     """
     logs.escape_unencodable()
     try:
         job = prepare()
     except ValueError as error:
         return Console().fail(error, CANNOT_RUN)
-    told: tuple[type[Exception], ...] = (StorageError, LockLostError, *failures)
+    told: tuple[type[Exception], ...] = (ExpectedError, *failures)
     logs.configure(job.log_format)
     console = Console(job.log_format)
     for remark in job.remarks():
@@ -110,7 +112,7 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop`, or a scheduler
     try:
         return work(job, console)
-    except (CannotRunError, LockedError) as error:
+    except CannotRunError as error:
         return console.fail(error, CANNOT_RUN)
     except told as error:
         return console.fail("\n".join(filter(None, [str(error), goes_on])), FAILED)

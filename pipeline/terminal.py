@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+Say = Callable[[str], None]  # receives the lines that tell of progress
+PROGRESS_INTERVAL_S = 10.0
+
 
 def clean(text: str, limit: int = 120) -> str:
     """Untrusted text for a terminal: control characters escaped, length bounded."""
@@ -16,3 +21,8 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def clean_lines(text: str, limit: int = 240) -> str:
+    """``clean`` line by line: tables keep theirs."""
+    return "\n".join(clean(line, limit) for line in text.split("\n"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -18,28 +20,34 @@ from tests import golden
 
 torch.set_num_threads(1)  # more would spin at every barrier of these tiny models
 
-# Whose tests start a Ray cluster, themselves or through a job.
-WITH_RAY = (
-    "tests/benchmark/",
-    "tests/distributed/",
-    "tests/docs/test_notebook.py",
-    "tests/faults/",
-    "tests/integration/",
-    "tests/jobs/",
-    "tests/test_security.py",
-)
+# Whose tests start Ray, themselves or through a job: one process of ``pytest --numprocesses`` has
+# those that share a cluster of the process's own, the other one those that start jobs.
+WITH_RAY = {
+    "cluster": ("tests/distributed/",),
+    "jobs": (
+        "tests/benchmark/",
+        "tests/commands/",
+        "tests/docs/test_notebook.py",
+        "tests/faults/",
+        "tests/integration/",
+        "tests/test_security.py",
+    ),
+}
 
 
-class OneCluster(LoadScopeScheduling):
-    """One process of ``pytest --numprocesses`` has all tests with Ray; the others go by files."""
+class TwoClusters(LoadScopeScheduling):
+    """At most two Rays at a time, which the smallest machine bears; the other tests go by files."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "ray" if nodeid.startswith(WITH_RAY) else nodeid.split("::")[0]
+        for group, tests in WITH_RAY.items():
+            if nodeid.startswith(tests):
+                return group
+        return nodeid.split("::")[0]
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:
-    """Two clusters at a time would share two cores, and find each other."""
-    return OneCluster(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoClusters:
+    """Instead of ``--dist``."""
+    return TwoClusters(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,10 +65,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.Mon
     # gcsfs would ask, by gRPC, what kind of bucket it is, which no stand-in answers.
     patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Rays of two processes must not find each other; paths of sockets have to be short.
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    patch.setenv("RAY_TMPDIR", folder)
     # Workers wait for the next test instead of being started anew: Ray ends more than CPUs.
     patch.setenv("RAY_num_workers_soft_limit", "8")
     yield patch
     patch.undo()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

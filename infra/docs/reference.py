@@ -14,22 +14,23 @@ from typing import Any
 import griffe
 import pyarrow as pa
 
-from jobs.maintain import Compact, Vacuum
-from jobs.nightly_scan import NightlyConfig
-from jobs.submit import SubmitConfig
 from pipeline.config import (
     BenchmarkConfig,
     CalibrateConfig,
+    Compact,
     EvaluateConfig,
     ModelConfig,
+    NightlyConfig,
+    PageConfig,
     ScoreConfig,
+    SubmitConfig,
     TrainConfig,
+    Vacuum,
 )
 from pipeline.nightly.alerts import AlertRule
 from pipeline.nightly.scans import FLAGS
 from pipeline.output.lock import Owner
 from pipeline.output.snapshot import Journal
-from pipeline.report.__main__ import PageConfig
 from pipeline.schema import (
     FINAL_ERRORS,
     LABELLED_SCHEMA,
@@ -135,7 +136,7 @@ def attribute_docs(kind: type) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for base in kind.__bases__:
-        if base.__module__.split(".")[0] in ("pipeline", "jobs"):
+        if base.__module__.split(".")[0] in ("pipeline",):
             found |= attribute_docs(base)
     package = kind.__module__.split(".")[0]
     source = _package(package)[f"{kind.__module__.partition('.')[2]}.{kind.__name__}"]

@@ -13,9 +13,9 @@ from uuid import uuid4
 import pipeline
 from pipeline.config import NONE, BenchmarkConfig, ModelConfig, ScoreConfig
 from pipeline.distributed.cluster import connected, is_local, num_nodes, watched_object_stores
-from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.scorer import AnomalyScorer
 from pipeline.distributed.scoring import score_bucket
+from pipeline.errors import CannotRunError
 from pipeline.provenance import peak_memory_bytes
 from pipeline.report import RunReport
 from pipeline.storage import absolute

@@ -20,13 +20,15 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
-from scipy.stats import beta, binom
+from scipy.special import bdtr, bdtrik, betaincinv  # scipy.stats takes a second to import
+
+from pipeline.errors import ExpectedError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Value = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class CalibrationError(ValueError):
+class CalibrationError(ExpectedError, ValueError):
     """Images that can't be calibrated with, or thresholds that can't be used."""
 
 
@@ -89,15 +91,15 @@ def find_limit(values: ArrayLike, false_alarm_rate: float, confidence: float) ->
     ordered = np.sort(_finite(values))
     count = len(ordered)
     # The most values that may be above: P(Binomial(n, rate) <= above) <= 1 - confidence.
-    above = int(binom.ppf(1 - confidence, count, false_alarm_rate))
-    while above > 0 and binom.cdf(above, count, false_alarm_rate) > 1 - confidence:
+    above = math.ceil(np.nan_to_num(bdtrik(1 - confidence, count, false_alarm_rate)))
+    while above > 0 and bdtr(above, count, false_alarm_rate) > 1 - confidence:
         above -= 1
     value = ordered[count - 1 - above]
     return Limit(
         value=float(value),
         num_images=count,
         num_above=int(np.count_nonzero(ordered > value)),
-        bound=float(beta.ppf(confidence, above + 1, count - above)),
+        bound=float(betaincinv(above + 1, count - above, confidence)),
     )
 
 

@@ -1,12 +1,16 @@
-"""The jobs' settings. Every field is a command-line flag; its docstring is the flag's help."""
+"""The commands' settings. Every field is a command-line flag; its docstring is the flag's help."""
 
 from .benchmark import BenchmarkConfig
 from .calibrate import CalibrateConfig
 from .evaluate import AS_IS, EvaluateConfig
 from .images import DEFAULT_CATEGORY_COLUMN, ImagesConfig
+from .maintain import Compact, Vacuum
 from .model import NONE, ModelConfig
+from .nightly import NightlyConfig
+from .page import PageConfig
 from .references import BuildReferencesConfig
 from .score import AUTO, ScoreConfig
+from .submit import SubmitConfig
 from .train import TrainConfig
 
 __all__ = [
@@ -17,9 +21,14 @@ __all__ = [
     "BenchmarkConfig",
     "BuildReferencesConfig",
     "CalibrateConfig",
+    "Compact",
     "EvaluateConfig",
     "ImagesConfig",
     "ModelConfig",
+    "NightlyConfig",
+    "PageConfig",
     "ScoreConfig",
+    "SubmitConfig",
     "TrainConfig",
+    "Vacuum",
 ]

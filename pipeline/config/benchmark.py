@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .checks import check_at_least, refuse_credentials
+from .job import JobConfig
 from .model import ModelConfig
 
 Part = Literal[
@@ -26,7 +27,7 @@ SIZING: tuple[Part, ...] = ("model", "job")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig(ModelConfig):
+class BenchmarkConfig(ModelConfig, JobConfig):
     """Measure this machine or cluster, and work out what a larger run would take.
 
     Prints tables, and writes JSON with hardware, versions and settings. Images are generated; with
@@ -90,8 +91,6 @@ class BenchmarkConfig(ModelConfig):
     address: str | None = None
     """Ray cluster to measure. Default: the one this job was submitted to ($RAY_ADDRESS), else a new
     one on this machine, where "feeding" simulates the scorers' GPUs."""
-    log_format: Literal["text", "json"] = "text"
-    """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.

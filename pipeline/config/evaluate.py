@@ -7,15 +7,17 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from .checks import check_at_least, refuse_credentials
+from .job import JobConfig
 from .model import NONE, ModelConfig
 from .references import BuildReferencesConfig
 from .score import AUTO, ScoreConfig
+from .scorer import ScorerConfig
 
 AS_IS = "as-is"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(ModelConfig):
+class EvaluateConfig(ModelConfig, ScorerConfig, JobConfig):
     """Measure AdaCLIP on labelled images, per category and on average.
 
     Image AUROC, AP and max-F1; pixel AUROC, AP, max-F1 and AUPRO (FPR up to 0.3), by the released
@@ -64,35 +66,18 @@ class EvaluateConfig(ModelConfig):
     seeds: int = 3
     """Choices of images for each --few-shot and each number of --unlabelled; the table shows mean
     and standard deviation over them."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""
-    decoder: Literal["exact", "fast"] = "exact"
-    """How images become square pixels, as of the scoring job; "fast" changes results a little."""
     plots: bool = True
     """Draw ROC and precision-recall curves, score histograms and bars of the metrics: plots/*.png
     and *.svg beside metrics.md, which shows them."""
     sigma: float = 4.0
     """Standard deviation in pixels of the Gaussian filter on maps, for pixel metrics."""
 
-    batch_size: int | None = None
-    """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes results by rounding only."""
-    num_actors: int | None = None
-    """Copies of the model. Default: one for every GPU of the cluster, or 1."""
-    gpus_per_actor: float | None = None
-    """GPUs for each copy; 0 runs on CPUs. Default: 1 if the cluster has GPUs, else 0."""
-    max_megapixels: float = 100.0
-    """Larger images become an error instead of being decoded."""
     max_error_rate: float = 0.0
     """Exit with code 1 if a larger share of the images could not be used. The tables are written
     all the same, without those images."""
     commit_interval_s: float = 300.0
     """Seconds between writes of finished scores. What a killed run had not written, the next
     scores again."""
-    address: str | None = None
-    """Ray cluster to use. Default: the one this job was submitted to ($RAY_ADDRESS), else the one
-    that runs on this machine, else a new one; "local" = always a new one."""
-    log_format: Literal["text", "json"] = "text"
-    """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.

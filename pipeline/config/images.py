@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from .checks import check_at_least, check_positive, check_there, refuse_credentials
+from .checks import check_there, refuse_credentials
+from .job import JobConfig
 from .model import ModelConfig
+from .scorer import ScorerConfig
 
 DEFAULT_CATEGORY_COLUMN = "category"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagesConfig(ModelConfig):
+class ImagesConfig(ModelConfig, ScorerConfig, JobConfig):
     """Which images, of which categories, through which model, on what."""
 
     input: tuple[str, ...]
@@ -44,32 +46,9 @@ class ImagesConfig(ModelConfig):
     checkpoint: str = "all"
     """Released AdaCLIP weights by name (mvtec_colondb, visa_clinicdb, all), or path or URI
     (s3://, hf://owner/name/file) of a .pth or .safetensors file; "none" = random weights."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""
 
-    decoder: Literal["exact", "fast"] = "exact"
-    """How images become square pixels. "exact" is Pillow, as the released code; "fast" takes about
-    half the CPU time and changes results, and so the fingerprint: everything is scored again.
-    Pixels move by at most 1 of 255 grey levels, scores of the small model by up to 0.014
-    (docs/performance.md)."""
-
-    batch_size: int | None = None
-    """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes results by rounding only."""
-    num_actors: int | None = None
-    """Copies of the model. Default: one for every GPU of the cluster, or 1."""
-    gpus_per_actor: float | None = None
-    """GPUs for each copy; 0.5 puts two on one GPU, 0 runs on CPUs. Default: 1 if the cluster has
-    GPUs, else 0. Give it, with --num-actors, where GPU nodes start on demand."""
-
-    max_megapixels: float = 100.0
-    """Larger images become an error row instead of being decoded."""
     max_error_rate: float = 0.05
     """Exit with code 1 if a larger share of the images has ended in an error."""
-    address: str | None = None
-    """Ray cluster to use. Default: the one this job was submitted to ($RAY_ADDRESS), else the one
-    that runs on this machine, else a new one; "local" = always a new one."""
-    log_format: Literal["text", "json"] = "text"
-    """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.
@@ -85,14 +64,9 @@ class ImagesConfig(ModelConfig):
         if self.category_regex is not None:
             _check_category_regex(self.category_regex)
         self._settle_image_size()
-        check_at_least("--batch-size", self.batch_size, 1)
-        check_at_least("--num-actors", self.num_actors, 1)
-        check_at_least("--gpus-per-actor", self.gpus_per_actor, 0)
-        if (self.gpus_per_actor or 0) > 1:
-            raise ValueError("--gpus-per-actor is at most 1; a copy of the model uses one GPU")
+        self._check_scorer()
         if not 0 <= self.max_error_rate <= 1:
             raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")
-        check_positive("--max-megapixels", self.max_megapixels)
         self.modified_since()
 
     def on_this_machine(self) -> Self:

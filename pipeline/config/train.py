@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .checks import check_at_least, refuse_credentials
+from .job import JobConfig
 from .model import NONE, ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ModelConfig):
+class TrainConfig(ModelConfig, JobConfig):
     """Train AdaCLIP's own weights on labelled auxiliary images; the backbone stays frozen.
 
     Writes adaclip.pth, adaclip.safetensors, model_card.md, metrics.csv and TensorBoard logs. The
@@ -75,11 +76,6 @@ class TrainConfig(ModelConfig):
     """How often workers that died are replaced before the run is given up."""
     max_megapixels: float = 100.0
     """Larger images end the run instead of being decoded."""
-    address: str | None = None
-    """Ray cluster to use. Default: the one this job was submitted to ($RAY_ADDRESS), else the one
-    that runs on this machine, else a new one; "local" = always a new one."""
-    log_format: Literal["text", "json"] = "text"
-    """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.

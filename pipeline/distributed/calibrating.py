@@ -15,18 +15,19 @@ from pipeline.calibration import (
 )
 from pipeline.config import CalibrateConfig
 from pipeline.datasets import DatasetError, read_dataset
+from pipeline.errors import CannotRunError
 from pipeline.results import NothingSelectedWarning, open_results
 from pipeline.storage import StorageError, absolute
+from pipeline.terminal import Say
 
 from .choosing import choose_identity, rows_of
-from .errors import CannotRunError
-from .scoring import Say, score_bucket
+from .scoring import score_bucket
 
 THRESHOLDS = "thresholds.json"
 
 
 def calibrate_model(config: CalibrateConfig, say: Say = print) -> Calibration:
-    """Thresholds from known-good images, written to the output. Needs ``ray.init`` with ``input``.
+    """Thresholds from known-good images, written to the output.
 
     Raises:
         CannotRunError: inputs, scores, labels or the model can't be used as configured.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from pipeline.errors import CannotRunError
 from pipeline.identity import ModelIdentity, base_of, references_of
-
-from .errors import CannotRunError
 
 
 def choose_identity(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from ray._private.internal_api import get_memory_info_reply, get_state_from_addr
 from ray.data import DataContext
 
 from pipeline.config import ScoreConfig
+from pipeline.errors import CannotRunError
+from pipeline.redaction import redact
 
 from .resources import Resources, node_cpus
 
@@ -42,10 +45,46 @@ def quiet_data() -> DataContext:
     That is its progress bars, beside ours, and boxes that tell how much memory a worker takes.
     """
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.issue_detectors_config.high_memory_detector_config.detection_time_interval_s = -1
     return context
+
+
+def start(address: str | None) -> None:
+    """Connect to a cluster, or start one, unless this process is connected.
+
+    Raises:
+        CannotRunError: it can't be reached or started.
+    """
+    if ray.is_initialized():
+        return
+    # Ray's own lines are for its developers: of tokens, dashboards, and on every run of Ray Data an
+    # "error" about restarts of actors. What ends a run comes as an exception all the same.
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        where = f"the Ray cluster at {address} can't be reached" if address else "Ray can't start"
+        raise CannotRunError(
+            f"{where}: {cause}; check --address and RAY_ADDRESS, or give --address local for a "
+            "Ray of this machine"
+        ) from error
+    # Ray's own handler would exit at once, with nothing written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def planned(config: ScoreConfig) -> Resources:
+    """How the scorers of a job are laid out on its cluster, which is started if need be.
+
+    Raises:
+        CannotRunError: there is no such cluster, or it has too few CPUs for the job.
+    """
+    start(config.address)
+    return Resources.plan(config, ray.cluster_resources(), node_cpus())
 
 
 @contextmanager
@@ -85,7 +124,7 @@ def run_as_scorer(config: ScoreConfig, function: Callable[..., Result], *args: A
     Raises:
         CannotRunError: the cluster has too few CPUs for the job.
     """
-    plan = Resources.plan(config, ray.cluster_resources(), node_cpus())
+    plan = planned(config)
     remote = ray.remote(
         num_gpus=plan.gpus_per_actor,
         num_cpus=plan.cpus_per_actor,
@@ -97,6 +136,22 @@ def run_as_scorer(config: ScoreConfig, function: Callable[..., Result], *args: A
         result: Result = ray.get(task.remote(*args))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    return result
+
+
+def in_a_task(address: str | None, function: Callable[..., Result], *args: Any) -> Result:
+    """Call a function in a task on a CPU of the cluster, whose memory ends with it.
+
+    Raises:
+        CannotRunError: there is no such cluster, or the function raises a ValueError.
+    """
+    start(address)
+    try:
+        result: Result = ray.get(ray.remote(num_cpus=1, max_retries=0)(function).remote(*args))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ValueError):
+            raise CannotRunError(redact(str(error.cause))) from None
+        raise
     return result
 
 

@@ -7,11 +7,9 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from pipeline.command import CannotRunError
+from pipeline.errors import CannotRunError
 from pipeline.output.lock import LockedError
 from pipeline.storage import StorageError
-
-__all__ = ["CannotRunError", "explained"]
 
 
 @contextmanager

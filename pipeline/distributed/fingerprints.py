@@ -14,15 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from pipeline.config import ScoreConfig
 from pipeline.local_cache import cache_folder
 from pipeline.provenance import versions
-from pipeline.redaction import redact
 from pipeline.storage import StorageError, absolute, stat, write_object
-
-from .errors import CannotRunError
 
 NAMED = ("backbone", "backbone_weights", "checkpoint")  # arguments that name files, or may
 CODE = Path(__file__).parents[1] / "models"
@@ -41,13 +36,9 @@ def fingerprint(config: ScoreConfig) -> str:
     if kept is not None:
         with suppress(OSError):  # not there, or gone since
             return f"{kept.read_text()}{config.decoder_suffix}"
-    load = ray.remote(num_cpus=1, max_retries=0)(_load_and_fingerprint)
-    try:
-        found = ray.get(load.remote(config.model_arguments))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ValueError):
-            raise CannotRunError(redact(str(error.cause))) from None
-        raise
+    from .cluster import in_a_task  # not above: it imports Ray
+
+    found = in_a_task(config.address, _load_and_fingerprint, config.model_arguments)
     if kept is not None and kept == _kept(config.model_arguments):  # no file changed meanwhile
         with suppress(StorageError):  # a home that can't be written to is no reason to end
             write_object(str(kept), found.encode())

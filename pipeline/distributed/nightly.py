@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 
-import ray
-
 from pipeline.config import ScoreConfig
 from pipeline.inputs.manifest import Manifest, pending_images
 from pipeline.nightly import review as morning
@@ -20,12 +18,13 @@ from pipeline.nightly.scans import Scans, Source
 from pipeline.output.run_files import read_run_file, write_run_file
 from pipeline.redaction import redact, redacted_json
 from pipeline.storage import StorageError, absolute, write_object
-from pipeline.terminal import clean, duration
+from pipeline.terminal import Say, clean, duration
 
 from .errors import explained
 from .fingerprints import fingerprint
+from .references.in_use import find_references
 from .scorer import AnomalyScorer
-from .scoring import Say, final_ids, find_references, new_run_id, score_bucket, tell_page
+from .scoring import final_ids, new_run_id, score_bucket, tell_page
 
 FIRST_KEYS = 5  # that a preview shows
 KEPT = ("counts", "errors", "seconds", "images_per_s", "bytes")  # of report.json, in the summary
@@ -140,7 +139,7 @@ class Night:
 def run_night(
     scans: Scans, scan_date: str, say: Say = print, scorer: type = AnomalyScorer
 ) -> Night:
-    """Score and review all sources, write the summary and tell the webhooks. Needs ``ray.init``.
+    """Score and review all sources, write the summary and tell the webhooks.
 
     A source that fails, for whatever reason, is noted and the next one begins.
 
@@ -277,8 +276,10 @@ def _write_page(result: Result, say: Say, *, pictures: bool = True) -> None:
 
 
 def _told(error: Exception) -> str:
+    from ray.exceptions import RayError  # not above: a night with nothing new needs no Ray
+
     text = str(error).strip() or type(error).__name__
-    if isinstance(error, ray.exceptions.RayError):
+    if isinstance(error, RayError):
         text = text.splitlines()[-1]  # the cause; pages of traceback stand before it
     return redact(text)
 

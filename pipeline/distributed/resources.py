@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import ray
 
 from pipeline.config import ScoreConfig
-
-from .errors import CannotRunError
+from pipeline.errors import CannotRunError
 
 GPU_BATCH_SIZE = 16
 CPU_BATCH_SIZE = 4

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -17,7 +17,9 @@ import aiohttp
 from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from pipeline.command import FAILED, INTERRUPTED, CannotRunError
+from pipeline.command import FAILED, INTERRUPTED
+from pipeline.errors import CannotRunError
+from pipeline.terminal import Say
 
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 POLL_S = 2.0
@@ -30,7 +32,8 @@ def submit(
     entrypoint: str,
     *,
     working_dir: str | None,
-    say: Callable[[str], None],
+    say: Say,
+    show: Say = print,
     patience_s: float = PATIENCE_S,
 ) -> int:
     """Run a command on a cluster; returns its exit code.
@@ -40,7 +43,8 @@ def submit(
             $RAY_ADDRESS, or the cluster of this machine.
         entrypoint: the command line.
         working_dir: folder to upload; None = what the cluster's image has.
-        say: receives the job's name, and what it prints.
+        say: receives the job's name, and what became of it.
+        show: receives what it prints, as it is.
         patience_s: for so long the job server may be silent.
 
     Raises:
@@ -57,7 +61,7 @@ def submit(
             "and RAY_AUTH_TOKEN"
         ) from error
     say(f"submitted {job}; `ray job stop {job}` ends it after its last commit")
-    return _follow(client, job, say, patience_s)
+    return _follow(client, job, say, _Shown(show), patience_s)
 
 
 @contextmanager
@@ -70,8 +74,8 @@ def _without_variables() -> Iterator[None]:
         os.environ.update(kept)
 
 
-def _follow(client: Any, job: str, say: Callable[[str], None], patience_s: float) -> int:
-    shown, heard = _Shown(say), time.monotonic()
+def _follow(client: Any, job: str, say: Say, shown: _Shown, patience_s: float) -> int:
+    heard = time.monotonic()
     while True:
         try:
             asyncio.run(shown.follow(client.tail_job_logs(job)))
@@ -89,10 +93,10 @@ def _follow(client: Any, job: str, say: Callable[[str], None], patience_s: float
 
 
 class _Shown:
-    """Says what a job prints, once, however often it is followed from its beginning."""
+    """Shows what a job prints, once, however often it is followed from its beginning."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._length = say, 0
+    def __init__(self, show: Say) -> None:
+        self._show, self._length = show, 0
 
     async def follow(self, texts: AsyncIterator[str]) -> None:
         position = 0
@@ -101,7 +105,7 @@ class _Shown:
             position += len(text)
             self._length = max(self._length, position)
             if new:
-                self._say(new.rstrip("\n"))
+                self._show(new.rstrip("\n"))
 
 
 def _code(info: Any) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import false_discovery_control, ks_2samp
 
 from .samples import Sample
 
@@ -49,6 +48,8 @@ def compare(tonight: Mapping[str, Sample], past: Mapping[str, Sample]) -> list[D
     Returns:
         The compared categories, the largest statistic first.
     """
+    from scipy.stats import false_discovery_control, ks_2samp  # a second, where few nights compare
+
     compared = []
     for category, sample in tonight.items():
         before = past.get(category)

@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+from pipeline.errors import CannotRunError, ExpectedError
 from pipeline.schema import ErrorCode
 from pipeline.storage import (
     ConditionsRefusedError,
@@ -57,7 +58,7 @@ WITHOUT_LOCK = (
 Say = Callable[[str], None]
 
 
-class LockedError(Exception):
+class LockedError(CannotRunError):
     """Somebody else writes to the output; the message names who."""
 
 
@@ -65,7 +66,7 @@ class CannotLockError(LockedError):
     """The store can't hold a lock; the message names the remedy."""
 
 
-class LockLostError(Exception):
+class LockLostError(ExpectedError):
     """The lock is somebody else's by now, or may be: nothing more may be written."""
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.config.maintain import GRACE, KEEP
 from pipeline.schema import SCORE_SCHEMA, ErrorCode
 from pipeline.storage import ObjectInfo, StorageError, delete_objects, list_objects
 
@@ -16,9 +17,6 @@ from .compaction import Check, recover
 from .snapshot import read_scores, score_dataset
 
 INCOMPLETE = ".incomplete-"  # what storage.write_object calls a local file until it is whole
-# So long a reader may hold rows that point to the shards of before a compaction.
-GRACE = timedelta(hours=24)
-KEEP = timedelta(days=90)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, FlexibleChecksumError, NoCredentialsError
 from botocore.utils import parse_timestamp
 
+from pipeline.errors import ExpectedError
 from pipeline.redaction import redact
 from pipeline.schema import ErrorCode
 
@@ -57,7 +58,7 @@ _SCHEMES = {"s3a": "s3", "gcs": "gs", "local": "file", "az": "abfs", "abfss": "a
 _client_lock = threading.Lock()
 
 
-class StorageError(Exception):
+class StorageError(ExpectedError):
     """An object that can't be listed, read or written; ``code`` says why."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:

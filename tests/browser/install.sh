@@ -16,4 +16,5 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 fi
 echo "the browser tests need Chromium or Chrome: install one (Debian: apt-get install chromium)" >&2
 echo "or give its path: CHROMIUM=/path/to/chrome make test" >&2
-exit 1
+[ -n "$CI" ] && exit 1
+echo "without one they are left out: tests/browser" >&2

@@ -1,4 +1,4 @@
-"""One Ray for the tests that call the scoring graph in this process."""
+"""One Ray for all tests that call it in this process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 import ray
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def local_ray(s3: dict[str, str]) -> Iterator[None]:
-    """A local Ray of three CPUs whose workers see the S3 server."""
+    """A local Ray of three CPUs whose workers see the S3 server; buckets are each module's own."""
     ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

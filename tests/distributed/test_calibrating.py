@@ -12,8 +12,8 @@ from pipeline.calibration import CalibrationError, read_calibration, write_calib
 from pipeline.config import CalibrateConfig, ScoreConfig
 from pipeline.distributed import calibrating
 from pipeline.distributed.calibrating import calibrate_model
-from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.scoring import score_bucket
+from pipeline.errors import CannotRunError
 from pipeline.report import RunReport
 from tests import golden
 from tests.bucket import jpeg

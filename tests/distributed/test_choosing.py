@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipeline.distributed.choosing import choose_identity, rows_of
-from pipeline.distributed.errors import CannotRunError
+from pipeline.errors import CannotRunError
 from pipeline.identity import ModelIdentity
 
 

@@ -12,9 +12,9 @@ import pytest
 import ray
 
 from pipeline.config import ScoreConfig
-from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.fingerprints import fingerprint
 from pipeline.distributed.scoring import score_bucket
+from pipeline.errors import CannotRunError
 from pipeline.models import load_adaclip, save_checkpoint
 from tests import golden
 from tests.bucket import jpeg, put

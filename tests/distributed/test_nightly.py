@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from pipeline.config import ScoreConfig
-from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.nightly import preview, run_night
 from pipeline.distributed.scoring import score_bucket
+from pipeline.errors import CannotRunError
 from pipeline.nightly.alerts import AlertRule
 from pipeline.nightly.scans import Scans, Source
 from pipeline.output.lock import OutputLock

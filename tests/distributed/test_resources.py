@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.config import ScoreConfig
-from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.resources import CPUS_PER_MANIFEST_READER, CPUS_PER_READER, Resources
+from pipeline.errors import CannotRunError
 
 
 def plan(cluster: dict[str, float], **settings: Any) -> Resources:

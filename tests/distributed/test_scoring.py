@@ -19,9 +19,10 @@ import ray
 from pipeline.benchmark.stand_in import StandInScorer
 from pipeline.config import ScoreConfig
 from pipeline.distributed import scoring
-from pipeline.distributed.errors import CannotRunError
+from pipeline.distributed.graph import scoring_graph
 from pipeline.distributed.resources import Resources
-from pipeline.distributed.scoring import score_bucket, scoring_graph
+from pipeline.distributed.scoring import score_bucket
+from pipeline.errors import CannotRunError
 from pipeline.identity import ModelIdentity
 from pipeline.inputs.manifest import build_manifest
 from pipeline.models import load_adaclip, save_checkpoint

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs import (
+from pipeline.commands import (
     benchmark,
     calibrate,
     evaluate,
     maintain,
-    nightly_scan,
-    score_bucket,
-    train_auxiliary,
+    nightly,
+    score,
+    train,
 )
 from tests.docs.snippets import ROOT, blocks
 
@@ -31,9 +31,9 @@ PARSERS: dict[str, Callable[[list[str]], object]] = {
     "calibrate.py": calibrate.parse,
     "evaluate.py": evaluate.parse,
     "maintain.py": maintain.parse,
-    "nightly_scan.py": nightly_scan.parse,
-    "score_bucket.py": score_bucket.parse,
-    "train_auxiliary.py": train_auxiliary.parse,
+    "nightly_scan.py": nightly.parse,
+    "score_bucket.py": score.parse,
+    "train_auxiliary.py": train.parse,
 }
 
 

@@ -20,14 +20,14 @@ from infra.docs.reference import (
     columns,
     prose,
 )
-from jobs import (
+from pipeline.commands import (
     benchmark,
     calibrate,
     evaluate,
     maintain,
-    nightly_scan,
-    score_bucket,
-    train_auxiliary,
+    nightly,
+    score,
+    train,
 )
 from pipeline.config import ScoreConfig
 from pipeline.distributed.training.state import StepRecord
@@ -80,12 +80,12 @@ def test_every_error_code_says_whether_it_is_final() -> None:
 @pytest.mark.parametrize(
     ("tables", "parse", "arguments"),
     [
-        (("model-settings", "score-settings"), score_bucket.parse, []),
-        (("model-settings", "train-settings"), train_auxiliary.parse, []),
+        (("model-settings", "score-settings"), score.parse, []),
+        (("model-settings", "train-settings"), train.parse, []),
         (("model-settings", "evaluate-settings"), evaluate.parse, []),
         (("model-settings", "benchmark-settings"), benchmark.parse, []),
         (("model-settings", "score-settings", "calibrate-settings"), calibrate.parse, []),
-        (("nightly-settings",), nightly_scan.parse, []),
+        (("nightly-settings",), nightly.parse, []),
         (("compact-settings",), maintain.parse, ["compact"]),
         (("vacuum-settings",), maintain.parse, ["vacuum"]),
     ],

@@ -9,14 +9,14 @@ from typing import Any
 
 import yaml
 
-from jobs import maintain, nightly_scan, score_bucket
+from pipeline.commands import maintain, nightly, score
 
 ROOT = Path(__file__).parents[2]
 KUBERAY = ROOT / "infra/kuberay"
 PARSERS: dict[str, Callable[[list[str]], object]] = {
     "maintain.py": maintain.parse,
-    "nightly_scan.py": nightly_scan.parse,
-    "score_bucket.py": score_bucket.parse,
+    "nightly_scan.py": nightly.parse,
+    "score_bucket.py": score.parse,
 }
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from jobs import submit
-from jobs.nightly_scan import NightlyConfig
+from pipeline.commands import submit
+from pipeline.commands.nightly import NightlyConfig
 from pipeline.config import ScoreConfig
 from pipeline.nightly.scans import load_scans
 from tests.infra.manifests import (

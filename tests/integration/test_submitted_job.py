@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.local import RayCluster, ray_cluster
-from jobs import maintain
+from pipeline import command
 from pipeline.benchmark.whole_job import TINY
-from pipeline.distributed import entry
+from pipeline.commands import maintain
 from pipeline.results import open_results
 from pipeline.storage import read_object
 from tests import golden
@@ -199,7 +199,7 @@ def test_a_job_that_is_stopped_is_no_success(cluster: RayCluster) -> None:
         subprocess.run(stop, env=environment, check=True, capture_output=True, timeout=120)
         shown = stopped.stdout.read()
     assert "STOPPED" in shown
-    assert stopped.returncode == entry.INTERRUPTED
+    assert stopped.returncode == command.INTERRUPTED
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

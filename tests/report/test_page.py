@@ -13,7 +13,8 @@ from typing import Any
 import boto3
 import pytest
 
-from pipeline.report import __main__ as command
+from pipeline.commands import report as command
+from pipeline.config import PageConfig
 from pipeline.report import page as page_module
 from pipeline.report.page import embedded, make_page, redacted, write_run_page
 from pipeline.report.scope import Query
@@ -234,4 +235,4 @@ def test_a_page_needs_neither_torch_nor_ray(output: str, tmp_path: Path) -> None
 
 
 def test_a_query_by_default_is_the_newest_night() -> None:
-    assert Query() == command.PageConfig(output="x").query
+    assert Query() == command.query_of(PageConfig(output="x"))

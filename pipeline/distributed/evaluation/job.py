@@ -10,14 +10,15 @@ import pyarrow.compute as pc
 from pipeline.config import EvaluateConfig
 from pipeline.datasets import DatasetError, read_dataset
 from pipeline.datasets.auxiliary import split_name
-from pipeline.distributed.errors import CannotRunError
-from pipeline.distributed.scoring import Say
+from pipeline.distributed.cluster import start
+from pipeline.errors import CannotRunError
 from pipeline.evaluation import metrics_table, paper_checkpoint
 from pipeline.evaluation.paper import DATASETS
 from pipeline.evaluation.protocols import protocol_table
 from pipeline.evaluation.table import AVERAGE
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, list_objects
+from pipeline.terminal import Say
 
 from .labelled import (
     LOST_COLUMNS,
@@ -61,7 +62,7 @@ class Evaluation:
 
 
 def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
-    """Measure labelled data sets. Needs ``ray.init`` before.
+    """Measure labelled data sets.
 
     An image without a score, or with a mask that can't be used, is in none of the metrics and is
     named in ``errors``.
@@ -93,6 +94,7 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
             config = replace(config, image_size=image_size)
     except (DatasetError, StorageError, FileNotFoundError) as error:
         raise CannotRunError(str(error)) from error
+    start(config.address)
     rows = category_rows(config, frame, output, say)
     errors, usable = error_rows(frame), frame.error.isna()
     scores = frame.loc[usable, ["dataset", "category", "label", "score"]].reset_index(drop=True)

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from pipeline.config import EvaluateConfig
 from pipeline.distributed.choosing import choose_identity, rows_of
-from pipeline.distributed.errors import CannotRunError
-from pipeline.distributed.scoring import Say, score_bucket
+from pipeline.distributed.scoring import score_bucket
+from pipeline.errors import CannotRunError
 from pipeline.evaluation import image_metrics
 from pipeline.identity import ModelIdentity
 from pipeline.output.rows import HELD_BY, rows_that_hold
 from pipeline.output.snapshot import read_scores, score_dataset
 from pipeline.schema import SCORE_SCHEMA, ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
+from pipeline.terminal import Say
 
 from .pixels import measure_pixels
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from pipeline.datasets import DatasetError, LostMaskError, read_masks
 from pipeline.distributed.cluster import quiet_data
-from pipeline.distributed.errors import CannotRunError
-from pipeline.distributed.scoring import PROGRESS_INTERVAL_S, Say
+from pipeline.errors import CannotRunError
 from pipeline.evaluation import PixelHistogram
 from pipeline.evaluation.pixels import HISTOGRAM_SCHEMA
 from pipeline.results import open_results
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError
+from pipeline.terminal import PROGRESS_INTERVAL_S, Say
 
 IMAGES_PER_BLOCK = 64  # a task's histogram has 36 MB, its masks 17 MB at 518 px
 MASK_THREADS = 8

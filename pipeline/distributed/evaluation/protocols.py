@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from pipeline.config import EvaluateConfig
 from pipeline.distributed.references.job import build_references
 from pipeline.distributed.references.sets import Built
-from pipeline.distributed.scoring import Say
 from pipeline.evaluation.protocols import GIVEN, UNLABELLED, ZERO_SHOT, protocol_table
 from pipeline.identity import references_of
 from pipeline.storage import absolute, write_object
+from pipeline.terminal import Say
 
 from .labelled import ERROR_COLUMNS, LabelledSet, category_rows, error_rows, score_sets
 from .steps import Step

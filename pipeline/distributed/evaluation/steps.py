@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import AS_IS, EvaluateConfig
-from pipeline.distributed.errors import CannotRunError
+from pipeline.errors import CannotRunError
 from pipeline.evaluation.protocols import FEW_SHOT, UNLABELLED
 
 COLUMNS = ["uri", "category", "label"]

@@ -5,28 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pipeline.config import BuildReferencesConfig, ScoreConfig
-from pipeline.distributed.errors import CannotRunError, explained
+from pipeline.distributed.errors import explained
 from pipeline.distributed.fingerprints import fingerprint
-from pipeline.output.lock import OutputLock, Say
+from pipeline.errors import CannotRunError
+from pipeline.output.lock import OutputLock
 from pipeline.output.reference_catalogue import Catalogue, read_catalogue
 from pipeline.storage import absolute
+from pipeline.terminal import Say
 
 from .candidates import choose
-from .sets import Built, make_sets
+from .in_use import auto_uri
+
+if TYPE_CHECKING:
+    from .sets import Built
 
 AUTO_LEAST = 20  # images that a category needs before the bucket is its own reference
 AUTO_MOST = 500
 
 
 def build_references(config: BuildReferencesConfig, say: Say = print) -> Built:
-    """Make the reference sets of a job. Needs ``ray.init`` before.
+    """Make the reference sets of a job.
 
     Raises:
         CannotRunError: bad input, output, model or resources; nothing was written.
         StorageError: the output can't be written.
     """
+    from .sets import make_sets  # not above: making them takes Ray, which finding them does not
+
     scoring = config.score_config()
     model = fingerprint(scoring)
     lock = OutputLock(config.output, run_id="references", say=say)
@@ -82,13 +90,10 @@ def auto_references(
     }
     if not wanted:
         return earlier
+    from .sets import make_sets
+
     say(f"making references for {len(wanted):,} categories")
     built = make_sets(
         config, wanted, earlier, uri=uri, unlabelled=True, add=False, check=check, say=say
     )
     return built.catalogue
-
-
-def auto_uri(config: ScoreConfig) -> str:
-    """Where an output keeps its own references."""
-    return f"{absolute(config.output)}/references"

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import ray
 
 from pipeline.config import ScoreConfig
+from pipeline.distributed.cluster import planned
 from pipeline.distributed.reader import read_images
-from pipeline.distributed.resources import CPUS_PER_READER, Resources, node_cpus
-from pipeline.output.lock import Say
+from pipeline.distributed.resources import CPUS_PER_READER, Resources
 from pipeline.output.reference_catalogue import (
     Catalogue,
     CatalogueEntry,
@@ -29,6 +29,7 @@ from pipeline.output.reference_catalogue import (
     write_set,
 )
 from pipeline.redaction import redact
+from pipeline.terminal import Say
 
 from .builder import ReferenceBuilder
 from .candidates import Candidates
@@ -97,7 +98,7 @@ def make_sets(
         StorageError: the output can't be written.
     """
     built, sets = Built(earlier), dict(earlier.sets)
-    resources = Resources.plan(config, ray.cluster_resources(), node_cpus())
+    resources = planned(config)
     with _builders(config, earlier.model, resources) as builders:
         work = _Work(config, earlier, builders, uri, unlabelled, add)
         # One more than builders: its images are read while the others compute.

@@ -24,13 +24,13 @@ from ray.util.queue import Queue
 from pipeline.config import TrainConfig
 from pipeline.datasets import DatasetError
 from pipeline.datasets.auxiliary import read_auxiliary
-from pipeline.distributed.errors import CannotRunError
+from pipeline.distributed.cluster import start
 from pipeline.distributed.resources import CPUS_PER_READER
-from pipeline.distributed.scoring import PROGRESS_INTERVAL_S, Say
+from pipeline.errors import CannotRunError, ExpectedError
 from pipeline.models import load_adaclip
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
-from pipeline.terminal import clean
+from pipeline.terminal import PROGRESS_INTERVAL_S, Say, clean
 
 from .output import EventLog, model_card, selected_epoch, write_metrics
 from .progress import Progress
@@ -51,7 +51,7 @@ CHANGEABLE = (
 )
 
 
-class TrainingStoppedError(Exception):
+class TrainingStoppedError(ExpectedError):
     """Something in the data or the settings ended the run; the message names it."""
 
 
@@ -119,7 +119,7 @@ class TrainingResult:
 
 
 def train_auxiliary(config: TrainConfig, say: Say = print) -> TrainingResult:
-    """Train, or go on where the output's checkpoint is. Needs ``ray.init`` before.
+    """Train, or go on where the output's checkpoint is.
 
     Args:
         config: the job's settings.
@@ -131,6 +131,7 @@ def train_auxiliary(config: TrainConfig, say: Say = print) -> TrainingResult:
         TrainingStoppedError: a file that can't be read, a loss that isn't finite, or workers that
             died too often.
     """
+    start(config.address)
     resources = WorkerResources.plan(config, ray.cluster_resources())
     output = absolute(config.output)
     try:

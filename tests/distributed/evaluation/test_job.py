@@ -20,9 +20,9 @@ from PIL import Image
 from pipeline.anomaly_map import render
 from pipeline.config import EvaluateConfig
 from pipeline.datasets import decode_mask
-from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.evaluation import pixels as measuring
 from pipeline.distributed.evaluation.job import Evaluation, evaluate
+from pipeline.errors import CannotRunError
 from pipeline.evaluation import METRICS, image_metrics
 from pipeline.images import preprocess
 from pipeline.storage import StorageError

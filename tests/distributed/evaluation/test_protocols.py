@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from pipeline.config import EvaluateConfig
-from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.evaluation.job import Evaluation, evaluate
+from pipeline.errors import CannotRunError
 from pipeline.evaluation import METRICS
 from pipeline.evaluation.protocols import protocol_summary
 from pipeline.identity import base_of, references_of

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from pipeline.config import AS_IS, EvaluateConfig
-from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.evaluation.steps import Step, choose_good, choose_mix, plan
+from pipeline.errors import CannotRunError
 
 
 def images(

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from pipeline.config import BuildReferencesConfig
-from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.references import sets as reference_sets
 from pipeline.distributed.references.candidates import choose
 from pipeline.distributed.references.job import build_references
 from pipeline.distributed.references.sets import Built
+from pipeline.errors import CannotRunError
 from pipeline.output.lock import OutputLock
 from pipeline.output.reference_catalogue import (
     Catalogue,

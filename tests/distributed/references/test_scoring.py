@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import BuildReferencesConfig, ScoreConfig
-from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.fingerprints import fingerprint
+from pipeline.distributed.references.in_use import find_references
 from pipeline.distributed.references.job import build_references
-from pipeline.distributed.scoring import find_references, score_bucket
+from pipeline.distributed.scoring import score_bucket
+from pipeline.errors import CannotRunError
 from pipeline.output.reference_catalogue import Catalogue, CatalogueEntry, write_catalogue
 from pipeline.results import open_results
 from tests import golden

@@ -29,7 +29,6 @@ from torch import Tensor
 from pipeline.config import TrainConfig
 from pipeline.datasets.auxiliary import read_auxiliary
 from pipeline.datasets.sampling import epoch_samples
-from pipeline.distributed.errors import CannotRunError
 from pipeline.distributed.training.data import plan_table, read_samples
 from pipeline.distributed.training.job import (
     TrainingResult,
@@ -38,6 +37,7 @@ from pipeline.distributed.training.job import (
     train_auxiliary,
 )
 from pipeline.distributed.training.state import load_state
+from pipeline.errors import CannotRunError
 from pipeline.images import MEAN, STD
 from pipeline.models import load_adaclip
 from pipeline.models.training import compute_losses, make_optimizer, training_step

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from aiohttp import ClientSession, web
 
-from jobs import nightly_scan
-from jobs.nightly_scan import NightlyConfig, main, parse, scans_of
-from pipeline.distributed.entry import Console
+from pipeline.command import Console
+from pipeline.commands import nightly
+from pipeline.commands.nightly import NightlyConfig, main, parse, scans_of
 from tests import golden
 from tests.bucket import jpeg, put
 from tests.faults.proxy import Proxy, running
@@ -105,10 +105,10 @@ def test_a_dry_run_looks_at_the_sources_after_one_that_fails_unexpectedly(
         return Lines()
 
     monkeypatch.setenv("ADACLIP_WEBHOOK", "https://example.com/hook")
-    monkeypatch.setattr(nightly_scan, "preview", preview)
+    monkeypatch.setattr(nightly, "preview", preview)
     config = parse(["--config", str(EXAMPLE), "--dry-run"])
     scans = scans_of(config)
-    assert nightly_scan._preview(nightly_scan._Job(config, scans), Console()) == 1
+    assert nightly._preview(nightly._Job(config, scans), Console()) == 1
     output = capsys.readouterr()
     assert output.out.count("4 images") == len(scans.sources) - 1
     assert "error: line-1: TypeError: expected str, not bytes" in output.err
@@ -135,7 +135,7 @@ def test_a_night_and_the_next_one_on_an_unchanged_bucket(
     with running(proxy) as endpoint:
 
         def night(*flags: str) -> subprocess.CompletedProcess[str]:
-            command = [sys.executable, "jobs/nightly_scan.py", "--address", "local", *flags]
+            command = [sys.executable, "jobs/nightly.py", "--address", "local", *flags]
             command += ["--config", str(tmp_path / "scans.yaml")]
             environment = {**os.environ, "AWS_ENDPOINT_URL": endpoint}
             return subprocess.run(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.build_references import exit_code, main, parse, table
+from pipeline.command import Console
+from pipeline.commands.references import exit_code, main, parse, table
 from pipeline.config import BuildReferencesConfig
-from pipeline.distributed.entry import Console
 from pipeline.distributed.references.sets import Built
 from pipeline.output.reference_catalogue import Catalogue, CatalogueEntry, read_catalogue
 from tests import golden

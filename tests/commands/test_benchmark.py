@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs import benchmark
-from jobs.benchmark import parse
+from pipeline import command
 from pipeline.benchmark import model, run
 from pipeline.benchmark.whole_job import TINY
+from pipeline.commands import benchmark
+from pipeline.commands.benchmark import parse
 from pipeline.config import BenchmarkConfig
-from pipeline.distributed import entry
 
 ROOT = Path(__file__).parents[2]
 TINY_MODEL = ["--backbone", TINY, "--backbone-weights", "none", "--checkpoint", "none"]
@@ -78,7 +78,7 @@ def test_a_part_is_measured_printed_and_kept(
     monkeypatch.setattr(model, "matrix_peak", lambda *_: 1e12)  # a minute of matrix products
     output = tmp_path / "result.json"
     flags = ["--part", "model", *TINY_MODEL, "--num-steps", "1", "--num-threads", "1"]
-    assert benchmark.main([*flags, "--output", str(output), "--note", "idle"]) == entry.DONE
+    assert benchmark.main([*flags, "--output", str(output), "--note", "idle"]) == command.DONE
     document = json.loads(output.read_text())
     assert document["hardware"]["cores"] >= 1
     assert document["versions"]["torch"]
@@ -106,7 +106,7 @@ def test_references_and_their_yardstick_are_measured_and_shown_table_by_table(
     monkeypatch.setattr(run, "measure_categories", lambda _: [{"order": "shuffled", "loads": 3}])
     flags = ["--part", "references", "--part", "categories", "--part", "mutual", *TINY_MODEL]
     flags += ["--num-steps", "1", "--num-threads", "1", "--num-images", "8"]
-    assert benchmark.main(flags) == entry.DONE
+    assert benchmark.main(flags) == command.DONE
     shown = capsys.readouterr().out
     for title in ("building", "scoring", "stages"):
         assert f"references: {title}\n" in shown
@@ -126,5 +126,5 @@ def test_what_the_measuring_refuses_exits_with_2_and_says_why(
 ) -> None:
     monkeypatch.setattr(run, "on_scoring_node", lambda _, function, *args: function(*args))
     flags = ["--part", "model", *TINY_MODEL, "--prompt-depth", "99"]
-    assert benchmark.main(flags) == entry.CANNOT_RUN
+    assert benchmark.main(flags) == command.CANNOT_RUN
     assert "prompt_depth=99" in capsys.readouterr().err

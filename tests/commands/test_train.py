@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.train_auxiliary import parse
+from pipeline.commands.train import parse
 from pipeline.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]

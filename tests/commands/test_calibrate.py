@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import ray
 
-from jobs.calibrate import main, parse
 from pipeline.calibration import read_calibration
+from pipeline.commands.calibrate import main, parse
 from pipeline.config import CalibrateConfig
 from tests.outputs import scored, write
 

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from jobs.evaluate import exit_code, main, parse, show, write_plots, write_tables
+from pipeline.commands.evaluate import exit_code, main, parse
 from pipeline.config import AS_IS, EvaluateConfig
 from pipeline.distributed.evaluation.job import Evaluation
+from pipeline.distributed.evaluation.output import show, write_plots, write_tables
 from pipeline.evaluation import METRICS, metrics_table
 from pipeline.evaluation.protocols import FEW_SHOT, ZERO_SHOT, protocol_table
 from pipeline.evaluation.table import ERRORS

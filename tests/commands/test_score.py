@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from jobs import build_references, score_bucket
-from jobs.score_bucket import parse
+from pipeline.commands import references, score
+from pipeline.commands.score import parse
 from pipeline.config import ScoreConfig
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ def test_a_local_path_with_a_mistake_is_told_before_ray_starts(
     (tmp_path / "in").mkdir()
     output = tmp_path / "out"
     given = [] if "--input" in flags else ["--input", str(tmp_path / "in")]
-    for main in (score_bucket.main, build_references.main):
+    for main in (score.main, references.main):
         assert main([*flags, *given, "--output", str(output)]) == 2
         assert message in capsys.readouterr().err
     assert not output.exists()

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs import (
-    build_references,
+from pipeline.commands import (
     calibrate,
     evaluate,
     maintain,
-    nightly_scan,
-    score_bucket,
-    train_auxiliary,
+    nightly,
+    references,
+    score,
+    train,
 )
-from pipeline.report import __main__ as page
+from pipeline.commands import report as page
 from pipeline.results import open_results
 
 CANARY = "canarypassword0123456789"
@@ -25,14 +25,14 @@ URI = f"s3://user:{CANARY}@bucket/folder"
 @pytest.mark.parametrize(
     ("main", "flags"),
     [
-        (score_bucket.main, ["--input", URI, "--output", "out"]),
-        (score_bucket.main, ["--input", "in", "--output", URI]),
-        (score_bucket.main, ["--input", "in", "--output", "out", "--references", URI]),
-        (build_references.main, ["--input", URI, "--output", "out"]),
+        (score.main, ["--input", URI, "--output", "out"]),
+        (score.main, ["--input", "in", "--output", URI]),
+        (score.main, ["--input", "in", "--output", "out", "--references", URI]),
+        (references.main, ["--input", URI, "--output", "out"]),
         (calibrate.main, ["--scores", URI, "--output", "out"]),
         (evaluate.main, ["--data", URI, "--output", "out"]),
-        (train_auxiliary.main, ["--data", "in", "--output", URI]),
-        (nightly_scan.main, ["--config", URI]),
+        (train.main, ["--data", "in", "--output", URI]),
+        (nightly.main, ["--config", URI]),
         (maintain.main, ["compact", "--output", URI]),
         (maintain.main, ["vacuum", "--output", URI]),
         (page.main, [URI]),

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from pipeline import logs
+from pipeline.command import CANNOT_RUN, FAILED, Console, run
 from pipeline.config import ScoreConfig
-from pipeline.distributed.entry import CANNOT_RUN, FAILED, Console, run
 
 
 def test_text_goes_to_people_without_escapes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,13 +51,13 @@ def test_settings_that_cannot_work_end_a_job_before_ray_starts(
 def test_what_a_terminal_cannot_show_is_escaped() -> None:
     """A progress line with a middle dot, on a terminal that knows ASCII only."""
     code = (
-        "from pipeline.distributed.entry import Console, run\n"
+        "from pipeline.command import Console, run\n"
         "from pipeline.config import ScoreConfig\n"
         "made = lambda: ScoreConfig(input=('a',), output='b')\n"
         "def work(job, console):\n"
         "    console.say('3 · größe')\n"
         "    return console.fail('größe', 1)\n"
-        "raise SystemExit(run(made, work, goes_on='', needs_ray=lambda job: False))"
+        "raise SystemExit(run(made, work, goes_on=''))"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     ended = subprocess.run(
@@ -69,5 +69,5 @@ def test_what_a_terminal_cannot_show_is_escaped() -> None:
 
 def test_what_may_not_be_meant_is_said_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
     config = ScoreConfig(input=("a",), output="b", image_size=336)
-    assert run(lambda: config, lambda *_: 0, goes_on="", needs_ray=lambda _: False) == 0
+    assert run(lambda: config, lambda *_: 0, goes_on="") == 0
     assert "warning: --image-size 336: ViT-L-14-336 is used at 518" in capsys.readouterr().err

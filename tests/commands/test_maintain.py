@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.maintain import Compact, Vacuum, main, parse
+from pipeline.commands.maintain import Compact, Vacuum, main, parse
 from pipeline.output.lock import OutputLock
 from pipeline.results import open_results
 from pipeline.storage import write_object

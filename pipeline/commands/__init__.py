@@ -1,0 +1,1 @@
+"""The commands: ``adaclip NAME``, and each a job of its own for ``ray job submit jobs/...``."""

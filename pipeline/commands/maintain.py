@@ -1,0 +1,74 @@
+"""``adaclip maintain compact`` and ``vacuum``: keep an output in shape. Needs no Ray."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import command
+from pipeline.config import Compact, Vacuum
+from pipeline.output.compaction import compact, plan
+from pipeline.output.lock import OutputLock
+from pipeline.output.vacuum import find_garbage, vacuum
+from pipeline.storage import absolute
+from pipeline.terminal import clean
+
+GOES_ON = "the same command goes on from here"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, run, print; returns the exit code."""
+    failures = (OSError, ValueError, pa.ArrowException)
+    return command.run(lambda: parse(arguments), work, goes_on=GOES_ON, failures=failures)
+
+
+def parse(arguments: list[str] | None = None) -> Compact | Vacuum:
+    """The settings of a command line (default: this process's); exits with 2 if it is wrong."""
+    either: Any = Compact | Vacuum  # tyro makes subcommands of a union
+    config: Compact | Vacuum = command.parse(either, "maintain", arguments)
+    return config
+
+
+def work(config: Compact | Vacuum, console: command.Console) -> int:
+    """Compact, or find and remove what no row needs; returns the exit code."""
+    if isinstance(config, Compact):
+        return _compact(config, console)
+    return _vacuum(config, console)
+
+
+def _compact(config: Compact, console: command.Console) -> int:
+    output = absolute(config.output)
+    before = config.before or datetime.now(UTC).date().isoformat()
+    if config.dry_run:
+        groups = plan(output, before=before)
+        for group in groups:
+            print(f"{group.partition}: {len(group.files)} files, {_size(group.size)}, become 1")
+        print(f"{sum(len(g.files) for g in groups):,} files would become {len(groups):,}")
+        return command.DONE
+    with OutputLock(output, run_id="compact", say=console.say, needed=config.lock) as lock:
+        done = compact(output, before=before, check=lock.check, say=console.say)
+    print(f"{done.files_before:,} files with {done.rows:,} rows became {done.files_after:,}")
+    for failure in done.failures:
+        console.fail(failure, command.FAILED)
+    return command.FAILED if done.failures else command.DONE
+
+
+def _vacuum(config: Vacuum, console: command.Console) -> int:
+    output = absolute(config.output)
+    grace, keep = timedelta(hours=config.grace_hours), timedelta(days=config.keep_days)
+    if config.delete:
+        with OutputLock(output, run_id="vacuum", say=console.say, needed=config.lock) as lock:
+            garbage = vacuum(output, grace=grace, keep=keep, check=lock.check)
+    else:
+        garbage = find_garbage(output, grace=grace, keep=keep)
+    for each in garbage:
+        print(f"{_size(each.size):>10}  {clean(each.uri, 400)}  ({each.reason})")
+    total = f"{len(garbage):,} things, {_size(sum(each.size for each in garbage))}"
+    print(f"deleted: {total}" if config.delete else f"{total}; --delete removes them")
+    return command.DONE
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count:,} B"

@@ -1,0 +1,31 @@
+"""``adaclip score``: score a bucket."""
+
+from __future__ import annotations
+
+from pipeline import command
+from pipeline.config import NONE, ScoreConfig
+
+GOES_ON = "finished rows are written, the same command goes on from here"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, run, print; returns the exit code."""
+    return command.run(lambda: parse(arguments).on_this_machine(), score, goes_on=GOES_ON)
+
+
+def parse(arguments: list[str] | None = None) -> ScoreConfig:
+    """The settings of a command line (default: this process's); exits with 2 if it is wrong."""
+    return command.parse(ScoreConfig, "score", arguments)
+
+
+def score(config: ScoreConfig, console: command.Console) -> int:
+    """Score and show; returns the exit code."""
+    if NONE in (config.backbone_weights, config.checkpoint):
+        console.warn("random weights; the scores mean nothing")
+    from pipeline.distributed.scoring import score_bucket
+
+    report = score_bucket(config, say=console.say)
+    print(report.table())
+    if report.status != "done":
+        return console.fail(report.message, command.FAILED)
+    return command.DONE

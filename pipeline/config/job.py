@@ -1,0 +1,28 @@
+"""Settings that every command, and every command on a Ray cluster, has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.logs import LogFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandConfig:
+    """How a command tells of itself."""
+
+    log_format: LogFormat = "text"
+    """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
+
+    def remarks(self) -> list[str]:
+        """What may not be meant."""
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig(CommandConfig):
+    """Where a job runs."""
+
+    address: str | None = None
+    """Ray cluster to use. Default: the one this job was submitted to ($RAY_ADDRESS), else the one
+    that runs on this machine, else a new one; "local" = always a new one."""

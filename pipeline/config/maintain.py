@@ -1,0 +1,77 @@
+"""The settings of what keeps an output in shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from .checks import check_at_least, check_date, check_given, refuse_credentials
+from .job import CommandConfig
+
+# So long a reader may hold rows that point to the shards of before a compaction.
+GRACE = timedelta(hours=24)
+KEEP = timedelta(days=90)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaintainConfig(CommandConfig):
+    """Which output."""
+
+    output: str
+    """Folder that holds scores/, maps/ and runs/."""
+    lock: bool = True
+    """Keep other jobs from writing meanwhile. Off is for stores that refuse conditional writes; see
+    to it then that no job writes to the output."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that can't work.
+
+        Raises:
+            ValueError: names the flag and the remedy.
+        """
+        refuse_credentials(self)
+        check_given("--output", self.output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compact(MaintainConfig):
+    """Make few large files of the many small ones that nightly runs leave.
+
+    Rewrites the score files and map shards of partitions that no run writes to any more. Readers
+    of pipeline.results and the scoring job see every row once meanwhile. The old map shards stay
+    until a vacuum.
+    """
+
+    before: str = ""
+    """Only partitions of an earlier scan date, YYYY-MM-DD. Default: today (UTC)."""
+    dry_run: bool = False
+    """Say what would be rewritten, and change nothing."""
+
+    def __post_init__(self) -> None:
+        """As of every output; the date is one as partitions have it."""
+        super().__post_init__()
+        if self.before:
+            check_date("--before", self.before)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vacuum(MaintainConfig):
+    """List, and with --delete remove, what no row needs any more.
+
+    Map shards that no score row points to, folders of runs that died or left no row, and
+    half-written files.
+    """
+
+    delete: bool = False
+    """Delete what is listed. Without it, nothing is changed."""
+    grace_hours: float = GRACE / timedelta(hours=1)
+    """Younger files stay: somebody may hold rows that point to the shards of before a
+    compaction."""
+    keep_days: float = KEEP / timedelta(days=1)
+    """Folders of older runs go, unless a score row names the run."""
+
+    def __post_init__(self) -> None:
+        """As of every output; times are not negative."""
+        super().__post_init__()
+        check_at_least("--grace-hours", self.grace_hours, 0)
+        check_at_least("--keep-days", self.keep_days, 0)

@@ -1,0 +1,40 @@
+"""Settings of every job whose scorers run the model on images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .checks import check_at_least, check_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerConfig:
+    """How the model runs, and on what."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""
+    decoder: Literal["exact", "fast"] = "exact"
+    """How images become square pixels. "exact" is Pillow, as the released code; "fast" takes about
+    half the CPU time and changes results, and so the fingerprint: everything is scored again.
+    Pixels move by at most 1 of 255 grey levels, scores of the small model by up to 0.014
+    (docs/performance.md)."""
+
+    batch_size: int | None = None
+    """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes results by rounding only."""
+    num_actors: int | None = None
+    """Copies of the model. Default: one for every GPU of the cluster, or 1."""
+    gpus_per_actor: float | None = None
+    """GPUs for each copy; 0.5 puts two on one GPU, 0 runs on CPUs. Default: 1 if the cluster has
+    GPUs, else 0. Give it, with --num-actors, where GPU nodes start on demand."""
+
+    max_megapixels: float = 100.0
+    """Larger images become an error row instead of being decoded."""
+
+    def _check_scorer(self) -> None:
+        check_at_least("--batch-size", self.batch_size, 1)
+        check_at_least("--num-actors", self.num_actors, 1)
+        check_at_least("--gpus-per-actor", self.gpus_per_actor, 0)
+        if (self.gpus_per_actor or 0) > 1:
+            raise ValueError("--gpus-per-actor is at most 1; a copy of the model uses one GPU")
+        check_positive("--max-megapixels", self.max_megapixels)

@@ -1,0 +1,109 @@
+"""The scoring graph on Ray Data: manifest → read → score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy
+
+from pipeline.config import ScoreConfig
+from pipeline.images import Decoder
+from pipeline.inputs.manifest import Manifest
+from pipeline.output.reference_catalogue import ReferencesInUse
+from pipeline.storage import arrow_filesystem
+
+from .cluster import quiet_data
+from .fingerprints import forget
+from .reader import read_images
+from .reading_log import start_reading_log
+from .resources import CPUS_PER_MANIFEST_READER, CPUS_PER_READER, Resources
+
+
+def scored_rows(
+    config: ScoreConfig,
+    manifest: Manifest,
+    resources: Resources,
+    *,
+    scorer: type,
+    model: str,
+    references: ReferencesInUse,
+) -> Iterator[pa.Table]:
+    """Run the graph: tables of ``schema.scored_schema``, in no fixed order, until all are done.
+
+    Args:
+        config: the job's settings.
+        manifest: with something pending.
+        resources: how scorers are laid out.
+        scorer: the actor class.
+        model: its fingerprint, with the decoder's suffix.
+        references: what images are compared with.
+    """
+    context = quiet_data()
+    context.use_datasource_v2 = False  # it starts 32 actors to look at a handful of small files
+    context.actor_init_retry_on_errors = True  # a download that fails once is no reason to end
+    graph = scoring_graph(
+        manifest,
+        resources,
+        image_size=config.image_size,
+        max_megapixels=config.max_megapixels,
+        decoder=config.decoder,
+        scorer=scorer,
+        scorer_arguments={
+            "model_arguments": config.model_arguments,
+            "fingerprint": model.removesuffix(config.decoder_suffix),
+            "gpus": resources.gpus_per_actor,
+            "num_threads": resources.cpus_per_actor + 1,  # the readers' CPU is mostly idle
+            "references": references,
+            "embeddings": config.embeddings,
+        },
+    )
+    try:
+        yield from graph.iter_batches(batch_size=None, batch_format="pyarrow")
+    except ray.exceptions.RayError:
+        forget(config)  # scorers refuse a model that is not the one of the fingerprint
+        raise
+
+
+def scoring_graph(
+    manifest: Manifest,
+    resources: Resources,
+    *,
+    image_size: int,
+    max_megapixels: float,
+    decoder: Decoder = "exact",
+    scorer: type,
+    scorer_arguments: dict[str, Any],
+) -> ray.data.Dataset:
+    """The lazy dataset of scored rows (``schema.scored_schema``), in no fixed order."""
+    read: Any = read_images  # Ray Data's annotations know no generator over Arrow tables
+    rows = resources.rows_per_block(image_size, manifest.pending)
+    filesystem, _ = arrow_filesystem(manifest.folder)
+    paths = [arrow_filesystem(uri)[1] for uri in manifest.files]
+    return (
+        ray.data.read_parquet(paths, filesystem=filesystem, num_cpus=CPUS_PER_MANIFEST_READER)
+        .repartition(target_num_rows_per_block=rows)
+        .map_batches(
+            read,
+            fn_kwargs={
+                "image_size": image_size,
+                "max_megapixels": max_megapixels,
+                "decoder": decoder,
+                "log": start_reading_log(),
+            },
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=CPUS_PER_READER,
+        )
+        .map_batches(
+            scorer,
+            fn_constructor_kwargs=scorer_arguments,
+            batch_size=resources.batch_size,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=resources.num_actors),
+            num_cpus=resources.claimed_cpus,
+            num_gpus=resources.gpus_per_actor,
+        )
+    )
