@@ -24,8 +24,10 @@ from jobs.nightly_scan import NightlyConfig
 from jobs.submit import SubmitConfig
 from pipeline.config import (
     BenchmarkConfig,
+    BuildReferencesConfig,
     CalibrateConfig,
     EvaluateConfig,
+    ImagesConfig,
     ModelConfig,
     ScoreConfig,
     TrainConfig,
@@ -254,6 +256,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "nightly-settings": lambda: settings(NightlyConfig),
     "page-settings": lambda: settings(PageConfig),
     "compact-settings": lambda: settings(Compact),
+    "references-settings": lambda: settings(BuildReferencesConfig, beside=ImagesConfig),
     "submit-settings": lambda: settings(SubmitConfig),
     "vacuum-settings": lambda: settings(Vacuum),
     "scan-keys": scan_keys,

@@ -7,6 +7,8 @@ import os
 import pytest
 
 from pipeline.benchmark import machine
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError, read_object
 
 
 def test_hardware_names_processor_cores_memory_and_gpus() -> None:
@@ -20,6 +22,9 @@ def test_a_process_of_its_own_gives_results_and_errors_back() -> None:
     assert machine.in_own_process(os.getpid) != os.getpid()
     with pytest.raises(ZeroDivisionError):
         machine.in_own_process(divmod, 1, 0)
+    with pytest.raises(StorageError, match="nowhere") as raised:
+        machine.in_own_process(read_object, "file:///nowhere/at-all.jpg")
+    assert raised.value.code == ErrorCode.NOT_FOUND
 
 
 def test_busy_cpus_are_a_share(monkeypatch: pytest.MonkeyPatch) -> None:

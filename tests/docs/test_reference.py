@@ -27,6 +27,7 @@ from infra.docs.reference import (
 )
 from jobs import (
     benchmark,
+    build_references,
     calibrate,
     evaluate,
     maintain,
@@ -110,6 +111,18 @@ def test_flags_are_those_of_the_help(
         assert len(flags) == len(set(flags))
         shown |= set(flags)
     assert shown == helped - {"--help"}
+
+
+def test_flags_for_references_are_its_own_and_the_scoring_jobs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        build_references.parse(["--help"])
+    helped = set(re.findall(r"^[│ ]+(--[a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    own = {"--output", "--unlabelled", "--add", "--max-images-per-category"}
+    assert set(re.findall(r"</span>`(--[a-z-]+)`", TABLES["references-settings"]())) == own
+    shared = "".join(TABLES[name]() for name in ("model-settings", "score-settings"))
+    assert helped - own - {"--help"} <= set(re.findall(r"</span>`(--[a-z-]+)`", shared))
 
 
 def test_settings_tell_kind_default_and_meaning() -> None:
