@@ -1,12 +1,13 @@
 # make test: lint, types, tests.  make demo: the jobs on a small bucket of their own.
 # make docs: the site in site/; python -m http.server --directory site shows it with its search.
+# make reference: the tables of docs/ that are made from the code.
 # make screenshots: the pictures of docs/report.md (minutes; a small model scores 840 images).
 # make small-model: its weights, from nothing (six hours on two cores; what a stop leaves is used).
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: test demo docs screenshots small-model lint types unit browser clean
+.PHONY: test demo docs reference screenshots small-model lint types unit browser clean
 
 test: lint types unit
 
@@ -15,6 +16,9 @@ demo: $(INSTALLED)
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+reference: $(INSTALLED)
+	$(BIN)/python -m infra.docs.reference
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

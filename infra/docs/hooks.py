@@ -1,4 +1,4 @@
-"""What MkDocs asks while it builds the site: generated tables, files of the repository, figures.
+"""What MkDocs asks while it builds the site: files of the repository, and figures.
 
 The pages read well on GitHub too, so links to code, configuration and figures are relative paths
 there. Here such a file becomes a page of the site below ``repository/``, the README is the site's
@@ -18,12 +18,10 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
-from infra.docs.reference import ROOT, TABLES
-
+ROOT = Path(__file__).parents[2]
 COPIES = "repository"
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json", ".tf": "terraform"}
 _LINK = re.compile(r"(?<=\]\()(?P<path>\.\./[^)\s#]+)")
-_MARKER = re.compile(r"<!-- generated: (?P<name>[\w-]+) -->")
 _DRAWING = re.compile(r'<p><img [^>]*?src="(?P<path>[^":]+\.svg)"[^>]*></p>')
 
 
@@ -49,7 +47,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Fill in generated tables, and point links at the copies of the repository's files."""
+    """Point links at the copies of the repository's files."""
     source = page.file.src_uri
 
     def link(found: re.Match[str]) -> str:
@@ -59,12 +57,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         target = "index.md" if path == "README.md" else f"{COPIES}/{path}.md"
         return os.path.relpath(target, posixpath.dirname(source) or ".")
 
-    def generated(found: re.Match[str]) -> str:
-        if found["name"] not in TABLES:
-            raise PluginError(f"docs/{source} asks for the unknown table {found['name']}")
-        return TABLES[found["name"]]()
-
-    return _MARKER.sub(generated, _LINK.sub(link, markdown))
+    return _LINK.sub(link, markdown)
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, **_: Any) -> str:

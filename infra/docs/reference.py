@@ -1,10 +1,15 @@
-"""Tables of the reference pages, made from the code they describe, as Markdown."""
+"""Tables of the reference pages, made from the code they describe, as Markdown.
+
+``python -m infra.docs.reference`` writes them into the pages in ``docs/``, each between
+``<!-- generated: NAME -->`` and ``<!-- end -->``; a test says when that is due.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import html
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -16,9 +21,11 @@ import pyarrow as pa
 
 from pipeline.config import (
     BenchmarkConfig,
+    BuildReferencesConfig,
     CalibrateConfig,
     Compact,
     EvaluateConfig,
+    ImagesConfig,
     ModelConfig,
     NightlyConfig,
     PageConfig,
@@ -42,6 +49,9 @@ from pipeline.schema import (
 )
 
 ROOT = Path(__file__).parents[2]
+COMMAND = "python -m infra.docs.reference"
+_OPENING = re.compile(r"^<!-- generated: (?P<name>[\w-]+) -->$", re.MULTILINE)
+_BLOCK = re.compile(_OPENING.pattern + r"(?:(?!<!--).)*^<!-- end -->$", re.MULTILINE | re.DOTALL)
 _ARROW_NAMES = {"float": "float32", "halffloat": "float16"}
 _KINDS = {str: "text", int: "whole number", float: "number", bool: "switch"}
 
@@ -106,7 +116,7 @@ def scan_keys() -> str:
 
 
 def settings(kind: type, *, beside: type | None = None, flags: bool = True) -> str:
-    """Every setting of a dataclass with its type, default and docstring.
+    """Every setting of a dataclass with its type, default and docstring, as a table.
 
     Args:
         beside: a base class whose settings are left out, unless they mean something else here.
@@ -114,17 +124,15 @@ def settings(kind: type, *, beside: type | None = None, flags: bool = True) -> s
     """
     inherited = {each.name for each in _fields(beside)} - {*kind.__annotations__} if beside else ()
     docs, types = attribute_docs(kind), typing.get_type_hints(kind)
-    entries = []
+    rows = []
     for each in _fields(kind):
         if each.name in inherited:
             continue
         names = _flags(each) if flags else f"`{each.name}`"
-        about = f"{_kind(types[each.name])}; {_default(each)}"
-        entries.append(
-            f'<span id="{_anchor(kind, each.name)}"></span>{names} <small>{about}</small>\n'
-            f":   {prose(docs[each.name])}\n"
-        )
-    return "\n".join(entries)
+        place = f'<span id="{_anchor(kind, each.name)}"></span>'
+        about = _kind(types[each.name]), _default(each), prose(docs[each.name])
+        rows.append((f"{place}{names}", *about))
+    return table(("flag" if flags else "key", "type", "default", "meaning"), rows)
 
 
 @cache
@@ -206,15 +214,15 @@ def _kind(annotation: Any) -> str:
 
 def _default(each: dataclasses.Field[Any]) -> str:
     if each.default_factory is not dataclasses.MISSING and each.name == "scan_date":
-        return "default: today"
+        return "today"
     if each.default is dataclasses.MISSING:
         return "required"
     value = each.default
     if value is None or value == () or value == "":
-        return "optional"
+        return "none"
     if isinstance(value, bool):
-        return "default: on" if value else "default: off"
-    return f"default: `{value:g}`" if isinstance(value, float) else f"default: `{value}`"
+        return "on" if value else "off"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def notebook(path: str) -> str:
@@ -231,7 +239,7 @@ def notebook(path: str) -> str:
     return "\n\n".join(parts)
 
 
-# What a page may ask for with <!-- generated: NAME -->.
+# What a page may hold, by name.
 TABLES: dict[str, Callable[[], str]] = {
     "score-columns": lambda: columns([*SCORE_SCHEMA, PARTITION_COLUMN]),
     "map-columns": lambda: columns(MAP_SCHEMA),
@@ -249,9 +257,45 @@ TABLES: dict[str, Callable[[], str]] = {
     "nightly-settings": lambda: settings(NightlyConfig),
     "page-settings": lambda: settings(PageConfig),
     "compact-settings": lambda: settings(Compact),
+    "references-settings": lambda: settings(BuildReferencesConfig, beside=ImagesConfig),
     "submit-settings": lambda: settings(SubmitConfig),
     "vacuum-settings": lambda: settings(Vacuum),
     "scan-keys": scan_keys,
     "bucket-to-decision": lambda: notebook("docs/notebooks/bucket_to_decision.py"),
     "alert-keys": lambda: settings(AlertRule, flags=False),
 }
+
+
+def filled(text: str) -> str:
+    """A page with what stands between its markers made anew.
+
+    Raises:
+        ValueError: a marker names no table, or has no end.
+    """
+    for opening in _OPENING.finditer(text):
+        if opening["name"] not in TABLES:
+            raise ValueError(f"there is no table {opening['name']}; known are {', '.join(TABLES)}")
+    whole = {block["name"] for block in _BLOCK.finditer(text)}
+    for opening in _OPENING.finditer(text):
+        if opening["name"] not in whole:
+            raise ValueError(f"the table {opening['name']} has no <!-- end --> behind it")
+
+    def made(block: re.Match[str]) -> str:
+        name = block["name"]
+        return f"<!-- generated: {name} -->\n\n{TABLES[name]()}\n\n<!-- end -->"
+
+    return _BLOCK.sub(made, text)
+
+
+def main() -> int:
+    """Rewrite the pages that are not current, and name them; returns the exit code."""
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        text = path.read_text()
+        if (current := filled(text)) != text:
+            path.write_text(current)
+            print(path.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

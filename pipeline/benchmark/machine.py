@@ -79,11 +79,6 @@ def _answer(
         there.send((False, error))
 
 
-def reset_peak_memory() -> None:
-    """Forget the peak that loading a model left (proc(5), /proc/pid/clear_refs); Linux only."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
 class BusyCPUs:
     """Share of this machine's CPU time that any process used since; Linux only."""
 

@@ -7,7 +7,6 @@ references: in any order, the model is told more class names a batch, which take
 from __future__ import annotations
 
 import random
-import statistics
 import tempfile
 from functools import partial
 from typing import Any
@@ -33,7 +32,7 @@ from .reference_sets import (
     names_of,
     write_copies,
 )
-from .timing import Stopwatch, clock_of, rounded, steadier
+from .timing import Stopwatch, conditions, median_s, rounded, steadier
 
 NUM_CATEGORIES = 1_000
 IMAGES_EACH = 4
@@ -108,14 +107,12 @@ def _measure(how: dict[str, Any], known: ReferencesInUse, batch_size: int) -> li
             "max_bytes": held * one.nbytes,
             "peak_bytes": scorer.peak_bytes,
             "loads": scorer.judges.num_loads,
-            "load_s": rounded(statistics.median(steadier(watch["load"], device))),
+            "load_s": median_s(watch["load"], device),
             "images_per_s": rounded(len(images) / seconds(order)),
             "loss": rounded(1 - seconds("sorted") / seconds(order)),
             "alone_images_per_s": rounded(len(images) / seconds(f"{order}, alone")),
             "alone_loss": rounded(1 - seconds("sorted, alone") / seconds(f"{order}, alone")),
-            "clock": clock_of(device),
-            "num_threads": torch.get_num_threads(),
-            "device": device.type,
+            **conditions(device),
         }
         for order, scorer in scorers.items()
     ]

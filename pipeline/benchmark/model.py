@@ -17,13 +17,7 @@ from torch import Tensor
 
 from pipeline.models import AdaCLIP
 
-from .stages import (
-    count_flops,
-    plain_pass,
-    released_text_ids,
-    run_released_stages,
-    run_stages,
-)
+from .stages import count_flops, plain_pass, run_stages
 from .timing import (
     Stopwatch,
     Timing,
@@ -46,9 +40,6 @@ class StageCost:
 
     timing: Timing
     flops: int
-    """As it runs here."""
-    released_flops: int
-    """As the released code runs it."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +56,12 @@ class ModelTimings:
     stages: dict[str, StageCost]
     transfers: dict[str, Timing]
     """Pixels to the device; scores and maps back."""
-    released_text: Timing | None
-    """The 48 sentences of every image in full, through open_clip's text tower."""
     matrix_peak: float
     """FLOP/s of the fastest large matrix product in the same precision."""
     kernels: dict[str, float]
     """The largest operators by their part of the model's time, from a profile of one call."""
     peak_memory_bytes: int
-    """Largest allocation on a GPU during ``predict``; on a CPU, of this process so far."""
+    """The most during ``predict``: allocated on a GPU, or of this process."""
 
     clock: str
     """What ratios and rates go by: "cpu" time for one thread on a CPU, else "wall"."""
@@ -114,11 +103,9 @@ class ModelTimings:
             name: {
                 **cost.timing.as_dict(),
                 "gflops": rounded(cost.flops / 1e9),
-                "released_gflops": rounded(cost.released_flops / 1e9),
             }
             for name, cost in self.stages.items()
         }
-        released = sum(stage.released_flops for stage in self.stages.values())
         return {
             "settings": self.settings,
             "predict": self.predict.as_dict(),
@@ -130,14 +117,12 @@ class ModelTimings:
             "text_share": rounded(self.text_share),
             "gflops": rounded(self.flops / 1e9),
             "floor_gflops": rounded(self.floor_flops / 1e9),
-            "released_gflops": rounded(released / 1e9),
             "achieved_gflops_per_s": rounded(self.flops_per_s / 1e9),
             "matrix_peak_gflops_per_s": rounded(self.matrix_peak / 1e9),
             "share_of_matrix_peak": rounded(self.flops_per_s / self.matrix_peak),
             "peak_memory_bytes": self.peak_memory_bytes,
             "stages": stages,
             "transfers": {name: timing.as_dict() for name, timing in self.transfers.items()},
-            "released_text": self.released_text and self.released_text.as_dict(),
             "kernels": self.kernels,
         }
 
@@ -154,7 +139,6 @@ def measure_model(
     batch_size: int = 1,
     repeats: int = 5,
     category: str = "metal nut",
-    released_text: bool = True,
 ) -> ModelTimings:
     """Time a loaded model on noise, stage by stage and whole, in turns with the floor.
 
@@ -164,7 +148,6 @@ def measure_model(
         batch_size: images a forward pass.
         repeats: rounds of everything, after one that isn't counted.
         category: class name of the images; a longer one makes a longer text.
-        released_text: time the text once as the released code runs it, 48 × 77 tokens an image.
 
     Raises:
         ValueError: ``batch_size`` or ``repeats`` below 1.
@@ -188,15 +171,11 @@ def measure_model(
             watch.clear()
             for _ in range(repeats):
                 _one_round(model, images, categories, pixels, watch)
-            if released_text:
-                ids = released_text_ids(model, categories)
-                watch("released text", lambda: model.clip.encode_text(ids))
             kernels = kernel_shares(lambda: model.predict(images, categories), device)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     floor = count_flops(lambda watch: watch("pass", lambda: plain_pass(model, images)))
     ours = count_flops(lambda watch: run_stages(model, images, categories, watch))
-    released = count_flops(lambda watch: run_released_stages(model, images, categories, watch))
     return ModelTimings(
         settings={
             "backbone": model.name,
@@ -211,12 +190,8 @@ def measure_model(
         predict=watch["predict"],
         floors={name: watch[name] for name in FLOORS},
         floor_flops=2 * floor["pass"],
-        stages={
-            name: StageCost(watch[name], flops, released.get(name, flops))
-            for name, flops in ours.items()
-        },
+        stages={name: StageCost(watch[name], flops) for name, flops in ours.items()},
         transfers={name: watch[name] for name in TRANSFERS},
-        released_text=watch["released text"] if released_text else None,
         matrix_peak=matrix_peak(device, dtype),
         kernels=kernels,
         peak_memory_bytes=peak_memory,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,19 +57,16 @@ def _put(folder: str, originals: list[bytes], numbered: tuple[int, str]) -> None
     write_object(f"{folder}/{key}", originals[i % len(originals)])
 
 
-@lru_cache(maxsize=32)
-def photograph(number: int, width: int, height: int | None = None) -> NDArray[np.uint8]:
-    """[height, width, 3] RGB of one generated product, or of many side by side."""
-    height = height or width
+def photograph(number: int, size: int) -> NDArray[np.uint8]:
+    """[size, size, 3] RGB of one generated product, or of many side by side."""
     category = list(CATEGORIES)[number % len(CATEGORIES)]
-    image = generate(category, "good", number, size=min(DRAWN, max(width, height))).image
-    repeat = (-(-height // len(image)), -(-width // len(image)), 1)
-    return np.ascontiguousarray(np.tile(image, repeat)[:height, :width])
+    image = generate(category, "good", number, size=min(DRAWN, size)).image
+    repeat = -(-size // len(image))
+    return np.ascontiguousarray(np.tile(image, (repeat, repeat, 1))[:size, :size])
 
 
-def encoded(image: NDArray[np.uint8], file_format: str = "JPEG") -> bytes:
-    """Bytes of a JPEG of quality 92, 4:2:0, or of a lossless format."""
+def encoded(image: NDArray[np.uint8]) -> bytes:
+    """Bytes of a JPEG of quality 92, 4:2:0."""
     buffer = io.BytesIO()
-    options = {"quality": 92} if file_format == "JPEG" else {}
-    Image.fromarray(image).save(buffer, file_format, **options)
+    Image.fromarray(image).save(buffer, "JPEG", quality=92)
     return buffer.getvalue()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import tables
+
 ACTORS = (1, 2, 4, 8, 16, 32, 64, 128)
+COLUMNS = {"actors": "d", "hours": ",.1f", "days": ",.1f", "money": ",.2f"}
 ASSUMPTIONS = (
     "every scorer is as fast as the measured ones: same device, model, image size and precision",
     "photographs are like the measured ones: decoding takes the same CPU time",
@@ -46,22 +49,26 @@ def project(
 def _row(images: float, per_actor: float, actors: int, price: float | None) -> dict[str, Any]:
     hours = images / (per_actor * actors) / 3600
     money = None if price is None else round(hours * actors * price, 2)
-    return {"actors": actors, "hours": round(hours, 2), "money": money}
+    return {
+        "actors": actors,
+        "hours": round(hours, 2),
+        "days": round(hours / 24, 2),
+        "money": money,
+    }
 
 
 def table(projection: dict[str, Any]) -> str:
     """The projection for a terminal."""
-    lines = [
-        f"{projection['images']:,.0f} images at {projection['images_per_s_per_actor']:.3g} "
-        "images/s for each scorer, which keeps about "
-        f"{projection['reading_cpus_per_actor']:.1f} CPUs decoding",
-        "",
-        f"  {'scorers':>8}{'hours':>14}{'days':>10}{'money':>16}",
-    ]
-    for row in projection["by_actors"]:
-        money = "" if row["money"] is None else f"{row['money']:,.2f}"
-        lines.append(
-            f"  {row['actors']:>8}{row['hours']:>14,.1f}{row['hours'] / 24:>10,.1f}{money:>16}"
-        )
-    lines += ["", f"  scores and maps: {projection['storage_bytes'] / 1e9:,.1f} GB", "  assumed:"]
-    return "\n".join(lines + [f"  - {each}" for each in projection["assumptions"]])
+    return "\n".join(
+        [
+            f"{projection['images']:,.0f} images at {projection['images_per_s_per_actor']:.3g} "
+            "images/s for each scorer, which keeps about "
+            f"{projection['reading_cpus_per_actor']:.1f} CPUs decoding",
+            "",
+            tables.table(projection["by_actors"], COLUMNS),
+            "",
+            f"  scores and maps: {projection['storage_bytes'] / 1e9:,.1f} GB",
+            "  assumed:",
+            *(f"  - {each}" for each in projection["assumptions"]),
+        ]
+    )

@@ -19,12 +19,10 @@ from pipeline.distributed.predictor import Predictor, judge_batch
 from pipeline.distributed.references.builder import ReferenceBuilder
 from pipeline.distributed.references.judges import Judges
 from pipeline.distributed.scorer import AnomalyScorer, pixels_of
-from pipeline.models import AdaCLIP, Prediction
-from pipeline.models.clip import clip_config, run_block
+from pipeline.models import FrozenPass
 from pipeline.output.reference_catalogue import ReferencesInUse
 from pipeline.references import SAMPLE_SIZE, Gaussian, Judge, ReferenceSet, normalise
 
-from .mutual import measure_mutual
 from .reference_sets import (
     CATEGORY,
     NUM_IMAGES,
@@ -38,11 +36,10 @@ from .reference_sets import (
     write_copies,
 )
 from .stages import Watch, count_flops
-from .timing import Stopwatch, Timing, clock_of, rounded, steadier
+from .timing import Stopwatch, Timing, conditions, median_s, rounded, steadier
 
 WITHOUT = "metal cap"  # without references; as many tokens as CATEGORY
 WAYS = {"known good": False, "unlabelled": True}
-MUTUAL_IMAGES = 60
 
 
 def measure_references(config: BenchmarkConfig) -> dict[str, list[dict[str, Any]]]:
@@ -72,19 +69,6 @@ def measure_references(config: BenchmarkConfig) -> dict[str, list[dict[str, Any]
         "scoring": [row for row, _ in scoring],
         "stages": [stage for _, stages in scoring for stage in stages],
     }
-
-
-def measure_yardstick(config: BenchmarkConfig) -> list[dict[str, Any]]:
-    """Mutual scoring of patches as many and as wide as the model's; in this process.
-
-    Raises:
-        ValueError: there is no such model, or there are too few or too many images.
-    """
-    vision = clip_config(config.backbone)["vision_cfg"]
-    patches = (config.image_size // vision["patch_size"]) ** 2
-    measure = partial(measure_mutual, num_threads=config.num_threads or 1)
-    counts = config.num_images or (MUTUAL_IMAGES,)
-    return [row for count in counts for row in measure(count, patches, vision["width"])]
 
 
 def _building(
@@ -130,29 +114,16 @@ def measure_building(
             "build_s": median_s(watch[way], device),
             "ratio": ratio(watch[way], watch["score"], device),
             **_sizes(ReferenceSet.from_bytes(data), len(data)),
-            **_conditions(device),
+            **conditions(device),
         }
         for way, data in made.items()
     ]
-
-
-def median_s(timing: Timing, device: torch.device) -> float:
-    """Seconds by the steadier clock."""
-    return rounded(statistics.median(steadier(timing, device)))
 
 
 def ratio(ours: Timing, other: Timing, device: torch.device) -> float:
     """Median of the ratios of neighbouring calls, which hold while a machine gets slower."""
     pairs = zip(steadier(ours, device), steadier(other, device), strict=True)
     return rounded(statistics.median(a / b for a, b in pairs))
-
-
-def _conditions(device: torch.device) -> dict[str, Any]:
-    return {
-        "clock": clock_of(device),
-        "num_threads": torch.get_num_threads(),
-        "device": device.type,
-    }
 
 
 def _sizes(references: ReferenceSet, num_bytes: int) -> dict[str, int]:
@@ -184,7 +155,8 @@ def measure_scoring(
     names = {"without": [WITHOUT] * len(rows), "with": [CATEGORY] * len(rows)}
     seen = predictor.model.predict(predictor.upload(pixels), names["with"], keep_frozen=True)
     gaussian = Gaussian.fit(references.looks[0].sums).to(device)
-    stages = partial(_stages, predictor.model, seen, gaussian)
+    assert seen.frozen is not None
+    stages = partial(_stages, seen.frozen, gaussian)
     judge, watch = Judge(references, device), Stopwatch(device)
     for turn in range(1 + repeats):
         for name, categories in names.items():
@@ -202,20 +174,15 @@ def measure_scoring(
         "without_s": median_s(watch["without"], device),
         "with_s": median_s(watch["with"], device),
         "ratio": ratio(watch["with"], watch["without"], device),
-        **_conditions(device),
+        **conditions(device),
     }
     return row, _stage_rows(watch, count_flops(stages), device, len(rows))
 
 
 @torch.inference_mode()
-def _stages(model: AdaCLIP, seen: Prediction, gaussian: Gaussian, watch: Watch) -> None:
-    """What references take from the frozen pass and do with it, and what is left out."""
-    assert seen.frozen is not None
-    block, tapped = model.clip.visual.transformer.resblocks[-1], seen.frozen.tokens
-    tokens = torch.cat([tapped[-1][:, :1], tapped[-1]], dim=1)  # as many as the block is given
-    watch("last block, class token", lambda: run_block(block, tokens, queries=slice(1)))
-    watch("last block, every token (not done)", lambda: run_block(block, tokens))
-    normal = watch("normalise", lambda: normalise(tapped))
+def _stages(frozen: FrozenPass, gaussian: Gaussian, watch: Watch) -> None:
+    """What references do with the frozen pass's tokens."""
+    normal = watch("normalise", lambda: normalise(frozen.tokens))
     watch("distances, one look", lambda: gaussian.distances(normal))
 
 

@@ -12,14 +12,12 @@ from pipeline.provenance import versions
 from pipeline.storage import absolute, write_object
 
 from . import projection
-from .cold_start import measure_start
-from .decoding import measure_decoding
 from .forward import measure_forward
 from .forward import rows as stage_rows
+from .listing import measure_listing
 from .machine import hardware, in_own_process
 from .many_categories import measure_categories
-from .map_files import measure_maps
-from .references import measure_references, measure_yardstick
+from .references import measure_references
 from .scoring_node import on_scoring_node
 from .tables import table
 from .training import measure_training
@@ -28,7 +26,7 @@ from .whole_job import measure_feeding, measure_job, measure_overhead
 Say = Callable[[str], None]
 
 # Parts without Ray, measured where the job's driver is.
-ON_DRIVER = {"decode", "maps", "training", "references", "categories", "mutual"}
+ON_DRIVER = {"training", "references", "categories", "listing"}
 
 # Column of a terminal's table and its format, by part.
 JOB = {"images": ",d", "photo_size": "d", "num_actors": "d", "images_per_s": ".3g"}
@@ -48,31 +46,12 @@ COLUMNS: dict[str, dict[str, str]] = {
         "limited_by": "s",
     },
     "overhead": JOB | {"list_again_s": ".2f", "busy_cpus": ".0%"},
-    "maps": {"codec": "s", "encoding": "s", "bytes": ",.0f", "write_us": ".1f", "read_us": ".1f"},
     "training": {
         "step": "s",
         "step_s": ".3f",
         "images_per_s": ".3g",
         "cpu_s_per_image": ".3f",
         "step_memory_bytes": ",d",
-        "times_released": ".2f",
-    },
-    "start": {"num_actors": "d", "fetched_bytes": ",d", "model_s": ".1f", "first_rows_s": ".1f"},
-    "speed": {
-        "format": "s",
-        "megapixels": "d",
-        "decoder": "s",
-        "ms": ".1f",
-        "max_grey_levels": "d",
-        "mean_grey_levels": ".3f",
-    },
-    "scores": {
-        "format": "s",
-        "decoder": "s",
-        "max_score": ".5f",
-        "mean_score": ".6f",
-        "max_map": ".4f",
-        "mean_map": ".6f",
     },
     "building": {
         "way": "s",
@@ -103,15 +82,16 @@ COLUMNS: dict[str, dict[str, str]] = {
         "loss": ".1%",
         "alone_loss": ".1%",
     },
-    "mutual": {
-        "tokens": "s",
-        "num_images": "d",
-        "mutual_pairs": ",d",
-        "peer_pairs_measured": ",d",
-        "mutual_s": ".3g",
-        "peer_s": ".3g",
-        "speed_up": ".3g",
-        "max_deviation": ".1e",
+    "listing": {
+        "objects": ",d",
+        "new": ",d",
+        "ledger_cpu_s": ".2f",
+        "manifest_cpu_s": ".2f",
+        "generating_cpu_s": ".2f",
+        "imports_bytes": ",d",
+        "peak_bytes": ",d",
+        "read_bytes": ",d",
+        "table_bytes": ",d",
     },
 }
 
@@ -172,20 +152,14 @@ def _measure(part: str, config: BenchmarkConfig, say: Say) -> Any:
             return measure_feeding(config, say)
         case "overhead":
             return measure_overhead(config, say)
-        case "decode":
-            return in_own_process(measure_decoding, config)
-        case "maps":
-            return in_own_process(measure_maps)
         case "training":
             return measure_training(config, say)
-        case "start":
-            return measure_start(config, say)
         case "references":
             return in_own_process(measure_references, config)
         case "categories":
             return in_own_process(measure_categories, config)
-        case "mutual":
-            return in_own_process(measure_yardstick, config)
+        case "listing":
+            return measure_listing(config, say)
     raise AssertionError(part)
 
 

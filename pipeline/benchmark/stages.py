@@ -1,4 +1,4 @@
-"""AdaCLIP cut at its stages, as it runs here and as it was released, and the floor below both."""
+"""AdaCLIP cut at its stages, and the floor below."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
-from open_clip import SimpleTokenizer
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from pipeline.models import AdaCLIP, Features, Prediction
-from pipeline.models.clip import embed_patches, project_class_token, run_block
+from pipeline.models.clip import embed_patches
 from pipeline.models.fusion import fuse
-from pipeline.models.text import encode_text, sentences
+from pipeline.models.text import encode_text
 
 STAGES = (
     "patch embedding",
@@ -68,33 +67,6 @@ def run_stages(
     return model.score(features)
 
 
-def run_released_stages(
-    model: AdaCLIP, images: Tensor, categories: Sequence[str], watch: Watch
-) -> None:
-    """The stages that the released code runs in another way, with the same names.
-
-    It embeds the patches once for each pass, updates all tokens of the frozen pass's last block,
-    and runs the text in full. Its prompts, prompted pass and projections cost what ours do; its
-    k-means runs outside PyTorch.
-    """
-    visual = model.clip.visual
-
-    def embed() -> Tensor:
-        return embed_patches(visual, images, model.position_embedding)
-
-    tokens, _ = watch("patch embedding", lambda: (embed(), embed()))
-    watch("frozen pass", lambda: _whole_pass(visual, tokens))
-    ids = released_text_ids(model, categories)
-    watch("text", lambda: model.clip.encode_text(ids))
-
-
-def released_text_ids(model: AdaCLIP, categories: Sequence[str]) -> Tensor:
-    """[48 · B, 77] token ids: every sentence of every image, for open_clip's ``encode_text``."""
-    tokenize = SimpleTokenizer()
-    ids = [tokenize(sentences(name), model.clip.context_length) for name in categories]
-    return torch.cat(ids).to(model.device)
-
-
 def plain_pass(model: AdaCLIP, images: Tensor) -> Tensor:
     """open_clip's own image tower at AdaCLIP's image size: [B, 3, H, W] → [B, E]."""
     places = {"positional_embedding": model.position_embedding}
@@ -131,9 +103,3 @@ def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
 
 
 _CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
-
-
-def _whole_pass(visual: Any, tokens: Tensor) -> Tensor:
-    for block in visual.transformer.resblocks:
-        tokens = run_block(block, tokens)
-    return project_class_token(visual, tokens)

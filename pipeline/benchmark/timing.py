@@ -7,7 +7,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -105,6 +106,20 @@ def clock_of(device: torch.device) -> str:
     return "cpu" if device.type == "cpu" and torch.get_num_threads() == 1 else "wall"
 
 
+def median_s(timing: Timing, device: torch.device) -> float:
+    """Seconds of the middle call by the steadier clock."""
+    return rounded(statistics.median(steadier(timing, device)))
+
+
+def conditions(device: torch.device) -> dict[str, Any]:
+    """What a result's seconds depend on beside the machine."""
+    return {
+        "clock": clock_of(device),
+        "num_threads": torch.get_num_threads(),
+        "device": device.type,
+    }
+
+
 def kernel_shares(function: Callable[[], object], device: torch.device) -> dict[str, float]:
     """Operators by their own part of the time of one call, the largest ``NUM_KERNELS`` first."""
     on_gpu = device.type == "cuda"
@@ -120,14 +135,21 @@ def kernel_shares(function: Callable[[], object], device: torch.device) -> dict[
     return {name: rounded(times[name] / total) for name in largest}
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Begin anew, where the device counts it."""
+def reset_peak_memory(device: torch.device) -> int:
+    """Forget the peak so far, such as that of loading a model; bytes that are held now.
+
+    On a CPU those of the whole process, whose peak only Linux forgets (proc(5), clear_refs).
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    if (forget := Path("/proc/self/clear_refs")).exists():
+        forget.write_text("5")
+    return provenance.peak_memory_bytes()
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """On a GPU, the most that was allocated since the reset; else this process's all-time peak."""
+    """The most bytes since the reset: allocated on a GPU, or resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return provenance.peak_memory_bytes()

@@ -15,13 +15,10 @@ Part = Literal[
     "job",
     "feeding",
     "overhead",
-    "decode",
-    "maps",
     "training",
-    "start",
     "references",
     "categories",
-    "mutual",
+    "listing",
 ]
 SIZING: tuple[Part, ...] = ("model", "job")
 
@@ -39,15 +36,14 @@ class BenchmarkConfig(ModelConfig, JobConfig):
     """What to measure. Repeat for more. Default: model and job. "model": the stages of a forward
     pass, beside two plain passes of the image tower, the floor. "job": the whole job. "feeding":
     the whole job with a scorer of known speed, which only waits. "overhead": the whole job with a
-    scorer that answers at once. "decode": decoders, their speed and their deviation. "maps": what
-    compression makes of map shards. "training": a training step. "start": how long scorers take
-    to come up. "references": making references, and scoring with them. "categories": the
-    same of many categories, with the small model. "mutual": images that judge each other, the
-    references' yardstick."""
+    scorer that answers at once. "training": a training step. "references": making references, and
+    scoring with them. "categories": the same of many categories, with the small model. "listing":
+    what a night costs before its first image."""
     num_images: tuple[int, ...] = ()
-    """Images of the whole-job parts, of a reference set, or that judge each other. Repeat for a
+    """Images of the whole-job parts or of a reference set, or objects of "listing". Repeat for a
     series; each whole job runs in a process of its own. Default: 64 for "job"; 1000 and 10000 for
-    "overhead"; about 30 s of images for "feeding"; 8 for "references"; 60 for "mutual"."""
+    "overhead"; about 30 s of images for "feeding"; 8 for "references"; 100000 and 1000000 for
+    "listing"."""
     photo_size: tuple[int, ...] = ()
     """Side in pixels of the generated JPEGs. Repeat for a series. Default: 1024; 128 for
     "overhead"."""
@@ -69,7 +65,7 @@ class BenchmarkConfig(ModelConfig, JobConfig):
     """Images a forward pass; a series for "model", "training" and "references". Default: the
     scoring job's; 1, 4, 8 and 16 for "training"."""
     num_actors: tuple[int, ...] = ()
-    """Copies of the model; a series for "feeding" and "start". Default: the scoring job's."""
+    """Copies of the model; a series for "feeding". Default: the scoring job's."""
     gpus_per_actor: float | None = None
     """As of the scoring job."""
     num_workers: tuple[int, ...] = ()

@@ -65,6 +65,10 @@ class StorageError(ExpectedError):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Exceptions are pickled by their message alone, and then made with too little."""
+        return type(self), (self.code, str(self))
+
 
 class ConditionsRefusedError(StorageError):
     """The store takes no write under a condition, whether it holds or not."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pipeline.benchmark import machine
-from pipeline.provenance import memory_bytes, peak_memory_bytes
-
-LINUX_ONLY = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError, read_object
 
 
 def test_hardware_names_processor_cores_memory_and_gpus() -> None:
@@ -25,18 +22,9 @@ def test_a_process_of_its_own_gives_results_and_errors_back() -> None:
     assert machine.in_own_process(os.getpid) != os.getpid()
     with pytest.raises(ZeroDivisionError):
         machine.in_own_process(divmod, 1, 0)
-
-
-@LINUX_ONLY
-def test_a_peak_is_forgotten_when_it_is_reset() -> None:
-    block = np.ones(30_000_000)
-    machine.reset_peak_memory()
-    with_block = peak_memory_bytes()
-    assert with_block >= block.nbytes
-    del block
-    machine.reset_peak_memory()
-    assert peak_memory_bytes() < with_block - 200_000_000
-    assert memory_bytes("VmRSS") <= peak_memory_bytes()
+    with pytest.raises(StorageError, match="nowhere") as raised:
+        machine.in_own_process(read_object, "file:///nowhere/at-all.jpg")
+    assert raised.value.code == ErrorCode.NOT_FOUND
 
 
 def test_busy_cpus_are_a_share(monkeypatch: pytest.MonkeyPatch) -> None:

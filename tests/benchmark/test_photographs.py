@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pipeline.benchmark.photographs import DISTINCT, encoded, make_photographs, photograph
+from pipeline.benchmark.photographs import DISTINCT, DRAWN, encoded, make_photographs, photograph
 from pipeline.images import decode
 from pipeline.storage import list_objects, read_object
 from pipeline.synthetic import CATEGORIES
@@ -29,8 +30,8 @@ def test_object_storage_gets_them_too(bucket: str) -> None:
     assert len({read_object(info.uri)[0] for info in objects}) == DISTINCT
 
 
-def test_photographs_of_any_shape() -> None:
-    image = photograph(3, 1_500, 700)
-    assert image.shape == (700, 1_500, 3)
-    assert image.std() > 10
-    assert decode(encoded(image, "PNG")).size == (1_500, 700)
+def test_photographs_larger_than_what_is_drawn_are_tiles() -> None:
+    image = photograph(3, DRAWN + 100)
+    assert image.shape == (DRAWN + 100, DRAWN + 100, 3)
+    assert np.array_equal(image[:100, :100], image[DRAWN:, DRAWN:])
+    assert decode(encoded(image)).size == (DRAWN + 100, DRAWN + 100)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from pipeline.benchmark.timing import (
     kernel_shares,
     matrix_peak,
     peak_memory_bytes,
+    reset_peak_memory,
     rounded,
 )
 
@@ -64,8 +67,13 @@ def test_the_peak_is_that_of_the_fastest_size(monkeypatch: pytest.MonkeyPatch) -
     assert matrix_peak(CPU, torch.float32) > 0
 
 
-def test_a_process_has_a_peak_of_memory() -> None:
-    assert peak_memory_bytes(CPU) > 50e6  # PyTorch alone has more
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs /proc")
+def test_a_peak_is_forgotten_when_it_is_reset() -> None:
+    block = np.ones(30_000_000)
+    with_block = reset_peak_memory(CPU)
+    assert peak_memory_bytes(CPU) >= with_block >= block.nbytes
+    del block
+    assert reset_peak_memory(CPU) < with_block - 200_000_000
 
 
 def test_figures_are_rounded_to_four_digits() -> None:

@@ -46,7 +46,7 @@ def test_series_are_repeated_flags() -> None:
         (["--scorer-rate", "0"], "--scorer-rate"),
         (["--num-steps", "0"], "--num-steps"),
         (["--price-per-gpu-hour", "3"], "--images"),
-        (["--images", "1e9", "--part", "decode"], "--images"),
+        (["--images", "1e9", "--part", "listing"], "--images"),
         (["--work", "https://user:secret@host/x"], "--work"),
     ],
 )
@@ -94,17 +94,17 @@ def test_a_part_is_measured_printed_and_kept(
 
 def test_a_part_of_the_driver_asks_nothing_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver that holds the only GPU would wait for another without end."""
-    monkeypatch.setattr(run, "measure_maps", list)
-    nowhere = BenchmarkConfig(part=("maps",), address="127.0.0.1:1")
+    monkeypatch.setattr(run, "measure_listing", lambda *_: [])
+    nowhere = BenchmarkConfig(part=("listing",), address="127.0.0.1:1")
     assert run.run_benchmark(nowhere)["hardware"]["cores"] >= 1
 
 
-def test_references_and_their_yardstick_are_measured_and_shown_table_by_table(
+def test_references_are_measured_and_shown_table_by_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "in_own_process", lambda function, *args: function(*args))
     monkeypatch.setattr(run, "measure_categories", lambda _: [{"order": "shuffled", "loads": 3}])
-    flags = ["--part", "references", "--part", "categories", "--part", "mutual", *TINY_MODEL]
+    flags = ["--part", "references", "--part", "categories", *TINY_MODEL]
     flags += ["--num-steps", "1", "--num-threads", "1", "--num-images", "8"]
     assert benchmark.main(flags) == command.DONE
     shown = capsys.readouterr().out
@@ -115,8 +115,6 @@ def test_references_and_their_yardstick_are_measured_and_shown_table_by_table(
         "distances, one look",
         "categories\n",
         "shuffled",
-        "mutual\n",
-        "clustered",
     ):
         assert words in shown
 

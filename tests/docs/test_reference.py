@@ -1,10 +1,13 @@
-"""The generated tables hold everything that the code has, and refuse what nobody explained."""
+"""The generated tables hold everything that the code has, refuse what nobody explained, and stand
+in the pages as they are now.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
@@ -13,11 +16,13 @@ import tyro
 
 from infra.docs import reference
 from infra.docs.reference import (
+    COMMAND,
     TABLES,
     UndocumentedError,
     arrow_name,
     attribute_docs,
     columns,
+    filled,
     prose,
 )
 from pipeline.commands import (
@@ -26,6 +31,7 @@ from pipeline.commands import (
     evaluate,
     maintain,
     nightly,
+    references,
     score,
     train,
 )
@@ -101,22 +107,34 @@ def test_flags_are_those_of_the_help(
     helped = set(re.findall(r"^[│ ]+(--[a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE))
     shown = set()
     for name in tables:
-        flags = re.findall(r"^<span id=.*?</span>`(--[a-z-]+)`", TABLES[name](), re.MULTILINE)
+        flags = re.findall(r"^\| <span id=.*?</span>`(--[a-z-]+)`", TABLES[name](), re.MULTILINE)
         assert len(flags) == len(set(flags))
         shown |= set(flags)
     assert shown == helped - {"--help"}
 
 
+def test_flags_for_references_are_its_own_and_the_scoring_jobs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        references.parse(["--help"])
+    helped = set(re.findall(r"^[│ ]+(--[a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    own = {"--output", "--unlabelled", "--add", "--max-images-per-category"}
+    assert set(re.findall(r"</span>`(--[a-z-]+)`", TABLES["references-settings"]())) == own
+    shared = "".join(TABLES[name]() for name in ("model-settings", "score-settings"))
+    assert helped - own - {"--help"} <= set(re.findall(r"</span>`(--[a-z-]+)`", shared))
+
+
 def test_settings_tell_kind_default_and_meaning() -> None:
     score = TABLES["score-settings"]()
-    assert "`--input` <small>text, may be repeated; required</small>\n:   Folders" in score
-    assert "`--precision` <small>`fp32` or `bf16`; default: `fp32`</small>" in score
-    assert "`--maps`, `--no-maps` <small>switch; default: on</small>" in score
-    assert "`--scan-date` <small>text; default: today</small>" in score
-    assert "`--limit` <small>whole number; optional</small>" in score
+    assert "`--input` | text, may be repeated | required | Folders" in score
+    assert "`--precision` | `fp32` or `bf16` | `fp32` |" in score
+    assert "`--maps`, `--no-maps` | switch | on |" in score
+    assert "`--scan-date` | text | today |" in score
+    assert "`--limit` | whole number | none |" in score
     assert r"(?P&lt;category&gt;...)" in score
-    assert "`--max-error-rate` <small>number; default: `0.05`</small>" in score
-    assert "`max_score` <small>number, or one for each category (number)" in TABLES["alert-keys"]()
+    assert "`--max-error-rate` | number | `0.05` |" in score
+    assert "`max_score` | number, or one for each category (number)" in TABLES["alert-keys"]()
 
 
 def test_keys_of_scans_yaml_are_those_that_it_takes() -> None:
@@ -137,11 +155,41 @@ def test_prose_keeps_its_characters_and_marks_code() -> None:
     )
 
 
-def test_every_table_is_asked_for_by_a_page_and_filled() -> None:
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name)
+def test_generated_tables_are_current(page: Path) -> None:
+    text = page.read_text()
+    told = f"{page.relative_to(ROOT)} is not what the code says now: run {COMMAND}"
+    assert filled(text) == text, told
+
+
+def test_every_table_is_in_a_page() -> None:
     pages = "".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
     for name, make in TABLES.items():
-        assert f"<!-- generated: {name} -->" in pages
+        assert f"<!-- generated: {name} -->\n\n{make()}\n\n<!-- end -->" in pages
         assert len(make()) > 100
+
+
+def test_what_stood_between_the_markers_is_replaced_and_nothing_else() -> None:
+    old = "before\n\n<!-- generated: scan-keys -->\nan older table\n<!-- end -->\nbehind\n"
+    new = filled(old)
+    made = TABLES["scan-keys"]()
+    assert new == f"before\n\n<!-- generated: scan-keys -->\n\n{made}\n\n<!-- end -->\nbehind\n"
+    assert filled(new) == new
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("<!-- generated: no-such-table -->\n<!-- end -->\n", "there is no table no-such-table"),
+        (
+            "<!-- generated: scan-keys -->\n<!-- generated: alert-keys -->\n<!-- end -->\n",
+            "the table scan-keys has no <!-- end -->",
+        ),
+    ],
+)
+def test_markers_that_mean_nothing_are_refused(page: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        filled(page)
 
 
 def test_report_json_is_described_key_by_key() -> None:
@@ -168,8 +216,8 @@ def test_positional_and_renamed_settings_are_called_as_on_the_command_line(
     docs = {"target": "What to rename.", "from_": "Its name."}
     monkeypatch.setattr(reference, "attribute_docs", lambda kind: docs)
     shown = reference.settings(Renaming)
-    assert "`TARGET` <small>text; required</small>\n:   What to rename." in shown
-    assert "`--from` <small>text; optional</small>\n:   Its name." in shown
+    assert "`TARGET` | text | required | What to rename. |" in shown
+    assert "`--from` | text | none | Its name. |" in shown
 
 
 def test_a_notebook_becomes_text_and_python_that_is_its_own() -> None:

@@ -130,24 +130,15 @@ def test_links_of_the_readme_exist() -> None:
             assert link.fragment in [heading.lower().replace(" ", "-") for heading in headings]
 
 
-@pytest.mark.parametrize(
-    ("page", "message"),
-    [
-        ("<!-- generated: no-such-table -->", "unknown table no-such-table"),
-        ("[gone](../pipeline/gone.py)", "pipeline/gone.py, which is no file"),
-    ],
-)
-def test_what_a_page_refers_to_must_exist(
-    page: str, message: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_a_page_refers_to_must_exist(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/index.md").write_text(f"# Page\n\n{page}\n")
+    (tmp_path / "docs/index.md").write_text("# Page\n\n[gone](../pipeline/gone.py)\n")
     hook = ROOT / "infra/docs/hooks.py"
     (tmp_path / "mkdocs.yml").write_text(f"site_name: test\nhooks: [{hook}]\n")
     config = load_config(str(tmp_path / "mkdocs.yml"))
     with pytest.raises(Abort):
         build(config)
-    assert message in caplog.text
+    assert "pipeline/gone.py, which is no file" in caplog.text
 
 
 # --- in a browser ---------------------------------------------------------------------------
