@@ -35,14 +35,15 @@ class StandInScorer:
         scored = {"score": 0.5, "map_max": 0.5, "anomalous_area": 0.0}
         grid = {"logit_grid": self._grid, "grid_height": size, "grid_width": size}
         rows = batch.drop_columns(["pixels"]).to_pylist()
-        filled = [row | scored | grid | {"scorer_memory": memory} for row in rows]
+        for row in rows:
+            row |= {"scorer_memory": memory} | (scored | grid if row["error"] is None else {})
         # Waiting, not working: as a GPU would, it leaves the CPUs to the readers.
         time.sleep(max(0.0, len(batch) / self.images_per_s - (time.monotonic() - started)))
         ended, before = time.monotonic(), self._ended or started
         self._ended = ended
-        for row in filled:
+        for row in rows:
             row["score_s"] = (ended - before) / len(batch)
-        return pa.Table.from_pylist(filled, schema=scored_schema())
+        return pa.Table.from_pylist(rows, schema=scored_schema())
 
 
 def scorer_of_known_speed(images_per_s: float) -> type[StandInScorer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ def config(golden_files: dict[str, str], tmp_path: Path) -> ScoreConfig:
         max_error_rate=1.0,
         **golden_files,  # type: ignore[arg-type]
     )
+
+
+# Where no figure of the model is looked at: loading it takes longer than all else of a run.
+run = partial(score_bucket, scorer=StandInScorer)
 
 
 def write(folder: Path, objects: dict[str, bytes]) -> None:
@@ -96,7 +101,7 @@ def test_every_object_of_a_bucket_becomes_a_row(config: ScoreConfig, bucket: str
     put(bucket, {f"in/odd/{key}": jpeg(i) for i, key in enumerate(keys)})
     put(bucket, {f"in/{key}": body for key, body in broken.items()})
     config = replace(config, input=(f"s3://{bucket}/in",), output=f"s3://{bucket}/out")
-    report = score_bucket(config)
+    report = run(config)
     assert report.as_dict()["counts"] == {
         "listed": 9,
         "scored": 6,
@@ -123,14 +128,14 @@ def test_every_object_of_a_bucket_becomes_a_row(config: ScoreConfig, bucket: str
 def test_a_second_run_adds_nothing_and_a_third_only_what_is_new(config: ScoreConfig) -> None:
     folder = Path(config.input[0])
     write(folder, {f"bolt/{i}\n.jpg": jpeg(i) for i in range(5)} | {"bolt/bad.jpg": b"bad"})
-    first = score_bucket(config)
+    first = run(config)
     assert (first.scored, first.num_errors) == (5, 1)
     said: list[str] = []
-    second = score_bucket(config, say=said.append)
+    second = run(config, say=said.append)
     assert (second.listed, second.skipped, second.num_done) == (6, 6, 0)
     assert any("nothing to score" in line for line in said)
     write(folder, {"bolt/7.jpg": jpeg(7), "bolt/0\n.jpg": jpeg(70)})
-    third = score_bucket(config)
+    third = run(config)
     assert (third.skipped, third.scored) == (5, 2)
     rows = table(config)
     assert len(rows) == 8
@@ -143,17 +148,17 @@ def test_an_error_that_may_pass_is_tried_again(config: ScoreConfig, tmp_path: Pa
     listing = tmp_path / "list.csv"
     listing.write_text(f"uri\n{images}/a.jpg\n{images}/late.jpg\n")
     config = replace(config, input=(str(listing),), category="bolt")
-    assert score_bucket(config).errors == {"not_found": 1}
+    assert run(config).errors == {"not_found": 1}
     write(images, {"late.jpg": jpeg(1)})
-    report = score_bucket(config)
+    report = run(config)
     assert (report.skipped, report.scored, report.num_errors) == (1, 1, 0)
     assert table(config).error.isna().sum() == 2
 
 
 def test_another_model_scores_everything_again(config: ScoreConfig) -> None:
     write(Path(config.input[0]), {"a/0.jpg": jpeg(0), "a/1.jpg": jpeg(1)})
-    score_bucket(config)
-    score_bucket(replace(config, precision="bf16"))
+    run(config)
+    run(replace(config, precision="bf16"))
     rows = table(config)
     assert rows.model.nunique() == 2
     assert len(rows) == 4
@@ -173,7 +178,7 @@ def test_results_do_not_depend_on_batches_and_actors(config: ScoreConfig, tmp_pa
 
 def test_too_many_errors_is_a_failure_with_all_rows_written(config: ScoreConfig) -> None:
     write(Path(config.input[0]), {"a/0.jpg": jpeg(0), "a/1.jpg": b""})
-    report = score_bucket(replace(config, max_error_rate=0.4))
+    report = run(replace(config, max_error_rate=0.4))
     assert report.status == "too_many_errors"
     assert len(table(config)) == 2
 
@@ -182,19 +187,19 @@ def test_a_failed_run_that_is_repeated_fails_again(config: ScoreConfig) -> None:
     folder = Path(config.input[0])
     write(folder, {"a/0.jpg": jpeg(0), "a/notes.txt": b"hello", "a/more.txt": b"hello"})
     config = replace(config, max_error_rate=0.05)
-    assert score_bucket(config).status == "too_many_errors"
+    assert run(config).status == "too_many_errors"
     said: list[str] = []
-    again = score_bucket(config, say=said.append)
+    again = run(config, say=said.append)
     assert (again.status, again.num_done) == ("too_many_errors", 0)
     assert again.as_dict()["errors_before"] == {"not_an_image": 2}
     assert any("1 scored before, 2 not_an_image before" in line for line in said)
-    assert score_bucket(replace(config, count_known_errors=False)).status == "done"
-    assert score_bucket(replace(config, exclude=("*.txt",))).status == "done"
+    assert run(replace(config, count_known_errors=False)).status == "done"
+    assert run(replace(config, exclude=("*.txt",))).status == "done"
 
 
 def test_maps_can_be_left_out(config: ScoreConfig) -> None:
     write(Path(config.input[0]), {"a/0.jpg": jpeg(0)})
-    score_bucket(replace(config, maps=False))
+    run(replace(config, maps=False))
     assert not (Path(config.output) / "maps").exists()
     assert table(config).map_file.isna().all()
 
@@ -204,9 +209,9 @@ def test_a_too_large_image_is_scored_once_the_limit_allows_it(
 ) -> None:
     write(Path(config.input[0]), {"a/0.jpg": jpeg(0, (400, 300))})
     small = replace(config, max_megapixels=0.1)
-    assert score_bucket(small).errors == {"too_large": 1}
-    assert score_bucket(small).skipped == 1
-    assert score_bucket(config).scored == 1
+    assert run(small).errors == {"too_large": 1}
+    assert run(small).skipped == 1
+    assert run(config).scored == 1
 
 
 @pytest.mark.parametrize(
@@ -273,10 +278,10 @@ def pages(config: ScoreConfig) -> list[dict[str, Any]]:
 def test_every_run_leaves_a_page_of_its_own_rows(config: ScoreConfig) -> None:
     write(Path(config.input[0]), {f"bolt/{i}.jpg": jpeg(i) for i in range(3)} | {"x/0.jpg": b""})
     said: list[str] = []
-    first = score_bucket(config, say=said.append)
+    first = run(config, say=said.append)
     assert said[-1] == f"page: file://{config.output}/runs/{first.run_id}/report.html"
     write(Path(config.input[0]), {"bolt/7.jpg": jpeg(7)})
-    score_bucket(replace(config, gallery=0))
+    run(replace(config, gallery=0))
     before, after = pages(config)
     assert before["counts"] == {"scored": 3, "errors": 1, "over": 0}
     assert sorted(row["uri"][-5:] for row in before["gallery"]) == ["0.jpg", "1.jpg", "2.jpg"]
@@ -296,7 +301,7 @@ def test_a_page_that_cannot_be_written_does_not_change_the_run(
     monkeypatch.setattr("pipeline.report.page.make_page", fail)
     write(Path(config.input[0]), {"bolt/0.jpg": jpeg(0)})
     said: list[str] = []
-    report = score_bucket(config, say=said.append)
+    report = run(config, say=said.append)
     assert (report.status, report.page_problem) == ("done", "OSError: no space left")
     assert said[-1] == "report.html can't be written: OSError: no space left"
     [written] = Path(config.output).glob("runs/*/report.json")
@@ -331,13 +336,13 @@ def test_weights_that_change_under_a_run_stop_it(config: ScoreConfig, tmp_path: 
 
 def test_the_fast_decoder_is_another_model_to_the_ledger(config: ScoreConfig) -> None:
     write(Path(config.input[0]), {"a/0.jpg": jpeg(0)})
-    exact, fast = score_bucket(config), score_bucket(replace(config, decoder="fast"))
+    exact, fast = run(config), run(replace(config, decoder="fast"))
     assert (exact.scored, fast.scored) == (1, 1)
     assert fast.model == f"{exact.model}-fast-decoder"
     rows = table(config)
     assert set(rows.model) == {exact.model, fast.model}
     assert rows.image_id.nunique() == 2
-    assert score_bucket(replace(config, decoder="fast")).skipped == 1
+    assert run(replace(config, decoder="fast")).skipped == 1
 
 
 def test_scorers_of_a_node_share_one_download(bucket: str, tmp_path: Path) -> None:
