@@ -2,7 +2,7 @@
 
 Starts an S3 server and a Ray cluster on loopback, fills a bucket with generated photographs of
 production lines whose products the small model never saw, good and damaged, and three broken
-files. Submits ``jobs/score_bucket.py`` with ``ray job submit`` three times: without references,
+files. Submits ``jobs/score_bucket.py`` to the cluster three times: without references,
 with those of eight known-good parts a line (``jobs/build_references.py``), and with the bucket as
 its own reference. Shows what came out, and measures all three against the labels with
 ``jobs/evaluate.py``. Everything started is stopped, also on Ctrl-C.
@@ -140,9 +140,10 @@ def upload(client: object, sample: Sample, category: str, name: str) -> dict[str
 
 
 def submit(cluster: RayCluster, job: list[str]) -> int:
-    """Submit a job as a user would, and follow its output."""
-    command = ["ray", "job", "submit", "--working-dir", ".", "--", *job]
+    """Submit a job as a scheduler would, which learns its exit code, and follow its output."""
+    command = ["python", "jobs/submit.py", "--working-dir", ".", "--", *job]
     print(f"\n$ {shlex.join(command)}\n", flush=True)
+    command[0] = sys.executable
     return subprocess.run(command, env={**os.environ, **cluster.environment}).returncode
 
 

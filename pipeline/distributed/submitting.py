@@ -7,6 +7,7 @@ scheduler would take a night that somebody stopped for a complete one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -50,6 +51,7 @@ def submit(
     Raises:
         CannotRunError: there is no job server, or it does not take the job.
     """
+    logging.getLogger("ray").setLevel(logging.ERROR)  # its own lines tell of uploads
     runtime_env = {"working_dir": working_dir} if working_dir else {}
     try:
         with _without_variables() if address else nullcontext():
