@@ -32,6 +32,7 @@ from pipeline.benchmark.machine import hardware
 from pipeline.config import ScoreConfig
 from pipeline.identity import ModelIdentity
 from pipeline.inputs.manifest import build_manifest
+from pipeline.output.layout import MANIFEST, MAPS, SCORES, partition_of, run_folder, scores_of
 from pipeline.output.ledger import image_ids, read_final_ids
 from pipeline.output.snapshot import score_files
 from pipeline.output.writer import ROWS_PER_FILE
@@ -43,6 +44,7 @@ IDENTITY = ModelIdentity("benchmark")
 PAGE = 1_000  # objects a folder, as many as a page of S3
 NEW_EVERY = 100
 MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
+SCAN_DATE = "2026-01-01"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +140,7 @@ def measure(count: int, output: str) -> dict[str, Any]:
     after_ledger = peak_memory_bytes()
     config = ScoreConfig(input=(f"synthetic://{count}",), output=output)
     with timed(seconds, "listing_and_anti_join"):
-        manifest = build_manifest(config, IDENTITY, done, f"{output}/runs/1/manifest")
+        manifest = build_manifest(config, IDENTITY, done, f"{run_folder(output, '1')}/{MANIFEST}")
     new = len(range(0, count, NEW_EVERY))
     assert (manifest.listed, manifest.pending, manifest.skipped) == (count, new, count - new)
     peak = peak_memory_bytes()
@@ -167,7 +169,7 @@ def timed(seconds: dict[str, dict[str, float]], stage: str) -> Iterator[None]:
 def make_ledger(output: str, count: int) -> None:
     """``count`` rows: the listing without what is new, and as many objects that are gone."""
     random = np.random.default_rng(0)
-    folder = Path(output) / "scores" / "scan_date=2026-01-01"
+    folder = Path(output) / SCORES / partition_of(SCAN_DATE)
     folder.mkdir(parents=True)
     for start in range(0, count, ROWS_PER_FILE):
         numbers = [
@@ -188,7 +190,7 @@ def make_ledger(output: str, count: int) -> None:
             "image_id": pa.array([digits[i : i + 32] for i in range(0, len(digits), 32)]),
             "model": IDENTITY.column(known["category"]),
             "size": pa.array(random.integers(1 << 20, size=size)),
-            "map_file": pa.array([f"maps/scan_date=2026-01-01/{start}.parquet"] * size),
+            "map_file": pa.array([f"{MAPS}/{partition_of(SCAN_DATE)}/{start}.parquet"] * size),
             "map_row": pa.array(np.arange(size)),
         }
         for name in ("score", "map_max", "anomalous_area"):
@@ -206,7 +208,7 @@ def make_ledger(output: str, count: int) -> None:
 def column_bytes(output: str) -> dict[str, int]:
     """Compressed bytes of the score table, and of the columns that the ledger reads of it."""
     total = needed = 0
-    for uri in score_files(f"{output}/scores"):
+    for uri in score_files(scores_of(output)):
         metadata = pq.read_metadata(uri.removeprefix("file://"))
         for group in range(metadata.num_row_groups):
             for i in range(metadata.num_columns):

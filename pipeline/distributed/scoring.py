@@ -21,6 +21,7 @@ from pipeline.identity import ModelIdentity
 from pipeline.images import Decoder
 from pipeline.inputs.manifest import Manifest, build_manifest
 from pipeline.logs import bind
+from pipeline.output.layout import CONFIG, MANIFEST, PAGE, REPORT, run_folder
 from pipeline.output.ledger import IdSet, read_final_ids
 from pipeline.output.lock import OutputLock
 from pipeline.output.reference_catalogue import ReferencesError, ReferencesInUse, read_catalogue
@@ -84,9 +85,9 @@ def score_bucket(
 
 def tell_page(config: ScoreConfig, run_id: str, say: Say, *, pictures: bool = True) -> str:
     """Write a run's report.html; returns why there is none, or ""."""
-    folder = f"{absolute(config.output)}/runs/{run_id}"
+    folder = run_folder(config.output, run_id)
     problem = write_run_page(config.output, run_id, gallery=config.gallery if pictures else 0)
-    say(f"report.html can't be written: {problem}" if problem else f"page: {folder}/report.html")
+    say(f"report.html can't be written: {problem}" if problem else f"page: {folder}/{PAGE}")
     return problem
 
 
@@ -105,10 +106,10 @@ def _score(
     page: bool,
 ) -> RunReport:
     report = RunReport(run_id=run_id, settings=asdict(config), source=source)
-    run_folder = f"{absolute(config.output)}/runs/{run_id}"
+    folder = run_folder(config.output, run_id)
     with explained("the output can't be written"):
         settings = redact(json.dumps(asdict(config), indent=2))
-        write_object(f"{run_folder}/config.json", settings.encode())
+        write_object(f"{folder}/{CONFIG}", settings.encode())
     try:
         resources = Resources.plan(config, ray.cluster_resources(), node_cpus())
         say(f"run {run_id}: looking at the model")
@@ -123,7 +124,7 @@ def _score(
             names = ", ".join(report.outdated)
             say(f"{names}: no threshold, for theirs are of other references; calibrate again")
         with _timed(report, "list"):
-            manifest = _list(config, report, run_folder, say)
+            manifest = _list(config, report, folder, say)
         say(report.start_line())
         if manifest.pending:
             with _timed(report, "run"):
@@ -137,7 +138,7 @@ def _score(
         report.message = str(error)
         raise
     finally:
-        write_object(f"{run_folder}/report.json", report.to_json())
+        write_object(f"{folder}/{REPORT}", report.to_json())
         if page:
             # Who interrupts a run waits for its end, so then no picture is read.
             pictures = report.status != "interrupted"
@@ -256,7 +257,7 @@ def final_ids(config: ScoreConfig, identity: ModelIdentity) -> IdSet:
         )
 
 
-def _list(config: ScoreConfig, report: RunReport, run_folder: str, say: Say) -> Manifest:
+def _list(config: ScoreConfig, report: RunReport, folder: str, say: Say) -> Manifest:
     last = time.monotonic()
 
     def on_progress(manifest: Manifest) -> None:
@@ -265,9 +266,11 @@ def _list(config: ScoreConfig, report: RunReport, run_folder: str, say: Say) -> 
             last = time.monotonic()
             say(f"listing: {manifest.listed:,} objects, {manifest.pending:,} to score")
 
-    done, folder = final_ids(config, report.identity), f"{run_folder}/manifest"
+    done = final_ids(config, report.identity)
     with explained("an input can't be listed"):
-        manifest = build_manifest(config, report.identity, done, folder, on_progress)
+        manifest = build_manifest(
+            config, report.identity, done, f"{folder}/{MANIFEST}", on_progress
+        )
     for remark in manifest.remarks():
         say(remark)
     others = manifest.other_outputs.total()

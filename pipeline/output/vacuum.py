@@ -13,6 +13,7 @@ from pipeline.schema import SCORE_SCHEMA, ErrorCode
 from pipeline.storage import ObjectInfo, StorageError, delete_objects, list_objects
 
 from .compaction import Check, recover
+from .layout import MAPS, REPORT, RUNS, SCORES, run_folder, runs_of, scores_of
 from .snapshot import read_scores, score_dataset
 
 INCOMPLETE = ".incomplete-"  # what storage.write_object calls a local file until it is whole
@@ -49,7 +50,7 @@ def find_garbage(
     """
     now = now or datetime.now(UTC)
     # Listed before the rows are read: a shard that a row comes to point to meanwhile is not missed.
-    found = {name: _listed(f"{output}/{name}") for name in ("maps", "runs", "scores")}
+    found = {name: _listed(f"{output}/{name}") for name in (MAPS, RUNS, SCORES)}
     shards, runs = _referenced(output)
     garbage = [
         Garbage(info.uri, "half-written", (info.uri,), info.size)
@@ -59,24 +60,24 @@ def find_garbage(
     ]
     garbage += [
         Garbage(info.uri, "no row points to this map shard", (info.uri,), info.size)
-        for info in found["maps"]
+        for info in found[MAPS]
         if info.uri.endswith(".parquet") and info.uri[len(output) + 1 :] not in shards
         if _age(info, now) > grace
     ]
     folders: dict[str, list[ObjectInfo]] = defaultdict(list)
-    for info in found["runs"]:
-        run_id, _, below = info.uri[len(f"{output}/runs/") :].partition("/")
+    for info in found[RUNS]:
+        run_id, _, below = info.uri[len(runs_of(output)) + 1 :].partition("/")
         if below and not _name(info).startswith(INCOMPLETE):
             folders[run_id].append(info)
     for run_id, files in folders.items():
         age = min(_age(info, now) for info in files)
-        reported = any(_name(info) == "report.json" for info in files)
+        reported = any(_name(info) == REPORT for info in files)
         if run_id in runs or age <= (keep if reported else grace):
             continue
         reason = f"a run of {age.days} days ago without a row" if reported else "a run that died"
         size = sum(info.size for info in files)
         uris = tuple(info.uri for info in files)
-        garbage.append(Garbage(f"{output}/runs/{run_id}/", reason, uris, size))
+        garbage.append(Garbage(f"{run_folder(output, run_id)}/", reason, uris, size))
     return sorted(garbage, key=lambda each: each.uri)
 
 
@@ -105,7 +106,7 @@ def vacuum(
 
 def _referenced(output: str) -> tuple[set[str], set[str]]:
     """Map shards and runs that score rows name."""
-    folder = f"{output}/scores"
+    folder = scores_of(output)
 
     def read(files: list[str]) -> tuple[set[str], set[str]]:
         named: dict[str, set[str]] = {"map_file": set(), "run_id": set()}

@@ -17,6 +17,7 @@ from pipeline.calibration import MEASURES, Measure, above
 from pipeline.config.checks import check_given
 from pipeline.identity import ModelIdentity
 from pipeline.images import decode
+from pipeline.output.layout import scores_of
 from pipeline.redaction import holds_credential, redact
 from pipeline.schema import require_columns
 from pipeline.storage import absolute, read_object
@@ -43,7 +44,7 @@ class Results:
 
     def __init__(self, uri: str) -> None:
         self.uri = absolute(uri)
-        self._folder = f"{self.uri}/scores"
+        self._folder = scores_of(self.uri)
         self._maps = MapReader(self.uri)
 
     def __repr__(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pipeline.identity import ModelIdentity, rows_of
+from pipeline.output.layout import partition_of, scan_date_of
 from pipeline.output.snapshot import holds_scores, read_scores, score_dataset
 from pipeline.schema import SCORE_SCHEMA
 from pipeline.storage import absolute_prefix
@@ -111,7 +111,7 @@ class Selection:
             return None
         several = isinstance(days, Iterable) and not isinstance(days, str)
         chosen: Any = days if several else [days]
-        return [f"scan_date={_iso(day)}" for day in dict.fromkeys(chosen)]
+        return [partition_of(_iso(day)) for day in dict.fromkeys(chosen)]
 
     def _of_range(self, files: list[str]) -> list[str]:
         if not isinstance(self.scan_date, tuple):
@@ -119,8 +119,8 @@ class Selection:
         if len(self.scan_date) != 2:
             raise ValueError("a range of dates is (from, to); single dates go into a list")
         first, last = ("" if day is None else _iso(day) for day in self.scan_date)
-        dated = ((uri, re.search(r"/scan_date=([\d-]+)/[^/]+$", uri)) for uri in files)
-        return [uri for uri, day in dated if day and first <= day[1] <= (last or "9999")]
+        dated = ((uri, scan_date_of(uri)) for uri in files)
+        return [uri for uri, day in dated if day and first <= day <= (last or "9999")]
 
 
 def names_of(names: str | Iterable[str]) -> list[str]:
