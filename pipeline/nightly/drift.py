@@ -43,7 +43,7 @@ def compare(tonight: Mapping[str, Sample], past: Mapping[str, Sample]) -> list[D
     where there are many images: then any difference is significant, however small. The first one
     decides where there are few: with 200 images on either side, 0.1 is no rare difference.
 
-    Larger nights are compared by samples (``nights.SAMPLE_SIZE`` images of either side). Categories
+    Larger nights are compared by samples (``samples.SAMPLE_SIZE`` images of either side). Categories
     with fewer than 30 images on either side are left out.
 
     Returns:

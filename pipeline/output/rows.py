@@ -81,10 +81,13 @@ def measured(rows: pa.RecordBatch, column: str) -> NDArray[np.float32]:
     return values
 
 
-def plain(rows: pa.Table) -> pa.Table:
+def plain(rows: pa.RecordBatch | pa.Table) -> pa.Table:
     """Strings instead of dictionaries, which differ between batches."""
-    types = (f.type.value_type if pa.types.is_dictionary(f.type) else f.type for f in rows.schema)
-    return rows.cast(pa.schema(list(zip(rows.column_names, types, strict=True))))
+    rows = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    for number, name in enumerate(rows.column_names):
+        if pa.types.is_dictionary(kind := rows.schema.types[number]):
+            rows = rows.set_column(number, name, rows.column(number).cast(kind.value_type))
+    return rows
 
 
 def rows_that_hold(frame: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +24,8 @@ class Tally:
 
     num_examples: int = 0
     """So many of the first rows with an error are kept."""
-    shown: Sequence[str] = ()
-    """Columns of the examples."""
+    shown: Mapping[str, str] = field(default_factory=dict)
+    """What an example tells, and the column that has it."""
     scored: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -46,8 +46,9 @@ class Tally:
             self.errors[code] += count
             kept = self.examples.setdefault(code, [])
             if len(kept) < self.num_examples:
-                these = failed.filter(pc.equal(codes, code)).select(list(self.shown))
-                kept += these.slice(0, self.num_examples - len(kept)).to_pylist()
+                these = failed.filter(pc.equal(codes, code)).select(list(self.shown.values()))
+                these = these.slice(0, self.num_examples - len(kept))
+                kept += these.rename_columns(list(self.shown)).to_pylist()
         scored = rows.filter(rows.column("error").is_null())
         self.scored += scored.num_rows
         return scored
@@ -96,8 +97,7 @@ class Highest:
         positions = positions[values[positions] >= self._lowest]
         if not (self._size and len(positions)):
             return
-        found = rows.select(self._columns).take(pa.array(positions))
-        found = plain(found if isinstance(found, pa.Table) else pa.Table.from_batches([found]))
+        found = plain(rows.select(self._columns).take(pa.array(positions)))
         if self.rows is not None:
             found = pa.concat_tables([self.rows, found])
         keys = [(name, "descending") for name in self._order]

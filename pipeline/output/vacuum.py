@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.schema import SCORE_SCHEMA, ErrorCode
+from pipeline.schema import ErrorCode
 from pipeline.storage import ObjectInfo, StorageError, delete_objects, list_objects
 
 from .compaction import Check, recover
 from .layout import MAPS, REPORT, RUNS, SCORES, run_folder, runs_of, scores_of
-from .snapshot import read_scores, score_dataset
+from .rows import read_rows
+from .snapshot import read_scores
 
 INCOMPLETE = ".incomplete-"  # what storage.write_object calls a local file until it is whole
 # So long a reader may hold rows that point to the shards of before a compaction.
@@ -110,11 +111,9 @@ def _referenced(output: str) -> tuple[set[str], set[str]]:
 
     def read(files: list[str]) -> tuple[set[str], set[str]]:
         named: dict[str, set[str]] = {"map_file": set(), "run_id": set()}
-        if files:
-            table = score_dataset(folder, files, SCORE_SCHEMA)
-            for batch in table.to_batches(columns=list(named), batch_readahead=4):
-                for name, values in named.items():
-                    values |= _distinct(batch.column(name))
+        for rows in read_rows(folder, files, named):
+            for name, values in named.items():
+                values |= _distinct(rows.column(name))
         return named["map_file"], named["run_id"]
 
     return read_scores(folder, read)

@@ -81,7 +81,7 @@ class Collector:
 
     def __init__(self, output: str, scope: Scope, review: Review, gallery: int) -> None:
         self.review = review
-        self.tally = Tally(EXAMPLES, ("image_id", FILE))
+        self.tally = Tally(EXAMPLES, {"image_id": "image_id", FILE: FILE})
         """Of the selected rows."""
         self.nights: dict[str, dict[str, Any]] = {}
         """Images of each night by date: the selected ones, or if there are none, the others."""

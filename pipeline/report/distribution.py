@@ -36,11 +36,6 @@ class Histogram:
             self._counts += np.bincount(bins, minlength=BINS)
             self.highest = max(self.highest, float(scores.max()))
 
-    def merge(self, other: Histogram) -> None:
-        """Add another histogram's scores."""
-        self._counts += other._counts
-        self.highest = max(self.highest, other.highest)
-
     def quantile(self, share: float) -> float:
         """The score below which a share of the images lies; 0 without images."""
         cumulative = np.cumsum(self._counts)

@@ -22,6 +22,7 @@ from pipeline.schema import TIMINGS
 from pipeline.terminal import clean, duration
 
 EXAMPLES_PER_ERROR = 3
+EXAMPLE = {"uri": "uri", "message": "error_message"}
 MAX_CATEGORIES = 10  # of the closing table
 
 
@@ -50,9 +51,7 @@ class RunReport:
     """How the skipped images had ended."""
     pending: int = 0
     """Rows this run had to do: listed − skipped."""
-    tally: Tally = field(
-        default_factory=lambda: Tally(EXAMPLES_PER_ERROR, ("uri", "error_message"))
-    )
+    tally: Tally = field(default_factory=lambda: Tally(EXAMPLES_PER_ERROR, EXAMPLE))
     """Of the rows that came out."""
     calibration: Calibration | None = None
     """Thresholds of this model that scored images are counted above; those of other references
@@ -194,7 +193,7 @@ class RunReport:
             },
             "errors": dict(self.errors),
             "errors_before": dict(self.before.errors),
-            "error_examples": self._examples(),
+            "error_examples": self.tally.examples,
             "thresholds": self._thresholds(),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
             "images_per_s": {
@@ -214,13 +213,6 @@ class RunReport:
             "settings": self.settings,
             "versions": versions(),
             "platform": platform.platform(),
-        }
-
-    def _examples(self) -> dict[str, list[dict[str, str]]]:
-        """Some objects of each error code, with their messages."""
-        return {
-            code: [{"uri": row["uri"], "message": row["error_message"]} for row in rows]
-            for code, rows in self.tally.examples.items()
         }
 
     def _references(self) -> dict[str, Any]:
@@ -273,7 +265,7 @@ class RunReport:
         if self.errors:
             lines += ["", "  errors"]
             for code, count in self.errors.most_common():
-                example = self.tally.examples[code][0]["error_message"]
+                example = self.tally.examples[code][0]["message"]
                 lines.append(f"    {code:<18}{count:>8,}   {clean(redact(example))}")
         if self.before.errors:
             lines += ["", "  errors of earlier runs, which no try can change"]

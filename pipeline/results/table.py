@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
@@ -21,6 +22,8 @@ from pipeline.storage import absolute_prefix
 from .selection import Selection
 
 _ROW = ["image_id", "scored_at"]  # what tells two rows apart
+ALL = ""  # in the place of a category
+_HELD = (*_ROW, "uri", "category")  # of a row that may be one of the highest
 # Of an image's rows only the newest counts, so more than the wanted n are looked at.
 SPARE = 2
 # What rows may be ranked by that no file holds.
@@ -111,15 +114,17 @@ def read_best(
     """
 
     def read(files: list[str]) -> pd.DataFrame:
-        chosen, size = None, SPARE * n
-        while chosen is None:  # more than once where many rows are not the newest of their image
-            best = _Candidates(size, order, per_category)
-            for batch in batches(files):
-                best.add(batch)
-            same_image = pc.field("uri").isin(_distinct(best.rows(), "uri"))
-            rows = _table(selection.batches(folder, files, HELD_BY, same_image))
-            chosen = best.chosen(rows_that_hold(rows.to_pandas()), n)
+        size, short = SPARE * n, True
+        while short:  # more than once where many rows are not the newest of their image
+            rows, full = _highest(batches(files), size, order, per_category)
+            same_image = pc.field("uri").isin(_distinct(rows, "uri"))
+            others = _table(selection.batches(folder, files, HELD_BY, same_image))
+            newest = rows_that_hold(others.to_pandas())[_ROW].drop_duplicates()
+            rows = rows.merge(newest, on=_ROW)
+            groups = rows.groupby(rows["category"] if per_category else np.full(len(rows), ALL))
+            short = any(groups.size().get(name, 0) < n for name in full)
             size *= SPARE
+        chosen = groups.head(n)
         wanted = list(dict.fromkeys([*(name for name in columns if name not in order), *_ROW]))
         these = pc.field("image_id").isin(_distinct(chosen, "image_id"))
         if len(chosen) and order[0] in COLUMNS.names:
@@ -193,40 +198,21 @@ def newest_identity(folder: str) -> ModelIdentity:
     return ModelIdentity(base, {name: one for name, one in newest.items() if name and one})
 
 
-class _Candidates:
-    """More of the highest rows than are wanted, in each category or in all: of an image's rows only
-    the newest counts, and which that is shows afterwards."""
-
-    def __init__(self, size: int, order: Sequence[str], per_category: bool) -> None:
-        self._size, self._order, self._per_category = size, order, per_category
-        self._highest: dict[str, Highest] = {}
-
-    def add(self, rows: pa.RecordBatch) -> None:
-        """Take a batch with the columns ``HELD_BY`` and those that rank."""
-        groups = by_category(rows) if self._per_category else [("", None)]
-        for name, positions in groups:
-            if name not in self._highest:
-                self._highest[name] = Highest(self._size, HELD_BY, self._order)
-            self._highest[name].add(rows, positions)
-
-    def rows(self) -> pd.DataFrame:
-        """All that are held, the highest first."""
-        none = plain(_table([], [*HELD_BY, *self._order]))
-        held = [each.rows.select(none.column_names) for each in self._highest.values() if each.rows]
-        ascending = [*(False for _ in self._order), True]
-        frame: pd.DataFrame = pa.concat_tables([none, *held]).to_pandas()
-        return frame.sort_values([*self._order, "image_id"], ascending=ascending)
-
-    def chosen(self, newest: pd.DataFrame, n: int) -> pd.DataFrame | None:
-        """The n highest rows that are the newest ones; None if too few of those are held."""
-        rows = self.rows().merge(newest[_ROW].drop_duplicates(), on=_ROW)
-        category = rows["category"] if self._per_category else pd.Series("", rows.index)
-        groups = rows.groupby(category)
-        counts = groups.size()
-        if any(counts.get(name, 0) < n for name, each in self._highest.items() if each.full):
-            return None
-        chosen: pd.DataFrame = groups.head(n)
-        return chosen
+def _highest(
+    batches: Iterable[pa.RecordBatch], size: int, order: Sequence[str], per_category: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """The highest rows of each category or of all, the highest first; and which have ``size``."""
+    found: dict[str, Highest] = defaultdict(lambda: Highest(size, _HELD, order))
+    for batch in batches:
+        rows = plain(batch)  # once, not for each category
+        for name, positions in by_category(batch) if per_category else [(ALL, None)]:
+            found[name].add(rows, positions)
+    none = plain(_table([], [*_HELD, *order]))
+    held = [each.rows.select(none.column_names) for each in found.values() if each.rows]
+    ascending = [*(False for _ in order), True]
+    frame = pa.concat_tables([none, *held]).to_pandas()
+    frame = frame.sort_values([*order, "image_id"], ascending=ascending)
+    return frame, [name for name, each in found.items() if each.full]
 
 
 def _table(batches: Iterable[pa.RecordBatch], columns: Iterable[str] = HELD_BY) -> pa.Table:

@@ -69,7 +69,7 @@ def test_an_image_that_was_scored_twice_takes_one_place() -> None:
 
 
 def test_rows_are_counted_by_how_they_ended() -> None:
-    tally = Tally(2, ("uri",))
+    tally = Tally(2, {"of": "uri"})
     errors = [None, "empty", "empty", "truncated", None, "empty"]
     for part in (errors[:3], errors[3:], []):
         error = pa.array(part, pa.string()).dictionary_encode()
@@ -78,5 +78,5 @@ def test_rows_are_counted_by_how_they_ended() -> None:
         assert scored.num_rows == part.count(None)
     assert (tally.num_rows, tally.scored) == (6, 2)
     assert tally.errors == {"empty": 3, "truncated": 1}
-    kept = {code: [row["uri"] for row in rows] for code, rows in tally.examples.items()}
+    kept = {code: [row["of"] for row in rows] for code, rows in tally.examples.items()}
     assert kept == {"empty": ["3/1", "3/2"], "truncated": ["3/0"]}

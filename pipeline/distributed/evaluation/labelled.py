@@ -21,7 +21,7 @@ from pipeline.distributed.scoring import Say, score_bucket
 from pipeline.evaluation import image_metrics
 from pipeline.identity import ModelIdentity
 from pipeline.output.layout import CONFIG, RUNS, run_folder, scores_of
-from pipeline.output.rows import HELD_BY, rows_that_hold
+from pipeline.output.rows import HELD_BY, plain, rows_that_hold
 from pipeline.output.snapshot import read_scores, score_dataset
 from pipeline.schema import SCORE_SCHEMA, ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
@@ -136,13 +136,7 @@ def _read_scores(output: str, sets: Sequence[LabelledSet]) -> pd.DataFrame:
         dataset = score_dataset(folder, files, SCORE_SCHEMA)
         return dataset.to_table(columns=columns, filter=pc.field("uri").isin(uris))
 
-    table = read_scores(folder, read)
-    plain = [
-        column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
-        for column in table.columns
-    ]
-    frame: pd.DataFrame = pa.table(plain, names=columns).to_pandas()
-    return rows_that_hold(frame)
+    return rows_that_hold(plain(read_scores(folder, read)).to_pandas())
 
 
 def _joined(labelled: LabelledSet, scores: pd.DataFrame, identity: ModelIdentity) -> pd.DataFrame:
