@@ -128,9 +128,9 @@ class Threshold:
 
     measure: Measure
     value: float
-    chance: float
+    chance: float = 0.0
     """Share of unchanged images that is over it, 0 where that is not known."""
-    why: str
+    why: str = ""
     """Where the value comes from, in words."""
 
     def exceeded(self, rows: pa.RecordBatch, positions: NDArray[np.intp]) -> NDArray[np.bool_]:
