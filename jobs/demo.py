@@ -27,6 +27,7 @@ from infra.local import RayCluster, ray_cluster, s3_server
 from pipeline import logs
 from pipeline.evaluation.table import AVERAGE, aligned, percent
 from pipeline.images import decode
+from pipeline.output import layout
 from pipeline.results import Results, open_results
 from pipeline.storage import list_objects, read_object
 from pipeline.synthetic import CATEGORIES, TEST_CATEGORIES, Sample, generate_line
@@ -169,8 +170,8 @@ def show(outputs: dict[str, Results]) -> None:
 
 def keep_page(output: str) -> None:
     """Copy the run's report.html out of the bucket, which ends with the demo."""
-    infos = [info for page in list_objects(f"{output}/runs") for info in page]
-    [uri] = [info.uri for info in infos if info.uri.endswith("/report.html")]
+    infos = [info for page in list_objects(layout.runs_of(output)) for info in page]
+    [uri] = [info.uri for info in infos if info.uri.endswith(f"/{layout.PAGE}")]
     PAGE.write_bytes(read_object(uri)[0])
     print(f"\nthe run's page: {uri}\na copy to open in a browser: {PAGE.resolve().as_uri()}")
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
-from uuid import uuid4
+from typing import Any
 
 from pipeline.config import ScoreConfig
+from pipeline.identity import ModelIdentity
 from pipeline.inputs.manifest import Manifest, pending_images
-from pipeline.nightly import review as morning
 from pipeline.nightly import webhook
+from pipeline.nightly.night import Night, Result, Status
 from pipeline.nightly.rates import Rates, past_rates
+from pipeline.nightly.reviewing import review_run
 from pipeline.nightly.scans import Scans, Source
+from pipeline.nightly.told import mark_told
+from pipeline.output.layout import PAGE, REVIEW, run_folder
 from pipeline.output.run_files import read_run_file, write_run_file
 from pipeline.redaction import redact, redacted_json
 from pipeline.storage import StorageError, absolute, write_object
@@ -27,113 +30,6 @@ from .scorer import AnomalyScorer
 from .scoring import final_ids, new_run_id, score_bucket, tell_page
 
 FIRST_KEYS = 5  # that a preview shows
-KEPT = ("counts", "errors", "seconds", "images_per_s", "bytes")  # of report.json, in the summary
-
-Status = Literal["done", "too_many_errors", "failed", "not_reviewed", "interrupted", "not_run"]
-
-
-@dataclass
-class Result:
-    """What became of one source."""
-
-    source: Source
-    run_id: str
-    status: Status = "not_run"
-    message: str = ""
-    """Why the status is not done."""
-    report: dict[str, Any] = field(default_factory=dict)
-    """report.json; empty if the run did not get that far."""
-    review: dict[str, Any] | None = None
-    """What ``morning.review`` found; None where there was nothing to review."""
-    page: str | None = None
-    """URI of the run's report.html; None if there is none."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """What the summary holds."""
-        return {
-            "name": self.source.name,
-            "output": absolute(self.source.config.output),
-            "run_id": self.run_id,
-            "status": self.status,
-            "message": self.message,
-            "model": self.report.get("model", ""),
-            "page": self.page,
-            **{name: self.report.get(name, {}) for name in KEPT},
-            "review": self.review,
-        }
-
-
-@dataclass
-class Night:
-    """What became of all sources."""
-
-    scan_date: str
-    results: list[Result]
-    night_id: str = field(default_factory=lambda: uuid4().hex[:8])
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    problems: list[str] = field(default_factory=list)
-    """What went wrong beside the sources, such as a webhook that did not answer."""
-
-    @property
-    def failed(self) -> list[str]:
-        """Names of the sources that are not done."""
-        return [each.source.name for each in self.results if each.status != "done"]
-
-    @property
-    def alerts(self) -> list[str]:
-        """Names of the sources whose alert rule fired."""
-        return [r.source.name for r in self.results if r.review and r.review["alert"]["fired"]]
-
-    def of(self, webhook: str) -> Night:
-        """The same night of those sources alone that name a webhook."""
-        return replace(self, results=[r for r in self.results if r.source.webhook == webhook])
-
-    def headline(self) -> str:
-        """One line, which Slack and Mattermost show as it is."""
-        scored = sum(each.report.get("counts", {}).get("scored", 0) for each in self.results)
-        parts = [f"{scored:,} images of {len(self.results)} sources scored"]
-        for what, names in (("ALERT", self.alerts), ("NOT DONE", self.failed)):
-            parts += [f"{what}: {', '.join(names)}"] if names else []
-        return f"AdaCLIP {self.scan_date}: " + "; ".join(parts)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The summary."""
-        return {
-            "night_id": self.night_id,
-            "scan_date": self.scan_date,
-            "started": self.started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "failed": self.failed,
-            "alerts": self.alerts,
-            "problems": self.problems,
-            "sources": [each.as_dict() for each in self.results],
-        }
-
-    def table(self) -> str:
-        """The summary for a terminal."""
-        lines = [
-            f"night {self.scan_date} ({self.night_id})",
-            f"  {'source':<24}{'status':<17}{'new':>10}{'scored':>10}{'errors':>8}  alert  drift",
-        ]
-        for each in self.results:
-            counts, review = each.report.get("counts", {}), each.review
-            scored, errors = counts.get("scored", 0), counts.get("errors", 0)
-            new = scored + errors + counts.get("not_reached", 0)
-            fired = "-" if review is None else "FIRED" if review["alert"]["fired"] else "no"
-            drifted = "-" if review is None else str(len(review["drifted"]))
-            lines.append(
-                f"  {each.source.name[:23]:<24}{each.status:<17}{new:>10,}{scored:>10,}{errors:>8,}"
-                f"  {fired:<5}  {drifted}"
-            )
-        for each in self.results:
-            if each.message:
-                lines += ["", f"{each.source.name}: {clean(each.message, 500)}"]
-            if each.review and each.review["counts"]["new"]:
-                lines += ["", each.source.name, morning.table(each.review)]
-        pages = [each for each in self.results if each.page]
-        lines += ["", "pages"] if pages else []
-        lines += [f"  {each.source.name[:23]:<24}{clean(str(each.page), 500)}" for each in pages]
-        return "\n".join([*lines, *(f"problem: {clean(text)}" for text in self.problems)])
 
 
 def run_night(
@@ -152,16 +48,18 @@ def run_night(
     Raises:
         KeyboardInterrupt: it was stopped; the summary is written all the same.
     """
-    night = Night(scan_date, [Result(source, "") for source in scans.sources])
-    try:
-        for result in night.results:
-            _scan(result, say, scorer)
-    except KeyboardInterrupt:
-        result.status, result.message = "interrupted", "interrupted"
-        _write_summary(night, scans.summary, say)
-        raise
-    _tell_webhooks(night)
-    _write_summary(night, scans.summary, say)
+    started, results = datetime.now(UTC), list[Result]()
+    for source in scans.sources:
+        results.append(_scan(source, say, scorer))
+        if results[-1].status == "interrupted":
+            break
+    results += [Result(source=source) for source in scans.sources[len(results) :]]
+    night = Night(scan_date=scan_date, results=tuple(results), started=started)
+    stopped = any(each.status == "interrupted" for each in results)
+    night = night if stopped else night.with_problems(_tell_webhooks(night))
+    night = night.with_problems(_write_summary(night, scans.summary, say))
+    if stopped:
+        raise KeyboardInterrupt
     return night
 
 
@@ -223,42 +121,56 @@ def preview(source: Source) -> Preview:
     return Preview(source, manifest, first, past_rates(config.output, identity))
 
 
-def _scan(result: Result, say: Say, scorer: type) -> None:
-    source, config = result.source, result.source.config
-    result.run_id = new_run_id()
+def _scan(source: Source, say: Say, scorer: type) -> Result:
+    """Score and review a source. What goes wrong, an interrupt too, is in the result."""
+    result = Result(source=source, run_id=new_run_id())
 
     def say_here(line: str) -> None:
         say(f"{source.name}: {line}")
 
     try:
-        # The page comes after the review, whose thresholds it draws.
-        report = score_bucket(config, say_here, scorer, source.name, result.run_id, page=False)
-        result.report = report.as_dict()
-        result.status = "done" if report.status == "done" else "too_many_errors"
-        result.message = redact(report.message)
-    except Exception as error:
-        result.status, result.message = "failed", _told(error)
-        say_here(f"failed: {clean(result.message, 500)}")
-        result.report = _report_of(result)
-        _write_page(result, say_here)
-        return
+        result, identity = _score(result, say_here, scorer)
+        if identity is not None:
+            result = _reviewed(result, identity)
+        # After the review, whose thresholds it draws.
+        return _with_page(result, say_here)
     except KeyboardInterrupt:
-        result.report = _report_of(result)
-        _write_page(result, say_here, pictures=False)
-        raise
+        stopped = replace(result, status="interrupted", message="interrupted")
+        if result.report:
+            return stopped
+        return _with_page(replace(stopped, report=_report_of(result)), say_here, pictures=False)
+
+
+def _score(result: Result, say: Say, scorer: type) -> tuple[Result, ModelIdentity | None]:
+    """The result, and the model of the run's rows; None if it failed."""
+    source, run_id = result.source, result.run_id
     try:
-        result.review = morning.review(
+        report = score_bucket(source.config, say, scorer, source.name, run_id, page=False)
+    except Exception as error:
+        message = _told(error)
+        say(f"failed: {clean(message, 500)}")
+        return replace(result, status="failed", message=message, report=_report_of(result)), None
+    status: Status = "done" if report.status == "done" else "too_many_errors"
+    found = replace(result, status=status, message=redact(report.message), report=report.as_dict())
+    return found, report.identity
+
+
+def _reviewed(result: Result, identity: ModelIdentity) -> Result:
+    config = result.source.config
+    try:
+        review = review_run(
             config.output,
             run_id=result.run_id,
-            identity=report.identity,
+            identity=identity,
             scan_date=config.scan_date,
-            rule=source.alert,
+            rule=result.source.alert,
         )
-        write_run_file(config.output, result.run_id, "review.json", result.review)
+        result = replace(result, review=review)
+        write_run_file(config.output, result.run_id, REVIEW, review.to_json())
     except Exception as error:
-        result.message = "; ".join(filter(None, [result.message, f"review: {_told(error)}"]))
-        result.status = "not_reviewed"
-    _write_page(result, say_here)
+        message = "; ".join(filter(None, [result.message, f"review: {_told(error)}"]))
+        return replace(result, status="not_reviewed", message=message)
+    return result
 
 
 def _report_of(result: Result) -> dict[str, Any]:
@@ -268,11 +180,12 @@ def _report_of(result: Result) -> dict[str, Any]:
     return {}
 
 
-def _write_page(result: Result, say: Say, *, pictures: bool = True) -> None:
-    """The run's report.html; a problem is noted in report.json, and is none of the source."""
+def _with_page(result: Result, say: Say, *, pictures: bool = True) -> Result:
+    """With the run's report.html; a problem is noted in report.json, and is none of the source."""
     config = result.source.config
-    if result.report and not tell_page(config, result.run_id, say, pictures=pictures):
-        result.page = f"{absolute(config.output)}/runs/{result.run_id}/report.html"
+    if not result.report or tell_page(config, result.run_id, say, pictures=pictures):
+        return result
+    return replace(result, page=f"{run_folder(config.output, result.run_id)}/{PAGE}")
 
 
 def _told(error: Exception) -> str:
@@ -284,29 +197,30 @@ def _told(error: Exception) -> str:
     return redact(text)
 
 
-def _tell_webhooks(night: Night) -> None:
-    """One message for each webhook, about the sources that name it."""
+def _tell_webhooks(night: Night) -> Iterator[str]:
+    """One message for each webhook, about the sources that name it; what went wrong."""
     for url in dict.fromkeys(each.source.webhook for each in night.results):
         if url:
             told = night.of(url)
             try:
-                webhook.post(url, {"text": told.headline()} | told.as_dict())
+                webhook.post(url, {"text": told.headline()} | told.to_json())
             except webhook.WebhookError as error:
-                night.problems.append(str(error))
+                yield str(error)
 
 
-def _write_summary(night: Night, folder: str, say: Callable[[str], None]) -> None:
+def _write_summary(night: Night, folder: str, say: Say) -> Iterator[str]:
+    """Write what all sources came to, and note that it tells of them; what went wrong."""
     uri = f"{absolute(folder)}/nightly/{night.scan_date}-{night.night_id}.json"
     try:
-        write_object(uri, redacted_json(night.as_dict()))
+        write_object(uri, redacted_json(night.to_json()))
     except StorageError as error:
-        night.problems.append(f"the summary can't be written: {error}")
+        yield f"the summary can't be written: {error}"
         return
     say(f"summary: {uri}")
     for each in night.results:
         if each.review:
             # Only now: a night that is killed before is told of by the next one.
             try:
-                morning.mark_told(each.source.config.output, each.review, uri)
+                mark_told(each.source.config.output, each.review, uri)
             except StorageError as error:
-                night.problems.append(f"the next night tells of {each.source.name} again: {error}")
+                yield f"the next night tells of {each.source.name} again: {error}"

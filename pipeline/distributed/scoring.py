@@ -20,6 +20,7 @@ from pipeline.errors import CannotRunError
 from pipeline.identity import ModelIdentity
 from pipeline.inputs.manifest import Manifest, build_manifest
 from pipeline.logs import bind
+from pipeline.output.layout import CONFIG, MANIFEST, PAGE, REPORT, run_folder
 from pipeline.output.ledger import IdSet, read_final_ids
 from pipeline.output.lock import OutputLock
 from pipeline.output.reference_catalogue import ReferencesInUse
@@ -75,9 +76,9 @@ def score_bucket(
 
 def tell_page(config: ScoreConfig, run_id: str, say: Say, *, pictures: bool = True) -> str:
     """Write a run's report.html; returns why there is none, or ""."""
-    folder = f"{absolute(config.output)}/runs/{run_id}"
+    folder = run_folder(config.output, run_id)
     problem = write_run_page(config.output, run_id, gallery=config.gallery if pictures else 0)
-    say(f"report.html can't be written: {problem}" if problem else f"page: {folder}/report.html")
+    say(f"report.html can't be written: {problem}" if problem else f"page: {folder}/{PAGE}")
     return problem
 
 
@@ -94,7 +95,7 @@ class _Run:
     ) -> None:
         self._config = config
         self._output = absolute(config.output)
-        self._folder = f"{self._output}/runs/{run_id}"
+        self._folder = run_folder(config.output, run_id)
         self._lock = lock
         self._say = say
         self._report = RunReport(run_id=run_id, settings=asdict(config), source=source)
@@ -104,7 +105,7 @@ class _Run:
         config, report = self._config, self._report
         with explained("the output can't be written"):
             settings = redact(json.dumps(report.settings, indent=2))
-            write_object(f"{self._folder}/config.json", settings.encode())
+            write_object(f"{self._folder}/{CONFIG}", settings.encode())
         try:
             references = self._know_the_model()
             with self._timed("list"):
@@ -121,7 +122,7 @@ class _Run:
             report.message = str(error)
             raise
         finally:
-            write_object(f"{self._folder}/report.json", report.to_json())
+            write_object(f"{self._folder}/{REPORT}", report.to_json())
             if page:
                 # Who interrupts a run waits for its end, so then no picture is read.
                 pictures = report.status != "interrupted"
@@ -153,7 +154,7 @@ class _Run:
                 last = time.monotonic()
                 say(f"listing: {manifest.listed:,} objects, {manifest.pending:,} to score")
 
-        done, folder = final_ids(config, report.identity), f"{self._folder}/manifest"
+        done, folder = final_ids(config, report.identity), f"{self._folder}/{MANIFEST}"
         with explained("an input can't be listed"):
             manifest = build_manifest(config, report.identity, done, folder, on_progress)
         for remark in manifest.remarks():

@@ -11,24 +11,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.output.layout import MAPS, PARTITION, RUNS, SCORES, partition_of
 from pipeline.output.lock import LOCK_NAME
 from pipeline.storage import StorageError, absolute, read_object
 
 # What jobs write below an output, by names that images don't have: an output may be an input as
 # well, and folders of images may be called "plots" or "sets".
 _WRITTEN = (
-    r"^(?:(?:scores|maps|labels)/.*\.(?:parquet|json)"
-    r"|runs/[^/]+/.*\.(?:json|html|parquet)"
+    rf"^(?:(?:{SCORES}|{MAPS}|labels)/.*\.(?:parquet|json)"
+    rf"|{RUNS}/[^/]+/.*\.(?:json|html|parquet)"
     r"|(?:references|sets|nightly|protocols)/.*\.(?:json|safetensors|parquet|csv|md)"
     r"|plots/\d\d-.*-(?:curves|histograms|bars)\.(?:png|svg)"
     r"|[^/]+\.(?:json|csv|md|parquet|html))$"
 )
 
 # Names that only jobs give. They tell an output whatever a listing gives first, and without a lock.
-_MARKS = ("/scan_date=", "/runs/", f"/{LOCK_NAME}")
+_MARKS = (f"/{partition_of('')}", f"/{RUNS}/", f"/{LOCK_NAME}")
 _OWN_NAME = re.compile(
-    r"(?P<output>.+)/(?:(?:scores|maps)/scan_date=\d{4}-\d{2}-\d{2}/[^/]+\.parquet"
-    r"|runs/\d{8}T\d{6}Z-[0-9a-f]{6}/.+"
+    rf"(?P<output>.+)/(?:(?:{SCORES}|{MAPS})/{PARTITION}/[^/]+\.parquet"
+    rf"|{RUNS}/\d{{8}}T\d{{6}}Z-[0-9a-f]{{6}}/.+"
     rf"|(?P<lock>{re.escape(LOCK_NAME)}))"
 )
 

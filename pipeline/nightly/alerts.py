@@ -8,8 +8,11 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.calibration import MEASURES, Calibration, Measure
+from pipeline.output.rows import measured
 from pipeline.redaction import holds_credential
 
 from .samples import Sample
@@ -125,10 +128,15 @@ class Threshold:
 
     measure: Measure
     value: float
-    chance: float
+    chance: float = 0.0
     """Share of unchanged images that is over it, 0 where that is not known."""
-    why: str
+    why: str = ""
     """Where the value comes from, in words."""
+
+    def exceeded(self, rows: pa.RecordBatch, positions: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Which of a batch's rows at some positions [n] are over it."""
+        over: NDArray[np.bool_] = measured(rows, self.measure)[positions] > self.value
+        return over
 
 
 def _is_number(value: object) -> bool:

@@ -20,18 +20,18 @@ MIN_IMAGES = 30  # on either side: with fewer, the test's p-value is no good app
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """One category's comparison with past nights."""
+    """One category's comparison with past nights; the defaults are no difference between none."""
 
     category: str
-    images: int
-    past_images: int
-    statistic: float
+    images: int = 0
+    past_images: int = 0
+    statistic: float = 0.0
     """Kolmogorov-Smirnov: largest difference of the two cumulative distributions, 0 to 1."""
-    p_value: float
+    p_value: float = 1.0
     """Adjusted for the number of categories."""
-    median: float
-    past_median: float
-    drifted: bool
+    median: float = 0.0
+    past_median: float = 0.0
+    drifted: bool = False
 
 
 def compare(tonight: Mapping[str, Sample], past: Mapping[str, Sample]) -> list[Drift]:
@@ -42,8 +42,8 @@ def compare(tonight: Mapping[str, Sample], past: Mapping[str, Sample]) -> list[D
     where there are many images: then any difference is significant, however small. The first one
     decides where there are few: with 200 images on either side, 0.1 is no rare difference.
 
-    Larger nights are compared by samples (``nights.SAMPLE_SIZE`` images of either side). Categories
-    with fewer than 30 images on either side are left out.
+    Larger nights are compared by samples (``samples.SAMPLE_SIZE`` images of either side).
+    Categories with fewer than 30 images on either side are left out.
 
     Returns:
         The compared categories, the largest statistic first.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from statistics import median
 
 from pipeline.identity import ModelIdentity
+from pipeline.output.layout import REPORT, runs_of
 from pipeline.schema import ErrorCode
-from pipeline.storage import StorageError, absolute, list_objects, read_object
+from pipeline.storage import StorageError, list_objects, read_object
 
 LOOKED_AT = 100  # reports; nights without new images have no rate
 RUNS = 10  # the newest that scored something: hardware and settings of long ago tell little
@@ -39,14 +39,14 @@ def past_rates(output: str, identity: ModelIdentity) -> Rates | None:
     Raises:
         StorageError: the runs can't be listed or read.
     """
-    folder = f"{absolute(output)}/runs"
+    folder = runs_of(output)
     try:
         uris = [info.uri for page in list_objects(folder) for info in page]
     except StorageError as error:
         if error.code != ErrorCode.NOT_FOUND:
             raise
         return None
-    reports = sorted(u for u in uris if re.fullmatch(r"/[^/]+/report\.json", u[len(folder) :]))
+    reports = sorted(u for u in uris if u[len(folder) + 1 :].partition("/")[2] == REPORT)
     rates: list[tuple[float, float]] = []
     for uri in reversed(reports[-LOOKED_AT:]):  # their names begin with the time
         if len(rates) < RUNS and (found := _rate(uri, identity)):

@@ -38,6 +38,7 @@ from pipeline.storage import (
     write_object,
 )
 
+from .layout import MAPS, PARTITION, partition_of, scores_of
 from .snapshot import Journal, all_score_files, read_journal, score_objects, write_journal
 from .writer import MAP_ROWS_PER_GROUP
 
@@ -84,12 +85,12 @@ def plan(output: str, *, before: str, target_bytes: int = TARGET_BYTES) -> list[
     Raises:
         StorageError: the output can't be listed.
     """
-    folder = f"{output}/scores"
+    folder = scores_of(output)
     partitions: dict[str, list[ObjectInfo]] = defaultdict(list)
     for info in score_objects(folder):
-        found = re.fullmatch(r"(scan_date=(\d{4}-\d\d-\d\d))/[^/]+", info.uri[len(folder) + 1 :])
-        if found and found[2] < before and info.size < target_bytes / 2:
-            partitions[found[1]].append(info)
+        found = re.fullmatch(rf"{PARTITION}/[^/]+", info.uri[len(folder) + 1 :])
+        if found and found[1] < before and info.size < target_bytes / 2:
+            partitions[partition_of(found[1])].append(info)
     groups = []
     for partition, files in sorted(partitions.items()):
         chosen: list[ObjectInfo] = []
@@ -143,7 +144,7 @@ def recover(output: str) -> None:
     Raises:
         StorageError: the output can't be read or written.
     """
-    folder = f"{output}/scores"
+    folder = scores_of(output)
     journal = read_journal(folder)
     if journal.hidden:
         # Only what is there: in a versioned bucket, deleting nothing would leave delete markers.
@@ -153,7 +154,7 @@ def recover(output: str) -> None:
 
 
 def _switch(output: str, group: Group, rows: pa.Table, replacement: str, check: Check) -> None:
-    folder = f"{output}/scores"
+    folder = scores_of(output)
     generation = read_journal(folder).generation
     files = {
         "replaced": tuple(info.uri[len(folder) + 1 :] for info in group.files),
@@ -181,7 +182,7 @@ def _merge(output: str, group: Group) -> tuple[pa.Table, str]:
     map_file = np.array(rows["map_file"].to_pylist(), dtype=object)
     map_row = rows["map_row"].fill_null(-1).to_numpy().copy()
     image_id = rows["image_id"]
-    shards = _ShardWriter(output, f"maps/{name}")
+    shards = _ShardWriter(output, f"{MAPS}/{name}")
     for shard in dict.fromkeys(map_file[map_row >= 0].tolist()):
         positions = np.flatnonzero(map_file == shard)
         positions = positions[np.argsort(map_row[positions], kind="stable")]

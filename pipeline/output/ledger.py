@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.identity import ModelIdentity
 from pipeline.schema import FINAL_ERRORS, SCORE_SCHEMA, ErrorCode
 
+from .layout import partition_of, scores_of
 from .snapshot import read_scores, score_dataset
 from .snapshot import score_files as score_files  # for those who read the table on their own
 
@@ -176,11 +177,11 @@ def read_final_ids(
         StorageError: the output can't be listed.
         OSError, pa.ArrowException: a score file can't be read; the message names it.
     """
-    folder = f"{output}/scores"
+    folder = scores_of(output)
 
     def read(files: list[str]) -> IdSet:
         done = IdSet()
-        own = f"/scan_date={scan_date}/"
+        own = f"/{partition_of(scan_date)}/"
         for is_other, some in enumerate(
             ([uri for uri in files if own in uri], [uri for uri in files if own not in uri])
         ):

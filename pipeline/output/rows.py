@@ -1,14 +1,93 @@
-"""Which row of the score table holds, where an object has several."""
+"""Rows of the score table: read in bounded memory, and which one holds of an object's several."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
 from pipeline.identity import base_of
-from pipeline.schema import FINAL_ERRORS
+from pipeline.schema import FINAL_ERRORS, PARTITION_COLUMN, SCORE_SCHEMA
 
+from .snapshot import score_dataset
+
+COLUMNS = SCORE_SCHEMA.append(pa.field(PARTITION_COLUMN.name, PARTITION_COLUMN.type))
+FILE = "__filename"
+"""Arrow's name for the path of the file that a row was read from."""
 HELD_BY = ("image_id", "uri", "model", "category", "error", "scored_at")
-"""The columns that decide."""
+"""The columns that decide which row holds."""
+
+# Arrow keeps the footers of all files of one dataset: 100,000 files would take a gigabyte.
+FILES_AT_ONCE = 512
+FOOTER_THREADS = 16
+BATCH_ROWS, BATCHES_AHEAD, FILES_AHEAD = 1 << 16, 4, 8
+
+
+def read_rows(
+    folder: str,
+    files: Sequence[str],
+    columns: Iterable[str],
+    condition: pc.Expression | None = None,
+    categories: Sequence[str] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Batches of rows, none of them empty, in the order of the files.
+
+    Args:
+        folder: the score folder.
+        files: score files that count together (``snapshot.read_scores``).
+        columns: of ``COLUMNS``, or ``FILE``.
+        condition: only rows for which it is true; row groups that it excludes are not read.
+        categories: only row groups that may hold one of these, by their statistics. Arrow looks at
+            those of plain columns by itself, not of dictionaries.
+
+    Raises:
+        OSError, pa.ArrowException: a file can't be read; the message names it.
+    """
+    for start in range(0, len(files), FILES_AT_ONCE):
+        dataset = score_dataset(folder, list(files[start : start + FILES_AT_ONCE]), COLUMNS)
+        if categories is not None:
+            dataset = _pruned(dataset, categories)
+        for batch in dataset.to_batches(
+            columns=list(columns),
+            filter=condition,
+            batch_size=BATCH_ROWS,
+            batch_readahead=BATCHES_AHEAD,
+            fragment_readahead=FILES_AHEAD,
+        ):
+            if batch.num_rows:
+                yield batch
+
+
+def by_category(rows: pa.RecordBatch) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """Categories of a batch, each with the positions of its rows; rows without one are left out."""
+    column = rows.column("category")
+    codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    for positions in np.split(order, starts)[1:]:
+        yield column.dictionary[int(codes[positions[0]])].as_py(), positions
+
+
+def measured(rows: pa.RecordBatch, column: str) -> NDArray[np.float32]:
+    """A batch's scores, say, or anomalous areas [n]; NaN where they are null."""
+    values: NDArray[np.float32] = rows.column(column).to_numpy(zero_copy_only=False)
+    return values
+
+
+def plain(rows: pa.RecordBatch | pa.Table) -> pa.Table:
+    """Strings instead of dictionaries, which differ between batches."""
+    rows = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    for number, name in enumerate(rows.column_names):
+        if pa.types.is_dictionary(kind := rows.schema.types[number]):
+            rows = rows.set_column(number, name, rows.column(number).cast(kind.value_type))
+    return rows
 
 
 def rows_that_hold(frame: pd.DataFrame) -> pd.DataFrame:
@@ -32,3 +111,34 @@ def rows_that_hold(frame: pd.DataFrame) -> pd.DataFrame:
     newest = frame.groupby([frame["uri"], base], observed=True)["scored_at"].transform("max")
     frame = frame[frame["error"].isna() | (frame["scored_at"] == newest)]
     return frame.drop_duplicates(["uri", "model", "category"], keep="last")
+
+
+def _pruned(dataset: ds.Dataset, categories: Sequence[str]) -> ds.Dataset:
+    """The dataset without row groups that can't hold any of the categories.
+
+    Arrow does this by itself for plain columns, not for dictionaries.
+    """
+
+    def chosen(fragment: Any) -> Any:
+        metadata = fragment.metadata
+        groups = [
+            number
+            for number in range(metadata.num_row_groups)
+            if _may_hold(metadata.row_group(number), categories)
+        ]
+        return fragment.subset(row_group_ids=groups) if groups else None
+
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        fragments = [each for each in pool.map(chosen, dataset.get_fragments()) if each]
+    return ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
+
+
+def _may_hold(group: Any, categories: Sequence[str]) -> bool:
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.path_in_schema == "category":
+            if not (column.is_stats_set and column.statistics.has_min_max):
+                return True
+            low, high = column.statistics.min, column.statistics.max
+            return any(low <= category <= high for category in categories)
+    return True  # a file of an older version, without the column

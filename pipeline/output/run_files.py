@@ -7,17 +7,19 @@ from typing import Any
 
 from pipeline.redaction import redacted_json
 from pipeline.schema import ErrorCode
-from pipeline.storage import StorageError, absolute, read_object, write_object
+from pipeline.storage import StorageError, read_object, write_object
+
+from .layout import REPORT, run_folder
 
 
-def read_run_file(output: str, run_id: str, name: str = "report.json") -> dict[str, Any]:
+def read_run_file(output: str, run_id: str, name: str = REPORT) -> dict[str, Any]:
     """What a file holds; empty if there is none.
 
     Raises:
         StorageError: it can't be read.
         ValueError: it is damaged.
     """
-    uri = f"{absolute(output)}/runs/{run_id}/{name}"
+    uri = f"{run_folder(output, run_id)}/{name}"
     try:
         data, _ = read_object(uri)
     except StorageError as error:
@@ -37,4 +39,4 @@ def write_run_file(output: str, run_id: str, name: str, content: dict[str, Any])
     Raises:
         StorageError: it can't be written.
     """
-    write_object(f"{absolute(output)}/runs/{run_id}/{name}", redacted_json(content))
+    write_object(f"{run_folder(output, run_id)}/{name}", redacted_json(content))

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.maintain import GRACE, KEEP
-from pipeline.schema import SCORE_SCHEMA, ErrorCode
+from pipeline.schema import ErrorCode
 from pipeline.storage import ObjectInfo, StorageError, delete_objects, list_objects
 
 from .compaction import Check, recover
-from .snapshot import read_scores, score_dataset
+from .layout import MAPS, REPORT, RUNS, SCORES, run_folder, runs_of, scores_of
+from .rows import read_rows
+from .snapshot import read_scores
 
 INCOMPLETE = ".incomplete-"  # what storage.write_object calls a local file until it is whole
 
@@ -47,7 +49,7 @@ def find_garbage(
     """
     now = now or datetime.now(UTC)
     # Listed before the rows are read: a shard that a row comes to point to meanwhile is not missed.
-    found = {name: _listed(f"{output}/{name}") for name in ("maps", "runs", "scores")}
+    found = {name: _listed(f"{output}/{name}") for name in (MAPS, RUNS, SCORES)}
     shards, runs = _referenced(output)
     garbage = [
         Garbage(info.uri, "half-written", (info.uri,), info.size)
@@ -57,24 +59,24 @@ def find_garbage(
     ]
     garbage += [
         Garbage(info.uri, "no row points to this map shard", (info.uri,), info.size)
-        for info in found["maps"]
+        for info in found[MAPS]
         if info.uri.endswith(".parquet") and info.uri[len(output) + 1 :] not in shards
         if _age(info, now) > grace
     ]
     folders: dict[str, list[ObjectInfo]] = defaultdict(list)
-    for info in found["runs"]:
-        run_id, _, below = info.uri[len(f"{output}/runs/") :].partition("/")
+    for info in found[RUNS]:
+        run_id, _, below = info.uri[len(runs_of(output)) + 1 :].partition("/")
         if below and not _name(info).startswith(INCOMPLETE):
             folders[run_id].append(info)
     for run_id, files in folders.items():
         age = min(_age(info, now) for info in files)
-        reported = any(_name(info) == "report.json" for info in files)
+        reported = any(_name(info) == REPORT for info in files)
         if run_id in runs or age <= (keep if reported else grace):
             continue
         reason = f"a run of {age.days} days ago without a row" if reported else "a run that died"
         size = sum(info.size for info in files)
         uris = tuple(info.uri for info in files)
-        garbage.append(Garbage(f"{output}/runs/{run_id}/", reason, uris, size))
+        garbage.append(Garbage(f"{run_folder(output, run_id)}/", reason, uris, size))
     return sorted(garbage, key=lambda each: each.uri)
 
 
@@ -103,15 +105,13 @@ def vacuum(
 
 def _referenced(output: str) -> tuple[set[str], set[str]]:
     """Map shards and runs that score rows name."""
-    folder = f"{output}/scores"
+    folder = scores_of(output)
 
     def read(files: list[str]) -> tuple[set[str], set[str]]:
         named: dict[str, set[str]] = {"map_file": set(), "run_id": set()}
-        if files:
-            table = score_dataset(folder, files, SCORE_SCHEMA)
-            for batch in table.to_batches(columns=list(named), batch_readahead=4):
-                for name, values in named.items():
-                    values |= _distinct(batch.column(name))
+        for rows in read_rows(folder, files, named):
+            for name, values in named.items():
+                values |= _distinct(rows.column(name))
         return named["map_file"], named["run_id"]
 
     return read_scores(folder, read)

@@ -15,6 +15,8 @@ from pipeline.identity import ModelIdentity
 from pipeline.schema import MAP_SCHEMA, SCORE_SCHEMA
 from pipeline.storage import write_object
 
+from .layout import MAPS, SCORES, partition_of
+
 ROWS_PER_FILE = 10_000  # 25 MB of maps at 518 px, 1 MB of scores
 MAP_ROWS_PER_GROUP = 128  # what a reader of one map fetches: 330 KB
 
@@ -45,7 +47,7 @@ class ResultWriter:
             interval_s: seconds between commits.
             check: called right before every commit; raises if this run may not write any more.
         """
-        self._output, self._partition = output, f"scan_date={scan_date}"
+        self._output, self._partition = output, partition_of(scan_date)
         self._run_id, self._identity, self._write_maps = run_id, identity, write_maps
         self._check = check
         self._interval_s, self._last_commit = interval_s, time.monotonic()
@@ -93,14 +95,14 @@ class ResultWriter:
         if has_map is not None and pc.any(has_map).as_py():
             maps = rows.filter(has_map).select(MAP_SCHEMA.names).cast(MAP_SCHEMA)
             map_bytes = self._write_parquet(
-                f"maps/{name}",
+                f"{MAPS}/{name}",
                 maps,
                 row_group_size=MAP_ROWS_PER_GROUP,
                 use_dictionary=False,  # values hardly repeat: a dictionary adds 300 bytes a map
             )
             position = pc.subtract(pc.cumulative_sum(has_map.cast(pa.int32())), 1)
             map_row = pc.if_else(has_map, position, None).cast(pa.int32())
-            map_file = pc.if_else(has_map, f"maps/{name}", None).cast(pa.string())
+            map_file = pc.if_else(has_map, f"{MAPS}/{name}", None).cast(pa.string())
         added = {
             "map_file": map_file,
             "map_row": map_row,
@@ -113,7 +115,7 @@ class ResultWriter:
         arrays = [c.cast(f.type) for c, f in zip(columns, SCORE_SCHEMA, strict=True)]
         scores = pa.table(arrays, schema=SCORE_SCHEMA)
         self._check()
-        self.score_bytes += self._write_parquet(f"scores/{name}", scores)
+        self.score_bytes += self._write_parquet(f"{SCORES}/{name}", scores)
         self.map_bytes += map_bytes  # only now, because a commit that fails is made again
 
     def _write_parquet(self, name: str, table: pa.Table, **options: Any) -> int:

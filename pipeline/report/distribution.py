@@ -1,4 +1,4 @@
-"""Scores of a category in bounded memory: their distribution, and the highest of them."""
+"""Scores of a category in bounded memory: their distribution; and whose images are shown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from pipeline.output.tally import BY_SCORE, Highest
 
 BINS = 500  # over [0, 1]: quantiles are right to 0.002
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -33,11 +36,6 @@ class Histogram:
             self._counts += np.bincount(bins, minlength=BINS)
             self.highest = max(self.highest, float(scores.max()))
 
-    def merge(self, other: Histogram) -> None:
-        """Add another histogram's scores."""
-        self._counts += other._counts
-        self.highest = max(self.highest, other.highest)
-
     def quantile(self, share: float) -> float:
         """The score below which a share of the images lies; 0 without images."""
         cumulative = np.cumsum(self._counts)
@@ -61,56 +59,21 @@ class Histogram:
         return {"start": start, "counts": self._counts[start:end].tolist()}
 
 
-class Highest:
-    """The images with the highest scores: their ids and the files that hold their rows."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        kinds = [("score", "f4"), ("logit", "f4"), ("id", "S32"), ("file", "i4")]
-        self._rows = np.empty(0, dtype=kinds)
-
-    def add(
-        self, scores: NDArray[np.float32], logits: NDArray[np.float32], ids: pa.Array, file: int
-    ) -> None:
-        """Add images.
-
-        Args:
-            scores: [n].
-            logits: [n] of the scores, which decide where these are equal; NaN where unknown.
-            ids: [n], hexadecimal.
-            file: number of the file that they are in.
-        """
-        if len(self._rows) >= self._size:  # then most images are none of them
-            higher = np.flatnonzero(scores >= self._rows["score"][-1])
-        else:
-            higher = np.arange(len(scores))
-        if len(higher) > 4 * self._size:
-            least = np.partition(scores[higher], -2 * self._size)[-2 * self._size]
-            higher = higher[scores[higher] >= least]
-        added = np.empty(len(higher), dtype=self._rows.dtype)
-        added["score"], added["file"] = scores[higher], file
-        added["logit"] = np.nan_to_num(logits[higher], nan=-np.inf)
-        added["id"] = ids.take(pa.array(higher)).to_numpy(zero_copy_only=False).astype("S32")
-        rows = np.concatenate([self._rows, added])
-        rows = rows[np.lexsort((rows["id"], -rows["logit"], -rows["score"]))]
-        # The same image twice: it was scored again.
-        _, first = np.unique(rows["id"], return_index=True)
-        self._rows = rows[np.sort(first)][: self._size]
-
-    def rows(self) -> list[tuple[float, float, str, int]]:
-        """Score, logit, id and file of each, the highest first."""
-        return [(float(s), float(x), i.decode(), int(f)) for s, x, i, f in self._rows]
-
-
-def take_turns(highest: Iterable[Highest], count: int) -> list[tuple[str, int]]:
-    """At most ``count`` images of several categories: ids, and the files that hold their rows.
+def take_turns(highest: Iterable[Highest], count: int) -> list[dict[str, Any]]:
+    """At most ``count`` of the highest rows of several categories, as dictionaries.
 
     First the highest of every category, then the second ones, and so on: categories differ in how
     high their good images score, and one that scores high must not push out all others.
     """
-    turns = [
-        (rank, -score, -logit, image_id, file)
+    ranked = [
+        each.rows.append_column("rank", pa.array(range(each.rows.num_rows)))
         for each in highest
-        for rank, (score, logit, image_id, file) in enumerate(each.rows())
+        if each.rows
     ]
-    return [(image_id, file) for *_, image_id, file in sorted(turns)[:count]]
+    if not ranked:
+        return []
+    rows = pa.concat_tables(ranked)
+    falling = [(name, "descending") for name in BY_SCORE]
+    order = [("rank", "ascending"), *falling, ("image_id", "ascending")]
+    chosen: list[dict[str, Any]] = rows.take(pc.sort_indices(rows, order)[:count]).to_pylist()
+    return chosen

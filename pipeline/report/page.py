@@ -17,6 +17,7 @@ from string import Template
 from typing import Any
 
 from pipeline.config.score import MAX_GALLERY
+from pipeline.output.layout import PAGE, REPORT, run_folder
 from pipeline.output.run_files import read_run_file, write_run_file
 from pipeline.redaction import redact
 from pipeline.storage import absolute, write_object
@@ -75,17 +76,15 @@ def write_run_page(output: str, run_id: str, *, gallery: int) -> str:
     Returns:
         "", or why there is no page; then report.json has it as "page_problem".
     """
-    folder = f"{absolute(output)}/runs/{run_id}"
     try:
-        write_page(
-            f"{folder}/report.html", make_page(output, Query(run_id=run_id), gallery=gallery)
-        )
+        page = make_page(output, Query(run_id=run_id), gallery=gallery)
+        write_page(f"{run_folder(output, run_id)}/{PAGE}", page)
         return ""
     except Exception as error:  # the scores are there; a page can be made again at any time
         problem = redact(f"{type(error).__name__}: {error}")
     try:
         if report := read_run_file(output, run_id):
-            write_run_file(output, run_id, "report.json", report | {"page_problem": problem})
+            write_run_file(output, run_id, REPORT, report | {"page_problem": problem})
     except Exception as error:
         problem += redact(f"; nor can report.json tell of it: {error}")
     return problem

@@ -8,19 +8,20 @@ gallery or an example of an error. Memory does not grow with the number of rows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.nightly.review import Alert, Review
+from pipeline.output.layout import REVIEW, scores_of
 from pipeline.output.run_files import read_run_file
 from pipeline.output.snapshot import read_scores
 from pipeline.provenance import versions
 from pipeline.schema import FINAL_ERRORS, ErrorCode
 from pipeline.storage import absolute
 
-from .collector import Collector, thresholds_of
+from .collector import Collector
 from .distribution import BINS, take_turns
-from .scope import MAX_RUNS, Query, Selection, select
+from .scope import MAX_RUNS, Query, Scope, find_scope
 
 KEPT = ("run_id", "status", "message", "counts", "seconds", "images_per_s")  # of report.json
 
@@ -48,17 +49,16 @@ def gather(output: str, query: Query | None = None, *, gallery: int = 200) -> di
     if query.run_id is not None and not report:
         raise ValueError(f"{output} has no report of a run {query.run_id!r}")
 
-    def read(files: list[str]) -> tuple[Selection, Collector, list[dict[str, Any]]]:
-        selection = select(output, files, query, report)
-        review = _newest_review(output, selection)
-        found = Collector(output, selection, review, gallery)
+    def read(files: list[str]) -> tuple[Scope, Collector, list[dict[str, Any]]]:
+        scope = find_scope(output, files, query, report)
+        found = Collector(output, scope, _newest_review(output, scope), gallery)
         found.read()
         chosen = take_turns((each.highest for each in found.all_categories()), gallery)
-        examples = [example for each in found.examples.values() for example in each]
-        return selection, found, found.whole_rows(chosen + examples)
+        examples = [example for each in found.tally.examples.values() for example in each]
+        return scope, found, found.whole_rows(chosen + examples)
 
-    selection, found, rows = read_scores(f"{output}/scores", read)
-    dates = sorted(found.by_date)
+    scope, found, rows = read_scores(scores_of(output), read)
+    nights = [found.nights[date] for date in sorted(found.nights)]
     scored = [row for row in rows if row["error"] is None]
     failed = [row for row in rows if row["error"] is not None]
     return {
@@ -67,55 +67,41 @@ def gather(output: str, query: Query | None = None, *, gallery: int = 200) -> di
         "version": versions()["adaclip-pipeline"],
         "run_id": query.run_id,
         "bins": BINS,
-        "model": selection.identity.base,
-        "other_models": selection.other_models,
-        "dates": [date for date in dates if found.by_date[date].selected],
-        "past_dates": [date for date in dates if not found.by_date[date].selected],
-        "runs": _runs(output, selection, report),
+        "model": scope.identity.base,
+        "other_models": scope.other_models,
+        "dates": [each["date"] for each in nights if each["selected"]],
+        "past_dates": [each["date"] for each in nights if not each["selected"]],
+        "runs": _runs(output, scope, report),
         "counts": {
             "scored": found.together.now.num_images,
             "errors": found.together.errors,
             "over": found.together.over,
         },
-        "nights": [each.as_dict(date) for date, each in sorted(found.by_date.items())],
+        "nights": nights,
         "categories": [each.as_dict(name, found.review) for name, each in found.categories.items()],
         "together": found.together.as_dict(None, found.review),
         "others": found.others.as_dict(None, found.review) if found.others.selected else None,
-        "errors": _errors(found.errors, failed),
+        "errors": _errors(found.tally.errors, failed),
         "gallery": [found.gallery_row(row) for row in scored],
-        "alert": _alert(found.review),
+        "alert": _alert(found.review.alert),
     }
 
 
-def _newest_review(output: str, selection: Selection) -> dict[str, Any]:
+def _newest_review(output: str, scope: Scope) -> Review:
     """What the nightly job said of the newest run that was reviewed: thresholds and drift."""
-    for run_id in reversed(selection.run_ids[-MAX_RUNS:]):
-        if review := read_run_file(output, run_id, "review.json"):
-            return _of_same_references(review, selection.identity.references)
-    return {}
+    for run_id in reversed(scope.run_ids[-MAX_RUNS:]):
+        if found := read_run_file(output, run_id, REVIEW):
+            return Review.from_json(found).of_references(scope.identity.references)
+    return Review()
 
 
-def _of_same_references(review: dict[str, Any], references: Mapping[str, str]) -> dict[str, Any]:
-    """Without thresholds and drift of categories whose rows here have other references."""
-    reviewed = review.get("references", {})
-
-    def same(category: str) -> bool:
-        return bool(reviewed.get(category) == references.get(category))
-
-    kept = {name: each for name, each in thresholds_of(review).items() if same(str(name))}
-    return review | {
-        "alert": review.get("alert", {}) | {"thresholds": kept},
-        "drift": [each for each in review.get("drift", []) if same(each["category"])],
-    }
-
-
-def _runs(output: str, selection: Selection, report: dict[str, Any]) -> list[dict[str, Any]]:
+def _runs(output: str, scope: Scope, report: dict[str, Any]) -> list[dict[str, Any]]:
     """What report.json says of the runs, newest first."""
     runs = []
-    for run_id in reversed(selection.run_ids[-MAX_RUNS:]):
+    for run_id in reversed(scope.run_ids[-MAX_RUNS:]):
         found = report if report.get("run_id") == run_id else read_run_file(output, run_id)
         kept = {name: found[name] for name in KEPT if name in found}
-        runs.append({"run_id": run_id, "untold": run_id in selection.untold} | kept)
+        runs.append({"run_id": run_id, "untold": run_id in scope.untold} | kept)
     return runs
 
 
@@ -137,8 +123,12 @@ def _errors(counts: Counter[str], rows: list[dict[str, Any]]) -> list[dict[str, 
     ]
 
 
-def _alert(review: dict[str, Any]) -> dict[str, Any] | None:
-    if not review.get("alert", {}).get("rule"):
+def _alert(alert: Alert) -> dict[str, Any] | None:
+    if alert.rule is None:
         return None
-    kept = {name: review["alert"][name] for name in ("fired", "reasons", "uncalibrated")}
-    return kept | {"outdated": review["alert"].get("outdated", [])}
+    return {
+        "fired": alert.fired,
+        "reasons": list(alert.reasons),
+        "uncalibrated": dict(alert.uncalibrated),
+        "outdated": list(alert.outdated),
+    }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.identity import MARK, ModelIdentity, base_of, references_of
-from pipeline.nightly.review import untold_runs
-from pipeline.nightly.samples import nights_of, read_rows
+from pipeline.nightly.samples import nights_of
+from pipeline.nightly.told import untold_runs
+from pipeline.output.layout import by_scan_date, scores_of
+from pipeline.output.rows import read_rows
 
 MAX_RUNS = 100  # whose report.json a page of many nights reads: the newest
 
@@ -37,7 +38,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Selection:
+class Scope:
     """The answer: files by night, and the runs whose rows are meant."""
 
     identity: ModelIdentity
@@ -55,7 +56,7 @@ class Selection:
     one with other references of their category."""
 
 
-def select(output: str, files: list[str], query: Query, report: dict[str, Any]) -> Selection:
+def find_scope(output: str, files: list[str], query: Query, report: dict[str, Any]) -> Scope:
     """Find the rows that a query means. Reads three small columns of the selected nights.
 
     Args:
@@ -68,12 +69,12 @@ def select(output: str, files: list[str], query: Query, report: dict[str, Any]) 
         StorageError, OSError: the output can't be read.
     """
     if query.run_id is not None:
-        return _select_run(output, files, query, report)
-    by_date = _by_date(files)
-    wanted = sorted(d for d in by_date if (query.first or "") <= d <= (query.last or "9"))
+        return _scope_of_run(output, files, query, report)
+    by_date = by_scan_date(files)
+    wanted = [date for date in by_date if (query.first or "") <= date <= (query.last or "9")]
     wanted = wanted[-(query.nights or (1 if query.first is None else len(wanted))) :]
     if not wanted:
-        raise ValueError(_no_such_night(output, sorted(by_date), query))
+        raise ValueError(_no_such_night(output, list(by_date), query))
     dates = {date: by_date[date] for date in wanted}
     found = [uri for uris in dates.values() for uri in uris]
     rows = _count(output, found, pc.scalar(True), of_all=False)
@@ -85,9 +86,9 @@ def select(output: str, files: list[str], query: Query, report: dict[str, Any]) 
     other: Counter[str] = Counter()
     for kind in rows.keys() - own:
         other[kind.model] += rows[kind]
-    past = sorted(date for date in by_date if date < wanted[0])
+    past = [date for date in by_date if date < wanted[0]]
     past = past[-query.past :] if query.past else []
-    return Selection(
+    return Scope(
         identity=identity,
         dates=dates,
         past={date: by_date[date] for date in past},
@@ -110,7 +111,7 @@ def _count(
 ) -> Counter[_Kind]:
     """How many rows there are of each kind; categories of all, or of rows with references only."""
     rows: Counter[_Kind] = Counter()
-    for batch in read_rows(output, files, _Kind._fields, condition):
+    for batch in read_rows(scores_of(output), files, _Kind._fields, condition):
         model, run_id, category = (batch.column(name).cast(pa.string()) for name in _Kind._fields)
         if not of_all:
             category = pc.if_else(pc.match_substring(model, MARK), category, None)
@@ -147,30 +148,22 @@ def _choose(model: str, rows: Counter[_Kind]) -> ModelIdentity:
     return ModelIdentity(base, {name: found for name, found in newest.items() if found})
 
 
-def _select_run(output: str, files: list[str], query: Query, report: dict[str, Any]) -> Selection:
+def _scope_of_run(output: str, files: list[str], query: Query, report: dict[str, Any]) -> Scope:
     scan_date = report["settings"]["scan_date"]
     references = report.get("references") or {}
     identity = ModelIdentity(report["model"], references.get("sets", {}))
     by_date = nights_of(files, scan_date, max(query.past, 1))
-    recent = dict(sorted(by_date.items())[-2:])  # as far back as the review looks
+    recent = dict(list(by_date.items())[-2:])  # as far back as the review looks
     found = [uri for uris in recent.values() for uri in uris]
     run_id = str(query.run_id)
     untold = untold_runs(output, run_id, found, identity.condition())
-    return Selection(
+    return Scope(
         identity=identity,
         dates=recent,
         past={date: uris for date, uris in by_date.items() if date not in recent},
         run_ids=[*untold, run_id],
         untold=untold,
     )
-
-
-def _by_date(files: list[str]) -> dict[str, list[str]]:
-    by_date: dict[str, list[str]] = defaultdict(list)
-    for uri in files:
-        if found := re.search(r"/scan_date=(\d{4}-\d\d-\d\d)/[^/]+$", uri):
-            by_date[found[1]].append(uri)
-    return by_date
 
 
 def _no_such_night(output: str, dates: list[str], query: Query) -> str:

@@ -15,12 +15,14 @@ import pyarrow.compute as pc
 from pipeline.calibration import Calibration, above
 from pipeline.identity import ModelIdentity
 from pipeline.output.ledger import Before
+from pipeline.output.tally import Tally
 from pipeline.provenance import peak_memory_bytes, versions
 from pipeline.redaction import redact, redacted_json
 from pipeline.schema import TIMINGS
 from pipeline.terminal import clean, duration
 
 EXAMPLES_PER_ERROR = 3
+EXAMPLE = {"uri": "uri", "message": "error_message"}
 MAX_CATEGORIES = 10  # of the closing table
 
 
@@ -49,8 +51,8 @@ class RunReport:
     """How the skipped images had ended."""
     pending: int = 0
     """Rows this run had to do: listed − skipped."""
-    scored: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
+    tally: Tally = field(default_factory=lambda: Tally(EXAMPLES_PER_ERROR, EXAMPLE))
+    """Of the rows that came out."""
     calibration: Calibration | None = None
     """Thresholds of this model that scored images are counted above; those of other references
     count as none."""
@@ -58,8 +60,6 @@ class RunReport:
     """Images above their category's threshold of the score."""
     uncalibrated: Counter[str] = field(default_factory=Counter)
     """Scored images of categories without a threshold."""
-    examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
-    """Some objects of each error code, with their messages."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds: list, model, run, write; and busy seconds summed over all workers:
     fetch, decode, score."""
@@ -81,6 +81,16 @@ class RunReport:
         return ModelIdentity(self.model, self.references)
 
     @property
+    def scored(self) -> int:
+        """Images that ended in a score."""
+        return self.tally.scored
+
+    @property
+    def errors(self) -> Counter[str]:
+        """Images that ended in an error, by code."""
+        return self.tally.errors
+
+    @property
     def num_errors(self) -> int:
         """Images that ended in an error."""
         return self.errors.total()
@@ -88,7 +98,7 @@ class RunReport:
     @property
     def num_done(self) -> int:
         """Images that ended in a row."""
-        return self.scored + self.num_errors
+        return self.tally.num_rows
 
     def too_many_errors(self, most: float, *, count_known: bool) -> str:
         """Why this run failed if at most a share of images may end in an error; "" if it did not.
@@ -120,16 +130,9 @@ class RunReport:
         self.last_rows = time.monotonic()
         if self.first_rows is None and len(rows):
             self.first_rows = self.last_rows, len(rows)
-        failed = rows.filter(pc.is_valid(rows["error"]))
-        self.scored += len(rows) - len(failed)
-        for row in failed.select(["error", "error_message", "uri"]).to_pylist():
-            self.errors[row["error"]] += 1
-            kept = self.examples.setdefault(row["error"], [])
-            if len(kept) < EXAMPLES_PER_ERROR:
-                kept.append({"uri": row["uri"], "message": row["error_message"]})
+        scored = self.tally.add(rows)
         if self.calibration is not None:
-            scored = rows.filter(pc.is_valid(rows["score"])).select(["category", "score"])
-            frame = scored.to_pandas()
+            frame = scored.select(["category", "score"]).to_pandas()
             is_above = above(frame, self._limits())
             self.above.update(frame.category[is_above.fillna(False)])
             self.uncalibrated.update(frame.category[is_above.isna()])
@@ -190,7 +193,7 @@ class RunReport:
             },
             "errors": dict(self.errors),
             "errors_before": dict(self.before.errors),
-            "error_examples": self.examples,
+            "error_examples": self.tally.examples,
             "thresholds": self._thresholds(),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
             "images_per_s": {
@@ -262,8 +265,8 @@ class RunReport:
         if self.errors:
             lines += ["", "  errors"]
             for code, count in self.errors.most_common():
-                example = self.examples[code][0]
-                lines.append(f"    {code:<18}{count:>8,}   {clean(redact(example['message']))}")
+                example = self.tally.examples[code][0]["message"]
+                lines.append(f"    {code:<18}{count:>8,}   {clean(redact(example))}")
         if self.before.errors:
             lines += ["", "  errors of earlier runs, which no try can change"]
             for code, count in self.before.errors.most_common():

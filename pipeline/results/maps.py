@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from pipeline.output.layout import MAPS
 from pipeline.storage import arrow_filesystem
 
 GRID_COLUMNS = ["logit_grid", "grid_height", "grid_width"]
@@ -78,7 +79,7 @@ class MapReader:
             first += length
 
     def _shard(self, name: str) -> pq.ParquetFile:
-        if not re.fullmatch(r"maps/[\w=./-]+\.parquet", name) or ".." in name:
+        if not re.fullmatch(rf"{MAPS}/[\w=./-]+\.parquet", name) or ".." in name:
             raise ValueError(f"map_file {name!r} is not a shard of this output")
         if name not in self._shards:
             filesystem, path = arrow_filesystem(f"{self._output}/{name}")

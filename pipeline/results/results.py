@@ -17,18 +17,20 @@ from pipeline.calibration import MEASURES, Measure, above
 from pipeline.config.checks import check_given
 from pipeline.identity import ModelIdentity
 from pipeline.images import decode
+from pipeline.output.layout import scores_of
+from pipeline.output.rows import COLUMNS
 from pipeline.redaction import holds_credential, redact
 from pipeline.schema import require_columns
 from pipeline.storage import absolute, read_object
 
 from .maps import MapReader, overlaid
 from .masks import MASK_COLUMNS, MapLimits, MapThreshold, Masks, find_masks
-from .selection import COLUMNS, Days, Selection, names_of
+from .selection import Days, Selection, names_of
 from .similar import read_similar
 from .table import (
     SIMILARITY,
     newest_identity,
-    read_rows,
+    read_frame,
     read_top,
     values_of,
     warn_if_nothing_begins,
@@ -43,7 +45,7 @@ class Results:
 
     def __init__(self, uri: str) -> None:
         self.uri = absolute(uri)
-        self._folder = f"{self.uri}/scores"
+        self._folder = scores_of(self.uri)
         self._maps = MapReader(self.uri)
 
     def __repr__(self) -> str:
@@ -103,7 +105,7 @@ class Results:
         """
         wanted = _checked(columns)
         selection = Selection(scan_date=scan_date, category=category, model=model, prefix=prefix)
-        frame = read_rows(self._folder, selection, wanted, latest=latest, minimum=min_score)
+        frame = read_frame(self._folder, selection, wanted, latest=latest, minimum=min_score)
         warn_if_nothing_begins(frame, self._folder, selection)
         selected: pd.DataFrame = frame[wanted]
         return selected
@@ -246,7 +248,7 @@ class Results:
         if rows is None:
             selection = Selection(category=limits.categories, model=limits.model)
             lowest = limits.lowest()
-            rows = read_rows(self._folder, selection, MASK_COLUMNS, minimum=lowest, by="map_max")
+            rows = read_frame(self._folder, selection, MASK_COLUMNS, minimum=lowest, by="map_max")
             if rows.empty and limits.model is not None:
                 limits.check_any(values_of(self._folder, "model"))
             rows = rows[above(rows, threshold, "map_max").fillna(False)]

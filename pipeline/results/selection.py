@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from pipeline.identity import ModelIdentity, rows_of
-from pipeline.output.snapshot import holds_scores, read_scores, score_dataset
-from pipeline.schema import SCORE_SCHEMA
+from pipeline.output.layout import partition_of, scan_date_of
+from pipeline.output.rows import read_rows
+from pipeline.output.snapshot import holds_scores, read_scores
 from pipeline.storage import absolute_prefix
-
-COLUMNS = SCORE_SCHEMA.append(pa.field("scan_date", pa.string()))
-
-# Arrow keeps the footers of all files of one dataset: 100,000 files would take a gigabyte.
-FILES_AT_ONCE = 512
-FOOTER_THREADS = 16
-BATCH_ROWS, BATCHES_AHEAD, FILES_AHEAD = 1 << 16, 4, 8
 
 Day = str | date
 Days = Day | Sequence[Day] | tuple[Day | None, Day | None]
@@ -67,7 +58,21 @@ class Selection:
 
         return read_scores(folder, read_selected, self._partitions())
 
-    def condition(self) -> pc.Expression:
+    def batches(
+        self,
+        folder: str,
+        files: list[str],
+        columns: Sequence[str],
+        condition: pc.Expression | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of the selected rows with some of ``COLUMNS``, in bounded memory.
+
+        Row groups whose statistics exclude the category, or the condition, are not read.
+        """
+        where = self._condition() if condition is None else self._condition() & condition
+        return read_rows(folder, files, columns, where, self.category)
+
+    def _condition(self) -> pc.Expression:
         """The rows, for a dataset of the selected files."""
         condition = pc.scalar(True)
         if self.category is not None:
@@ -81,37 +86,13 @@ class Selection:
             condition &= pc.starts_with(pc.field("uri"), absolute_prefix(self.prefix))
         return condition
 
-    def batches(
-        self,
-        folder: str,
-        files: list[str],
-        columns: Sequence[str],
-        condition: pc.Expression | None = None,
-    ) -> Iterator[pa.RecordBatch]:
-        """Batches of the selected rows with some of ``COLUMNS``, in bounded memory.
-
-        Row groups whose statistics exclude the category, or the condition, are not read.
-        """
-        where = self.condition() if condition is None else self.condition() & condition
-        for start in range(0, len(files), FILES_AT_ONCE):
-            dataset = score_dataset(folder, files[start : start + FILES_AT_ONCE], COLUMNS)
-            if self.category is not None:
-                dataset = _pruned(dataset, self.category)
-            yield from dataset.to_batches(
-                columns=list(columns),
-                filter=where,
-                batch_size=BATCH_ROWS,
-                batch_readahead=BATCHES_AHEAD,
-                fragment_readahead=FILES_AHEAD,
-            )
-
     def _partitions(self) -> list[str] | None:
         days = self.scan_date
         if days is None or isinstance(days, tuple):
             return None
         several = isinstance(days, Iterable) and not isinstance(days, str)
         chosen: Any = days if several else [days]
-        return [f"scan_date={_iso(day)}" for day in dict.fromkeys(chosen)]
+        return [partition_of(_iso(day)) for day in dict.fromkeys(chosen)]
 
     def _of_range(self, files: list[str]) -> list[str]:
         if not isinstance(self.scan_date, tuple):
@@ -119,8 +100,8 @@ class Selection:
         if len(self.scan_date) != 2:
             raise ValueError("a range of dates is (from, to); single dates go into a list")
         first, last = ("" if day is None else _iso(day) for day in self.scan_date)
-        dated = ((uri, re.search(r"/scan_date=([\d-]+)/[^/]+$", uri)) for uri in files)
-        return [uri for uri, day in dated if day and first <= day[1] <= (last or "9999")]
+        dated = ((uri, scan_date_of(uri)) for uri in files)
+        return [uri for uri, day in dated if day and first <= day <= (last or "9999")]
 
 
 def names_of(names: str | Iterable[str]) -> list[str]:
@@ -136,34 +117,3 @@ def _iso(day: Any) -> str:
     except (TypeError, ValueError):
         pass
     raise ValueError(f"scan_date {day!r} is not YYYY-MM-DD")
-
-
-def _pruned(dataset: ds.Dataset, categories: Sequence[str]) -> ds.Dataset:
-    """The dataset without row groups that can't hold any of the categories.
-
-    Arrow does this by itself for plain columns, not for dictionaries.
-    """
-
-    def chosen(fragment: Any) -> Any:
-        metadata = fragment.metadata
-        groups = [
-            number
-            for number in range(metadata.num_row_groups)
-            if _may_hold(metadata.row_group(number), categories)
-        ]
-        return fragment.subset(row_group_ids=groups) if groups else None
-
-    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-        fragments = [each for each in pool.map(chosen, dataset.get_fragments()) if each]
-    return ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
-
-
-def _may_hold(group: Any, categories: Sequence[str]) -> bool:
-    for number in range(group.num_columns):
-        column = group.column(number)
-        if column.path_in_schema == "category":
-            if not (column.is_stats_set and column.statistics.has_min_max):
-                return True
-            low, high = column.statistics.min, column.statistics.max
-            return any(low <= category <= high for category in categories)
-    return True  # a file of an older version, without the column

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
@@ -13,14 +14,16 @@ import pyarrow.compute as pc
 
 from pipeline.calibration import Measure
 from pipeline.identity import ModelIdentity, base_of, references_of
-from pipeline.output.rows import HELD_BY, rows_that_hold
+from pipeline.output.rows import COLUMNS, HELD_BY, by_category, plain, rows_that_hold
+from pipeline.output.tally import BY_SCORE, Highest
 from pipeline.redaction import redact
 from pipeline.storage import absolute_prefix
 
-from .selection import COLUMNS, Selection
+from .selection import Selection
 
-ORDER = ("score", "score_logit")  # scores near 1 round to the same, their logits don't
 _ROW = ["image_id", "scored_at"]  # what tells two rows apart
+ALL = ""  # in the place of a category
+_HELD = (*_ROW, "uri", "category")  # of a row that may be one of the highest
 # Of an image's rows only the newest counts, so more than the wanted n are looked at.
 SPARE = 2
 # What rows may be ranked by that no file holds.
@@ -29,7 +32,7 @@ SIMILARITY = pa.field("similarity", pa.float32())
 Batches = Callable[[list[str]], Iterator[pa.RecordBatch]]
 
 
-def read_rows(
+def read_frame(
     folder: str,
     selection: Selection,
     columns: Sequence[str],
@@ -44,7 +47,7 @@ def read_rows(
     have a newer one that doesn't, so the identifying columns of the images found are then looked
     up in the whole selection. Memory is that of the result, not of the table.
     """
-    needed = list(dict.fromkeys([*columns, *ORDER, by, *(HELD_BY if latest else ())]))
+    needed = list(dict.fromkeys([*columns, *BY_SCORE, by, *(HELD_BY if latest else ())]))
 
     def read(files: list[str]) -> pd.DataFrame:
         if minimum is None:
@@ -75,7 +78,7 @@ def read_top(
     per_category: bool,
 ) -> pd.DataFrame:
     """The n newest rows with the highest values, of each category or of all, highest first."""
-    order = ORDER if by == "score" else (by,)
+    order = BY_SCORE if by == "score" else (by,)
     scored = pc.field(by).is_valid() & pc.field("category").is_valid()
 
     def batches(files: list[str]) -> Iterator[pa.RecordBatch]:
@@ -111,15 +114,17 @@ def read_best(
     """
 
     def read(files: list[str]) -> pd.DataFrame:
-        chosen, size = None, SPARE * n
-        while chosen is None:  # more than once where many rows are not the newest of their image
-            best = _Best(size, order, per_category)
-            for batch in batches(files):
-                best.add(batch)
-            same_image = pc.field("uri").isin(_distinct(best.rows, "uri"))
-            rows = _table(selection.batches(folder, files, HELD_BY, same_image))
-            chosen = best.chosen(rows_that_hold(rows.to_pandas()), n)
+        size, short = SPARE * n, True
+        while short:  # more than once where many rows are not the newest of their image
+            rows, full = _highest(batches(files), size, order, per_category)
+            same_image = pc.field("uri").isin(_distinct(rows, "uri"))
+            others = _table(selection.batches(folder, files, HELD_BY, same_image))
+            newest = rows_that_hold(others.to_pandas())[_ROW].drop_duplicates()
+            rows = rows.merge(newest, on=_ROW)
+            groups = rows.groupby(rows["category"] if per_category else np.full(len(rows), ALL))
+            short = any(groups.size().get(name, 0) < n for name in full)
             size *= SPARE
+        chosen = groups.head(n)
         wanted = list(dict.fromkeys([*(name for name in columns if name not in order), *_ROW]))
         these = pc.field("image_id").isin(_distinct(chosen, "image_id"))
         if len(chosen) and order[0] in COLUMNS.names:
@@ -178,7 +183,7 @@ def newest_identity(folder: str) -> ModelIdentity:
     def read(files: list[str]) -> dict[tuple[str, str | None], datetime]:
         found: dict[tuple[str, str | None], datetime] = {}
         for batch in Selection().batches(folder, files, ["model", "category", "scored_at"]):
-            kinds = _plain(pa.Table.from_batches([batch])).group_by(["model", "category"])
+            kinds = plain(pa.Table.from_batches([batch])).group_by(["model", "category"])
             for each in kinds.aggregate([("scored_at", "max")]).to_pylist():
                 kind, newest = (each["model"], each["category"]), each["scored_at_max"]
                 found[kind] = max(newest, found.get(kind, newest))
@@ -193,51 +198,21 @@ def newest_identity(folder: str) -> ModelIdentity:
     return ModelIdentity(base, {name: one for name, one in newest.items() if name and one})
 
 
-class _Best:
-    """The rows with the highest values so far, in each category or in all.
-
-    Among equal values the smaller image_id is the higher, so that every reading gives the same.
-    """
-
-    def __init__(self, size: int, order: Sequence[str], per_category: bool) -> None:
-        self._size, self._by, self._per_category = size, order[0], per_category
-        self._order = [*order, "image_id"]
-        self._floors: dict[str, float] = {}
-        self.rows = _plain(_table([], [*HELD_BY, *order])).to_pandas()
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Take a batch with the columns ``HELD_BY`` and those that rank."""
-        values = batch.column(self._by).to_numpy(zero_copy_only=False)
-        category = batch.column("category")
-        names = category.dictionary.to_pylist()
-        floors = np.array([self._floors.get(self._group(name), -np.inf) for name in names])
-        codes = category.indices.to_numpy(zero_copy_only=False)
-        batch = batch.filter(pa.array(values >= floors[codes]))
-        if batch.num_rows:
-            added = _plain(pa.Table.from_batches([batch])).to_pandas()
-            rows = pd.concat([self.rows, added]) if len(self.rows) else added
-            ascending = [name == "image_id" for name in self._order]
-            rows = rows.sort_values(self._order, ascending=ascending)
-            groups = rows.groupby(self._groups(rows), sort=False)
-            self.rows = groups.head(self._size)
-            full = groups.size() >= self._size
-            lowest = self.rows.groupby(self._groups(self.rows))[self._by].min()
-            self._floors = {str(name): float(lowest[name]) for name in full.index[full]}
-
-    def chosen(self, latest: pd.DataFrame, n: int) -> pd.DataFrame | None:
-        """The n highest rows that are the newest ones; None if too few of those are held."""
-        rows = self.rows.merge(latest[_ROW].drop_duplicates(), on=_ROW)
-        counts = rows.groupby(self._groups(rows)).size()
-        if any(counts.get(name, 0) < n for name in self._floors):
-            return None
-        highest: pd.DataFrame = rows.groupby(self._groups(rows), sort=False).head(n)
-        return highest
-
-    def _group(self, category: str) -> str:
-        return category if self._per_category else ""
-
-    def _groups(self, rows: pd.DataFrame) -> pd.Series:
-        return rows["category"].map(self._group)
+def _highest(
+    batches: Iterable[pa.RecordBatch], size: int, order: Sequence[str], per_category: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """The highest rows of each category or of all, the highest first; and which have ``size``."""
+    found: dict[str, Highest] = defaultdict(lambda: Highest(size, _HELD, order))
+    for batch in batches:
+        rows = plain(batch)  # once, not for each category
+        for name, positions in by_category(batch) if per_category else [(ALL, None)]:
+            found[name].add(rows, positions)
+    none = plain(_table([], [*_HELD, *order]))
+    held = [each.rows.select(none.column_names) for each in found.values() if each.rows]
+    ascending = [*(False for _ in order), True]
+    frame = pa.concat_tables([none, *held]).to_pandas()
+    frame = frame.sort_values([*order, "image_id"], ascending=ascending)
+    return frame, [name for name, each in found.items() if each.full]
 
 
 def _table(batches: Iterable[pa.RecordBatch], columns: Iterable[str] = HELD_BY) -> pa.Table:
@@ -248,19 +223,13 @@ def _table(batches: Iterable[pa.RecordBatch], columns: Iterable[str] = HELD_BY) 
 
 def _most_anomalous_first(frame: pd.DataFrame) -> pd.DataFrame:
     """By falling score, then logit; rows without come last."""
-    falling = [-frame[name].to_numpy(np.float32) for name in reversed(ORDER)]
+    falling = [-frame[name].to_numpy(np.float32) for name in reversed(BY_SCORE)]
     return frame.iloc[np.lexsort(falling)].reset_index(drop=True)
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas()
     return frame
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """Strings instead of dictionaries, which differ between batches."""
-    types = (f.type.value_type if pa.types.is_dictionary(f.type) else f.type for f in table.schema)
-    return table.cast(pa.schema(list(zip(table.column_names, types, strict=True))))
 
 
 def _distinct(frame: pd.DataFrame, column: str) -> pa.Array:

@@ -18,7 +18,7 @@ from pipeline.images import preprocess
 from pipeline.models import AdaCLIP, load_adaclip
 from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.nightly.alerts import AlertRule
-from pipeline.nightly.review import review
+from pipeline.nightly.reviewing import review_run
 from pipeline.output.writer import ResultWriter
 from pipeline.report.summary import RunReport
 from pipeline.schema import scored_schema
@@ -69,8 +69,8 @@ def fill(folder: Path, dates: list[str], per_category: int, defective: int) -> s
         rows += [_failed(folder, date, name) for name in list(BROKEN)[: 1 + night % len(BROKEN)]]
         _write(output, rows, date, identity, run_id)
     rule = AlertRule(score_quantile=0.95, min_images=50)
-    found = review(output, run_id=run_id, identity=identity, scan_date=dates[-1], rule=rule)
-    write_object(f"{output}/runs/{run_id}/review.json", json.dumps(found).encode())
+    found = review_run(output, run_id=run_id, identity=identity, scan_date=dates[-1], rule=rule)
+    write_object(f"{output}/runs/{run_id}/review.json", json.dumps(found.to_json()).encode())
     return output
 
 

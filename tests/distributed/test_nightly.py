@@ -212,10 +212,10 @@ def test_what_a_killed_night_found_is_told_by_the_next(config: ScoreConfig) -> N
     done = run_night(scans(config, a=first), TODAY, scorer=NoScorer)
     [review] = [each.review for each in done.results]
     assert review is not None
-    assert (review["untold_runs"], review["counts"]["scored"]) == ([killed], 3)
+    assert (review.untold_runs, review.counts.scored) == ((killed,), 3)
     [result] = run_night(scans(config, a=first), TODAY, scorer=NoScorer).results
     assert result.review is not None
-    assert result.review["counts"]["new"] == 0
+    assert result.review.counts.new == 0
 
 
 def test_a_locked_output_is_a_failed_source(config: ScoreConfig) -> None:

@@ -12,7 +12,9 @@ import pytest
 from pipeline.calibration import Calibration, CalibrationError, Limit, write_calibration
 from pipeline.identity import ModelIdentity
 from pipeline.nightly.alerts import AlertRule
-from pipeline.nightly.review import mark_told, review, table
+from pipeline.nightly.review import Review
+from pipeline.nightly.reviewing import review_run
+from pipeline.nightly.told import mark_told
 from pipeline.storage import write_object
 from tests import outputs
 
@@ -52,9 +54,17 @@ def tonight(output: str, rows: list[dict[str, Any]], run_id: str = RUN) -> None:
 
 
 def reviewed(output: str, rule: AlertRule | None = None, **more: Any) -> dict[str, Any]:
-    found = review(output, run_id=RUN, identity=MODEL, scan_date=TODAY, rule=rule, **more)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found, "ready for JSON"
-    return found
+    """The review of the night's run, as review.json holds it."""
+    found = review_run(output, run_id=RUN, identity=MODEL, scan_date=TODAY, rule=rule, **more)
+    plain = found.to_json()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain, "ready for JSON"
+    assert Review.from_json(plain) == found
+    return plain
+
+
+def table(found: dict[str, Any]) -> str:
+    """A review for a terminal."""
+    return Review.from_json(found).table()
 
 
 def test_counts_are_those_of_the_run(output: str) -> None:
@@ -170,8 +180,10 @@ def test_rows_of_a_stopped_run_are_not_lost(output: str, report: bytes | None) -
     write_object(f"{output}/runs/{RUN}/report.json", b'{"status": "done"}')
     later = "20260121T020000Z-bbbbbb"
     outputs.write(output, good(60, 5), "2026-01-21", run_id=later)
-    after = review(output, run_id=later, identity=MODEL, scan_date="2026-01-21", rule=AlertRule())
-    assert after["counts"]["new"] == 5
+    after = review_run(
+        output, run_id=later, identity=MODEL, scan_date="2026-01-21", rule=AlertRule()
+    )
+    assert after.counts.new == 5
 
 
 def test_a_nightly_run_is_told_of_until_its_night_was(output: str) -> None:
@@ -186,11 +198,13 @@ def test_a_nightly_run_is_told_of_until_its_night_was(output: str) -> None:
     assert [image["uri"] for image in found["alert"]["images"]] == ["s3://b/in/9001.jpg"]
     # Then the summary of this night is written, and both were told of.
     write_object(f"{output}/runs/{RUN}/report.json", json.dumps(report).encode())
-    mark_told(output, found, "s3://b/nightly/2026-01-20-a.json")
+    mark_told(output, Review.from_json(found), "s3://b/nightly/2026-01-20-a.json")
     later = "20260121T020000Z-bbbbbb"
     outputs.write(output, good(60, 5), "2026-01-21", run_id=later)
-    after = review(output, run_id=later, identity=MODEL, scan_date="2026-01-21", rule=AlertRule())
-    assert (after["untold_runs"], after["counts"]["new"]) == ([], 5)
+    after = review_run(
+        output, run_id=later, identity=MODEL, scan_date="2026-01-21", rule=AlertRule()
+    )
+    assert (after.untold_runs, after.counts.new) == ((), 5)
 
 
 def test_a_shifted_category_has_drifted(output: str) -> None:
@@ -275,7 +289,8 @@ def referred(
 ) -> dict[str, Any]:
     """The review of a night whose bolts have references."""
     outputs.write(output, rows, TODAY, run_id=RUN, references=dict(REFERRED.references))
-    return review(output, run_id=RUN, identity=REFERRED, scan_date=TODAY, rule=rule)
+    found = review_run(output, run_id=RUN, identity=REFERRED, scan_date=TODAY, rule=rule)
+    return found.to_json()
 
 
 def test_scores_of_other_references_are_no_past(output: str) -> None:
@@ -326,3 +341,16 @@ def test_equal_scores_are_ordered_by_their_logits(output: str) -> None:
         assert [image["score_logit"] for image in images] == [4, 3, 2, 1]
     uris = [image["uri"] for image in reviewed(output, top=9)["most_anomalous"]]
     assert uris[-1] == "s3://b/in/9010.jpg", "without a logit it comes last"
+
+
+def test_a_review_of_an_older_version_is_read(output: str) -> None:
+    """Before references, logits and thresholds that are out of date."""
+    tonight(output, [row(9_001, 0.7)])
+    plain = reviewed(output, AlertRule())
+    expected = Review.from_json(plain)
+    del plain["references"], plain["alert"]["outdated"]
+    for images in (plain["most_anomalous"], plain["alert"]["images"]):
+        del images[0]["score_logit"]
+    assert Review.from_json(plain) == expected
+    with pytest.raises(ValueError, match="drift"):
+        Review.from_json({"drift": "none"})

@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 
-from pipeline.nightly.samples import Sample, by_category, nights_of, sample_categories
+from pipeline.nightly.samples import Sample, nights_of, sample_categories
+from pipeline.output.rows import by_category
 
 
 def ids(count: int) -> np.ndarray:

@@ -309,3 +309,12 @@ def test_thresholds_and_drift_of_other_references_are_not_drawn(output: str) -> 
     assert (of(data, "nut")["over"], of(data, "nut")["drifted"]) == (2, True)
     same = gather(output, Query(model="m+refs-1"))
     assert (of(same, "bolt")["over"], of(same, "bolt")["drifted"]) == (1, True)
+
+
+def test_thresholds_may_be_of_the_map(output: str) -> None:
+    """As calibrated ones are, where the alert rule says so."""
+    limit = {"measure": "map_max", "value": 0.75, "chance": 0.01, "why": "w"}
+    review = {"alert": {"fired": True, "rule": {}, "thresholds": {"bolt": [limit]}}}
+    write_object(f"{output}/runs/{RUN}/review.json", json.dumps(review).encode())
+    data = gather(output, Query(run_id=RUN))
+    assert (of(data, "bolt")["over"], sum(each["over"] for each in data["gallery"])) == (2, 2)

@@ -196,7 +196,7 @@ def test_progress_line_of_a_run_that_has_done_nothing_does_not_guess() -> None:
 def test_the_table_tells_counts_errors_and_rates() -> None:
     made = finished()
     made.add(rows(errors={"not_an_image": 1}))
-    made.examples["not_an_image"][0]["message"] = "line\nbreak \x1b[31mred"
+    made.tally.examples["not_an_image"][0]["message"] = "line\nbreak \x1b[31mred"
     shown = made.table()
     lines = [" ".join(line.split()) for line in shown.splitlines()]
     for expected in (

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.output import rows as score_rows
 from pipeline.output.compaction import compact
-from pipeline.results import open_results, selection
+from pipeline.results import open_results
 from pipeline.results.maps import MapReader
 from tests.outputs import age, scored, write
 
@@ -32,7 +33,7 @@ def rows(numbers: range, score: float = 0.5, seed: int = 0) -> list[dict[str, ob
 @pytest.fixture
 def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Two nights of 150 images, one without an embedding, and an error; read in small batches."""
-    monkeypatch.setattr(selection, "BATCH_ROWS", 70)
+    monkeypatch.setattr(score_rows, "BATCH_ROWS", 70)
     folder = str(tmp_path / "out")
     first, second = rows(range(150)), rows(range(150, NUM_IMAGES))
     first[4]["embedding"] = None

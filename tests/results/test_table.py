@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from pipeline.results import open_results, selection
+from pipeline.output import rows, tally
+from pipeline.results import open_results
 from tests.outputs import scored, write
 from tests.results.tables import write_night
 
@@ -55,8 +57,8 @@ def test_the_top_is_that_of_the_whole_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, per_category: bool, by: str
 ) -> None:
     history(str(tmp_path), seed)
-    monkeypatch.setattr(selection, "BATCH_ROWS", 7)
-    monkeypatch.setattr(selection, "FILES_AT_ONCE", 2)
+    monkeypatch.setattr(rows, "BATCH_ROWS", 7)
+    monkeypatch.setattr(rows, "FILES_AT_ONCE", 2)
     results = open_results(str(tmp_path))
     ranked = results.scores().dropna(subset=[by])
     ranked = ranked.sort_values([by, "image_id"], ascending=[False, True])
@@ -71,18 +73,18 @@ def test_the_top_is_that_of_the_whole_table(
 def test_the_top_of_a_large_table_is_found_in_small_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever passes by, only a few rows are ever turned into a frame."""
+    """Whatever passes by, only a few rows are ever ranked."""
     write_night(tmp_path, "2026-01-01")
     longest = 0
-    to_pandas = pd.DataFrame.sort_values
+    sort_indices = tally.pc.sort_indices
 
-    def watched(frame: pd.DataFrame, *args: object, **kwargs: object) -> pd.DataFrame:
+    def watched(table: pa.Table, keys: list[tuple[str, str]]) -> pa.Array:
         nonlocal longest
-        longest = max(longest, len(frame))
-        return to_pandas(frame, *args, **kwargs)  # type: ignore[call-overload, no-any-return]
+        longest = max(longest, len(table))
+        return sort_indices(table, keys)
 
-    monkeypatch.setattr(selection, "BATCH_ROWS", 500)
-    monkeypatch.setattr(pd.DataFrame, "sort_values", watched)
+    monkeypatch.setattr(rows, "BATCH_ROWS", 500)
+    monkeypatch.setattr(tally.pc, "sort_indices", watched)
     top = open_results(str(tmp_path)).top(5, columns=["category", "score"])
     assert longest < 1_000
     assert list(top.columns) == ["category", "score"]

@@ -20,7 +20,8 @@ from pipeline.distributed.scoring import score_bucket
 from pipeline.errors import CannotRunError
 from pipeline.evaluation import image_metrics
 from pipeline.identity import ModelIdentity
-from pipeline.output.rows import HELD_BY, rows_that_hold
+from pipeline.output.layout import CONFIG, RUNS, run_folder, scores_of
+from pipeline.output.rows import HELD_BY, plain, rows_that_hold
 from pipeline.output.snapshot import read_scores, score_dataset
 from pipeline.schema import SCORE_SCHEMA, ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
@@ -110,13 +111,13 @@ def existing_scores(
 def _image_size(config: EvaluateConfig, output: str, run_id: str) -> int:
     """Maps are measured at the size at which the model saw the images."""
     try:
-        settings = json.loads(read_object(f"{output}/runs/{run_id}/config.json")[0])
+        settings = json.loads(read_object(f"{run_folder(output, run_id)}/{CONFIG}")[0])
     except StorageError as error:
         if error.code != ErrorCode.NOT_FOUND:
             raise
         if not config.image_size:  # a table may be kept without its runs
             raise CannotRunError(
-                f"{config.scores} has no runs/{run_id}/config.json, which tells the size of its "
+                f"{config.scores} has no {RUNS}/{run_id}/{CONFIG}, which tells the size of its "
                 "images; give --image-size, the one that they were scored at"
             ) from error
         return config.image_size
@@ -130,19 +131,13 @@ def _read_scores(output: str, sets: Sequence[LabelledSet]) -> pd.DataFrame:
     """The score row that holds of every labelled image, category and model."""
     uris = pa.concat_arrays([each.rows["uri"].combine_chunks() for each in sets])
     columns = list(dict.fromkeys([*HELD_BY, "run_id", *_SCORED]))
-    folder = f"{output}/scores"
+    folder = scores_of(output)
 
     def read(files: list[str]) -> pa.Table:
         dataset = score_dataset(folder, files, SCORE_SCHEMA)
         return dataset.to_table(columns=columns, filter=pc.field("uri").isin(uris))
 
-    table = read_scores(folder, read)
-    plain = [
-        column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
-        for column in table.columns
-    ]
-    frame: pd.DataFrame = pa.table(plain, names=columns).to_pandas()
-    return rows_that_hold(frame)
+    return rows_that_hold(plain(read_scores(folder, read)).to_pandas())
 
 
 def _joined(labelled: LabelledSet, scores: pd.DataFrame, identity: ModelIdentity) -> pd.DataFrame:
