@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,7 +67,8 @@ def start(address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _without(b"Set ray log level from environment"):  # which tells of itself, once
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         where = f"the Ray cluster at {address} can't be reached" if address else "Ray can't start"
@@ -75,6 +78,23 @@ def start(address: str | None) -> None:
         ) from error
     # Ray's own handler would exit at once, with nothing written.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@contextmanager
+def _without(unwanted: bytes) -> Iterator[None]:
+    """Standard error, of libraries in C++ too, comes after the block and without some lines."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        terminal = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if unwanted not in line))
 
 
 def planned(config: ScoreConfig) -> Resources:

@@ -24,6 +24,8 @@ from pipeline.terminal import Say
 
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 POLL_S = 2.0
+# What uploads, and follows: each sets its own level, and tells of what nobody can act on.
+QUIET = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 # A head that restarts, or a network that fails for a while, is no reason to tell of a lost job.
 PATIENCE_S = 300.0
 
@@ -51,7 +53,8 @@ def submit(
     Raises:
         CannotRunError: there is no job server, or it does not take the job.
     """
-    logging.getLogger("ray").setLevel(logging.ERROR)  # its own lines tell of uploads
+    for module in QUIET:
+        logging.getLogger(module).setLevel(logging.ERROR)
     runtime_env = {"working_dir": working_dir} if working_dir else {}
     try:
         with _without_variables() if address else nullcontext():

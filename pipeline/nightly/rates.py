@@ -13,7 +13,7 @@ from pipeline.storage import StorageError, list_objects, read_object
 
 LOOKED_AT = 100  # reports; nights without new images have no rate
 RUNS = 10  # the newest that scored something: hardware and settings of long ago tell little
-BEFORE = ("model", "references", "list")  # stages that end before the first image
+BEFORE = ("model", "references", "list", "start")  # stages that end before the first image
 FEWEST_IMAGES = 10  # of a run whose rate counts; a shorter one measures the start of its actors
 
 

@@ -17,16 +17,15 @@ from .drift import Drift
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewedImage:
-    """An image that a review names."""
+    """An image that a review names; what its row lacks, as rows of older versions do, is None."""
 
     uri: str
-    category: str
+    category: str | None
     score: float
     score_logit: float | None = None
-    """None in rows of older versions."""
-    anomalous_area: float
+    anomalous_area: float | None = None
     """Share of the image, 0 to 1."""
-    box: tuple[int, ...]
+    box: tuple[int | None, ...]
     """x0, y0, x1, y1 of the strongest region, in pixels of the original image."""
 
 
@@ -134,7 +133,7 @@ class Review:
         ]
         lines += ["  most anomalous"] if self.most_anomalous else []
         lines += [
-            f"    {image.score:.3f}  {clean(image.category, 24):<24} {clean(image.uri)}"
+            f"    {image.score:.3f}  {clean(image.category or '', 24):<24} {clean(image.uri)}"
             for image in self.most_anomalous[:limit]
         ]
         return "\n".join(lines)

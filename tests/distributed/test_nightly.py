@@ -6,12 +6,14 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from pipeline.benchmark.stand_in import StandInScorer
 from pipeline.config import ScoreConfig
 from pipeline.distributed.nightly import preview, run_night
 from pipeline.distributed.scoring import score_bucket
@@ -36,6 +38,11 @@ class NoScorer:
 
     def __call__(self, batch: Any) -> Any:
         """Never reached."""
+
+
+# Loading the model takes longer than all else of a night, and no test looks at its figures.
+night_of = partial(run_night, scorer=StandInScorer)
+score = partial(score_bucket, scorer=StandInScorer)
 
 
 @pytest.fixture
@@ -116,7 +123,7 @@ def test_a_source_that_fails_does_not_stop_the_others_and_the_summary_tells(
             name="good", config=config, alert=AlertRule(max_score=0.0, min_count=3), webhook=url
         ),
     )
-    done = run_night(night, TODAY, say=lambda line: None)
+    done = night_of(night, TODAY, say=lambda line: None)
     assert [(r.source.name, r.status) for r in done.results] == [
         ("wrong-model", "failed"),
         ("many-errors", "too_many_errors"),
@@ -156,10 +163,10 @@ def test_an_unchanged_bucket_starts_no_scorer_and_a_webhook_that_fails_is_a_prob
 ) -> None:
     url = "http://127.0.0.1:9/secret-path"
     night = scans(config, a=Source(name="a", config=config))
-    assert not run_night(night, TODAY).failed
+    assert not night_of(night, TODAY).failed
     before = table(config)
     again = scans(config, a=Source(name="a", config=config, webhook=url))
-    done = run_night(again, TODAY, scorer=NoScorer)
+    done = night_of(again, TODAY, scorer=NoScorer)
     assert not done.failed
     assert done.results[0].report["counts"]["skipped"] == 3
     pd.testing.assert_frame_equal(table(config), before)
@@ -168,10 +175,10 @@ def test_an_unchanged_bucket_starts_no_scorer_and_a_webhook_that_fails_is_a_prob
 
 
 def test_another_model_scores_everything_again_and_keeps_the_old_rows(config: ScoreConfig) -> None:
-    run_night(scans(config, a=Source(name="a", config=config)), TODAY)
+    night_of(scans(config, a=Source(name="a", config=config)), TODAY)
     before = table(config)
     newer = replace(config, precision="bf16")
-    run_night(scans(config, a=Source(name="a", config=newer)), TODAY)
+    night_of(scans(config, a=Source(name="a", config=newer)), TODAY)
     after = table(config)
     assert len(after) == 6
     assert set(before.image_id) < set(after.image_id)
@@ -192,11 +199,11 @@ def test_a_night_that_is_stopped_tells_what_it_did(config: ScoreConfig) -> None:
         c=Source(name="c", config=replace(other, output=f"{config.output}-c")),
     )
     with pytest.raises(KeyboardInterrupt):
-        run_night(night, TODAY, say=stop)
+        night_of(night, TODAY, say=stop)
     [written] = summaries(night)
     assert [s["status"] for s in written["sources"]] == ["done", "interrupted", "not_run"]
     # Its lock is released: the next night goes on.
-    assert not run_night(night.select(("b",)), TODAY).failed
+    assert not night_of(night.select(("b",)), TODAY).failed
 
 
 def test_what_a_killed_night_found_is_told_by_the_next(config: ScoreConfig) -> None:
@@ -207,13 +214,13 @@ def test_what_a_killed_night_found_is_told_by_the_next(config: ScoreConfig) -> N
     other = replace(config, output=f"{config.output}-b")
     first, second = Source(name="a", config=config), Source(name="b", config=other)
     with pytest.raises(SystemExit):
-        run_night(scans(config, a=first, b=second), TODAY, say=die)
+        night_of(scans(config, a=first, b=second), TODAY, say=die)
     [killed] = set(table(config).run_id)
-    done = run_night(scans(config, a=first), TODAY, scorer=NoScorer)
+    done = night_of(scans(config, a=first), TODAY, scorer=NoScorer)
     [review] = [each.review for each in done.results]
     assert review is not None
     assert (review.untold_runs, review.counts.scored) == ((killed,), 3)
-    [result] = run_night(scans(config, a=first), TODAY, scorer=NoScorer).results
+    [result] = night_of(scans(config, a=first), TODAY, scorer=NoScorer).results
     assert result.review is not None
     assert result.review.counts.new == 0
 
@@ -221,9 +228,9 @@ def test_what_a_killed_night_found_is_told_by_the_next(config: ScoreConfig) -> N
 def test_a_locked_output_is_a_failed_source(config: ScoreConfig) -> None:
     night = scans(config, a=Source(name="a", config=config))
     with OutputLock(config.output, run_id="other-run"):
-        done = run_night(night, TODAY)
+        done = night_of(night, TODAY)
         with pytest.raises(CannotRunError, match=r"run other-run on .* writes to this output"):
-            score_bucket(config)
+            score(config)
     assert done.failed == ["a"]
     assert "run other-run on" in done.results[0].message
     assert {o.uri.split("/")[-1] for page in list_objects(config.output) for o in page} == {
@@ -248,7 +255,7 @@ def test_a_run_that_loses_its_lock_commits_nothing_more(config: ScoreConfig) -> 
     monkeypatch = pytest.MonkeyPatch()
     try:
         night = scans(config, a=Source(name="a", config=config))
-        done = run_night(night, TODAY, say=steal)
+        done = night_of(night, TODAY, say=steal)
     finally:
         monkeypatch.undo()
     assert done.failed == ["a"]
@@ -268,7 +275,7 @@ def test_a_preview_counts_estimates_and_writes_nothing(config: ScoreConfig, buck
     assert "no past run" in found.lines(None)
 
     put(bucket, {f"in/bolt/{i}.jpg": jpeg(i) for i in range(3, 12)})
-    report = score_bucket(config)
+    report = score(config)
     put(bucket, {f"in/nut/{i}.jpg": jpeg(i) for i in range(7)})
     before = objects(everything)
     found = preview(source)
@@ -276,7 +283,7 @@ def test_a_preview_counts_estimates_and_writes_nothing(config: ScoreConfig, buck
     assert (found.manifest.pending, found.manifest.skipped) == (7, 12)
     assert found.rates is not None
     rate = report.as_dict()["images_per_s"]["run"]
-    start_s = report.seconds["model"] + report.seconds["list"]
+    start_s = sum(report.seconds[stage] for stage in ("model", "list", "start"))
     assert found.rates.seconds(7) == pytest.approx(start_s + 7 / rate, rel=0.01)
     shown = found.lines(3600.0)
     assert shown.startswith("a: 7 images (")
@@ -286,11 +293,11 @@ def test_a_preview_counts_estimates_and_writes_nothing(config: ScoreConfig, buck
 
 def test_limit_since_and_rescore_do_what_they_say(config: ScoreConfig) -> None:
     limited = replace(config, limit=2)
-    assert [score_bucket(limited).scored for _ in range(3)] == [2, 1, 0]
-    old = score_bucket(replace(config, since="2100-01-01"))
+    assert [score(limited).scored for _ in range(3)] == [2, 1, 0]
+    old = score(replace(config, since="2100-01-01"))
     assert (old.listed, old.excluded, old.status) == (0, 3, "done")
     new = replace(config, since="1h", rescore=True)
-    report = score_bucket(new)
+    report = score(new)
     assert (report.scored, report.skipped) == (3, 0)
     rows = table(config)
     assert len(rows) == 6
@@ -298,4 +305,4 @@ def test_limit_since_and_rescore_do_what_they_say(config: ScoreConfig) -> None:
     latest = open_results(config.output).scores()
     assert set(latest.run_id) == {report.run_id}
     assert len(latest) == 3
-    assert score_bucket(config).skipped == 3
+    assert score(config).skipped == 3

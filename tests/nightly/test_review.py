@@ -354,3 +354,10 @@ def test_a_review_of_an_older_version_is_read(output: str) -> None:
     assert Review.from_json(plain) == expected
     with pytest.raises(ValueError, match="drift"):
         Review.from_json({"drift": "none"})
+
+
+def test_a_row_without_a_box_is_reviewed_and_read_again(output: str) -> None:
+    """As scorers of other makes write it."""
+    tonight(output, [row(9_001, 0.7, x0=None, y0=None, x1=None, y1=None, anomalous_area=None)])
+    found = reviewed(output, AlertRule(max_score=0.5, score_quantile=None))
+    assert Review.from_json(found).alert.images[0].box == (None,) * 4
