@@ -13,7 +13,7 @@ from pipeline.calibration import Calibration, CalibrationError, Limit, write_cal
 from pipeline.identity import ModelIdentity
 from pipeline.nightly.alerts import AlertRule
 from pipeline.nightly.review import Review
-from pipeline.nightly.reviewing import review_run
+from pipeline.nightly.reviewing import BOX, review_run
 from pipeline.nightly.told import mark_told
 from pipeline.storage import write_object
 from tests import outputs
@@ -358,6 +358,6 @@ def test_a_review_of_an_older_version_is_read(output: str) -> None:
 
 def test_a_row_without_a_box_is_reviewed_and_read_again(output: str) -> None:
     """As scorers of other makes write it."""
-    tonight(output, [row(9_001, 0.7, x0=None, y0=None, x1=None, y1=None, anomalous_area=None)])
+    tonight(output, [row(9_001, 0.7, anomalous_area=None, **dict.fromkeys(BOX))])
     found = reviewed(output, AlertRule(max_score=0.5, score_quantile=None))
     assert Review.from_json(found).alert.images[0].box == (None,) * 4
