@@ -58,7 +58,9 @@ def drawn() -> list[Picture]:
     return list(draw(*evaluated(names(1))))
 
 
-@pytest.mark.parametrize("count", [1, 8, 30, 90])
+@pytest.mark.parametrize(
+    "count", [1, 8, *(pytest.param(n, marks=pytest.mark.slow) for n in (30, 90))]
+)
 def test_every_picture_is_drawn_in_both_formats(count: int, drawn: list[Picture]) -> None:
     pictures = drawn if count == 1 else list(draw(*evaluated(names(count))))
     kinds = ("curves", "histograms", "bars")

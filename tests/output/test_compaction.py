@@ -32,7 +32,7 @@ class KilledError(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Two nights of small files, one of them still open."""
     if request.param == "local":

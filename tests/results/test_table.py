@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.results import open_results, selection
+from pipeline.results import Results, open_results, selection
 from tests.outputs import scored, write
 from tests.results.tables import write_night
 
@@ -33,10 +35,24 @@ def history(output: str, seed: int) -> None:
         write(output, rows, f"2026-01-{night:02d}", model=str(rng.choice(["m", "n"])))
 
 
+@pytest.fixture(scope="module")
+def histories(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Results]:
+    """The history of a seed, written when it is first asked for; tests only read it."""
+
+    @cache
+    def of(seed: int) -> Results:
+        folder = str(tmp_path_factory.mktemp("history"))
+        history(folder, seed)
+        return open_results(folder)
+
+    return of
+
+
 @pytest.mark.parametrize("seed", range(8))
-def test_a_minimum_gives_the_rows_that_reach_it(tmp_path: Path, seed: int) -> None:
-    history(str(tmp_path), seed)
-    results = open_results(str(tmp_path))
+def test_a_minimum_gives_the_rows_that_reach_it(
+    histories: Callable[[int], Results], seed: int
+) -> None:
+    results = histories(seed)
     everything = results.scores()
     for least in (0.0, 0.5, 11 / 12, 1.0):
         expected = everything[everything.score >= np.float32(least)]
@@ -52,12 +68,15 @@ def test_a_minimum_gives_the_rows_that_reach_it(tmp_path: Path, seed: int) -> No
 @pytest.mark.parametrize("per_category", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_top_is_that_of_the_whole_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, per_category: bool, by: str
+    histories: Callable[[int], Results],
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    per_category: bool,
+    by: str,
 ) -> None:
-    history(str(tmp_path), seed)
     monkeypatch.setattr(selection, "BATCH_ROWS", 7)
     monkeypatch.setattr(selection, "FILES_AT_ONCE", 2)
-    results = open_results(str(tmp_path))
+    results = histories(seed)
     ranked = results.scores().dropna(subset=[by])
     ranked = ranked.sort_values([by, "image_id"], ascending=[False, True])
     for n in (1, 3, 100):
@@ -93,10 +112,8 @@ def test_the_top_of_a_large_table_is_found_in_small_memory(
     assert top.score.iloc[0] == np.float32(19_999 / 20_000)
 
 
-def test_the_top_keeps_dates_and_categories_apart(tmp_path: Path) -> None:
-    history(str(tmp_path), 0)
-    results = open_results(str(tmp_path))
-    top = results.top(2, scan_date="2026-01-03", category="nut")
+def test_the_top_keeps_dates_and_categories_apart(histories: Callable[[int], Results]) -> None:
+    top = histories(0).top(2, scan_date="2026-01-03", category="nut")
     assert set(top.scan_date) == {"2026-01-03"}
     assert set(top.category) == {"nut"}
 
