@@ -90,6 +90,7 @@ def test_a_call_takes_the_image_tower_that_one_of_the_same_settings_kept(
     assert "drawing" not in make.said
 
 
+@pytest.mark.slow
 def test_a_call_trains_the_weights_of_an_earlier_one_further(
     make: Command, first: tuple[dict[str, str], str], tmp_path: Path
 ) -> None:

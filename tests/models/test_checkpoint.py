@@ -285,10 +285,7 @@ def test_garbage_is_refused(blank: AdaCLIP, tmp_path: Path, data: bytes, suffix:
         load_checkpoint(blank, str(path))
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["zip", "legacy", "safetensors", pytest.param("torchscript", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors", "torchscript"])
 def test_damaged_files_are_refused_or_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / ("whole.safetensors" if kind == "safetensors" else "whole.pth")
     state = {"a": torch.ones(3, 4), "b": torch.zeros(5)}

@@ -73,7 +73,6 @@ BACKBONE_WEIGHTS = (
 )
 
 
-@pytest.mark.slow
 def test_fingerprint_changes_with_any_weight_by_one_bit(golden_files: Files) -> None:
     model = golden.load(golden_files)
     before = model.fingerprint()

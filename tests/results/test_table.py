@@ -14,6 +14,7 @@ from pipeline.results import Results, open_results, selection
 from tests.outputs import scored, write
 from tests.results.tables import write_night
 
+Histories = Callable[[int], tuple[Results, pd.DataFrame]]
 LABELS = ("category", "model", "error", "run_id")  # whose categoricals differ in what is unused
 
 
@@ -36,24 +37,22 @@ def history(output: str, seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def histories(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Results]:
-    """The history of a seed, written when it is first asked for; tests only read it."""
+def histories(tmp_path_factory: pytest.TempPathFactory) -> Histories:
+    """The history of a seed and its whole table, once it is asked for; tests only read it."""
 
     @cache
-    def of(seed: int) -> Results:
+    def of(seed: int) -> tuple[Results, pd.DataFrame]:
         folder = str(tmp_path_factory.mktemp("history"))
         history(folder, seed)
-        return open_results(folder)
+        results = open_results(folder)
+        return results, results.scores()
 
     return of
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_minimum_gives_the_rows_that_reach_it(
-    histories: Callable[[int], Results], seed: int
-) -> None:
-    results = histories(seed)
-    everything = results.scores()
+def test_a_minimum_gives_the_rows_that_reach_it(histories: Histories, seed: int) -> None:
+    results, everything = histories(seed)
     for least in (0.0, 0.5, 11 / 12, 1.0):
         expected = everything[everything.score >= np.float32(least)]
         found = results.scores(min_score=least)
@@ -68,7 +67,7 @@ def test_a_minimum_gives_the_rows_that_reach_it(
 @pytest.mark.parametrize("per_category", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_top_is_that_of_the_whole_table(
-    histories: Callable[[int], Results],
+    histories: Histories,
     monkeypatch: pytest.MonkeyPatch,
     seed: int,
     per_category: bool,
@@ -76,8 +75,8 @@ def test_the_top_is_that_of_the_whole_table(
 ) -> None:
     monkeypatch.setattr(selection, "BATCH_ROWS", 7)
     monkeypatch.setattr(selection, "FILES_AT_ONCE", 2)
-    results = histories(seed)
-    ranked = results.scores().dropna(subset=[by])
+    results, everything = histories(seed)
+    ranked = everything.dropna(subset=[by])
     ranked = ranked.sort_values([by, "image_id"], ascending=[False, True])
     for n in (1, 3, 100):
         groups = ranked.category.astype(str) if per_category else ranked.image_id.str[:0]
@@ -112,8 +111,8 @@ def test_the_top_of_a_large_table_is_found_in_small_memory(
     assert top.score.iloc[0] == np.float32(19_999 / 20_000)
 
 
-def test_the_top_keeps_dates_and_categories_apart(histories: Callable[[int], Results]) -> None:
-    top = histories(0).top(2, scan_date="2026-01-03", category="nut")
+def test_the_top_keeps_dates_and_categories_apart(histories: Histories) -> None:
+    top = histories(0)[0].top(2, scan_date="2026-01-03", category="nut")
     assert set(top.scan_date) == {"2026-01-03"}
     assert set(top.category) == {"nut"}
 
