@@ -138,7 +138,7 @@ def test_a_category_that_is_nowhere_gives_no_rows(results: Results) -> None:
 def test_an_empty_list_asks_for_nothing(results: Results, nothing: dict[str, list[str]]) -> None:
     """No category, the empty answer of another query, gave the rows of all."""
     asked = {"columns": ["uri", "category", "score", "scored_at", "scan_date"], **nothing}
-    wanted = results.scores(columns=asked["columns"]).dtypes.astype(str)
+    wanted = results.scores(scan_date=DAYS[0], columns=asked["columns"]).dtypes.astype(str)
     for found in (
         results.scores(**asked),  # type: ignore[arg-type]
         results.scores(min_score=0.5, **asked),  # type: ignore[arg-type]

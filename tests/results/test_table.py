@@ -73,7 +73,7 @@ def test_the_top_is_that_of_the_whole_table(
     per_category: bool,
     by: str,
 ) -> None:
-    monkeypatch.setattr(selection, "BATCH_ROWS", 7)
+    monkeypatch.setattr(selection, "BATCH_ROWS", 13)
     monkeypatch.setattr(selection, "FILES_AT_ONCE", 2)
     results, everything = histories(seed)
     ranked = everything.dropna(subset=[by])
