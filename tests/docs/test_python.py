@@ -98,6 +98,7 @@ def page(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Page:
         return Page(run_blocks("docs/results.md", bucket), bucket, here)
 
 
+@pytest.mark.slow
 def test_results(page: Page) -> None:
     found, bucket, folder = page
     assert len(found["night"]) == 5
@@ -120,6 +121,7 @@ def test_results(page: Page) -> None:
     assert found["by_category"].filter(category="metal nut")["score"].item() == pytest.approx(0.9)
 
 
+@pytest.mark.slow
 def test_duckdb_and_polars_see_what_pandas_sees(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
-from pipeline.evaluation import image_metrics, metrics_table
+from pipeline.evaluation import image_metrics, metrics_table, plots
 from pipeline.evaluation.plots import MAX_NAME, Picture, bars, curves, draw, histograms
 from pipeline.evaluation.table import AVERAGE, PIXEL_METRICS
 
@@ -114,6 +114,7 @@ def test_of_many_categories_the_lowest_are_named() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_more_categories_than_fit_say_so() -> None:
     table, scores = evaluated(names(90))
     assert "30 of 90 categories, the lowest AUROCs" in texts(
@@ -168,11 +169,16 @@ def test_a_second_drawing_is_equal_and_nothing_global_is_left_behind(
     before = dict(mpl.rcParams)
     assert list(draw(*evaluated(names(1)))) == drawn
     assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.slow
+def test_pyplot_which_is_global_is_not_imported() -> None:
     code = "import sys, pipeline.evaluation.plots; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_every_data_set_has_its_own_pictures() -> None:
+def test_every_data_set_has_its_own_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "_saved", lambda figure, form: form.encode())
     (first, scores), (second, others) = (evaluated(["bolt"], name) for name in ("a", "a!"))
     rows = pd.concat([categories_of(first), categories_of(second)])
     table = metrics_table(rows.to_dict("records"))

@@ -38,7 +38,10 @@ HOLDERS = multiprocessing.get_context("forkserver")  # whose imports are made on
 HOLDERS.set_forkserver_preload([__name__])
 
 
-@pytest.fixture(params=["local", "bucket", "seaweedfs_bucket"])
+# What a lock waits for it waits for on any server.
+@pytest.fixture(
+    params=["local", "bucket", pytest.param("seaweedfs_bucket", marks=pytest.mark.slow)]
+)
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URI of an output that is new."""
     if request.param == "local":
