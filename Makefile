@@ -1,4 +1,6 @@
-# make test: lint, types, tests.  make demo: the jobs on a small bucket of their own.
+# make test: lint, types, tests.  make quick: of these, in a minute and a half, what needs neither
+# Ray nor a browser nor the site, without the tests that are marked slow.
+# make demo: the jobs on a small bucket of their own.
 # make docs: the site in site/; python -m http.server --directory site shows it with its search.
 # make reference: the tables of docs/ that are made from the code.
 # make screenshots: the pictures of docs/report.md (minutes; a small model scores 840 images).
@@ -7,9 +9,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: test demo docs reference screenshots small-model lint types unit browser clean
+.PHONY: test quick demo docs reference screenshots small-model lint types unit browser clean
 
 test: lint types unit
+
+NOT_QUICK := tests/benchmark tests/browser tests/commands tests/distributed tests/faults \
+	tests/integration tests/test_security.py tests/docs/test_notebook.py tests/docs/test_site.py
+
+# Or each run would compile all tests again.
+quick: export PYTHONDONTWRITEBYTECODE =
+quick: lint
+	@echo "make quick: without the tests that are marked slow and $(NOT_QUICK)"
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow" $(addprefix --ignore=,$(NOT_QUICK))
 
 demo: $(INSTALLED)
 	$(BIN)/python -m jobs.demo

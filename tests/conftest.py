@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 import s3fs
 import torch
@@ -19,6 +22,8 @@ from pipeline.storage import access
 from tests import golden
 
 torch.set_num_threads(1)  # more would spin at every barrier of these tiny models
+# S3's description, which every new session reads anew, is half a second of parsing JSON.
+botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)  # type: ignore[attr-defined]
 
 # Whose tests start Ray, themselves or through a job: one process of ``pytest --numprocesses`` has
 # those that share a cluster of the process's own, the other one those that start jobs.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 # What an open_clip configuration may set and still be an OpenAI-style CLIP.
 _TOWER_KEYS = {"layers", "width", "mlp_ratio", "ls_init_value", "norm_kwargs", "act_kwargs"}
@@ -64,6 +67,20 @@ def clip_config(backbone: str) -> dict[str, Any]:
     }
 
 
+class _Undrawn(TorchFunctionMode):
+    """Weights stay unset that would be drawn at random, half the time of building a backbone."""
+
+    DRAWS = frozenset(
+        (init.normal_, init.uniform_, init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_)
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self.DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def build_clip(backbone: str, state_dict: dict[str, Tensor] | None, *, seed: int = 0) -> Any:
     """Build a frozen ``open_clip.CLIP`` at its native image size.
 
@@ -76,7 +93,7 @@ def build_clip(backbone: str, state_dict: dict[str, Tensor] | None, *, seed: int
         ValueError: the weights do not fit the architecture.
     """
     config = clip_config(backbone)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _Undrawn() if state_dict else nullcontext():
         torch.manual_seed(seed)
         model = open_clip.CLIP(**config)
     if state_dict is not None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
 
+import boto3
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,12 +63,22 @@ def test_the_grid_of_the_concepts_renders(bucket: str) -> None:
     assert found["small"].max() > 0.9 > 0.1 > found["small"].min()
 
 
-@pytest.fixture
-def outputs(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Page(NamedTuple):
+    """What the blocks of docs/results.md left behind."""
+
+    found: dict[str, Any]
+    bucket: str
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def page(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The same output at s3://<bucket>/scores and in ./scores: two nights and good images.
 
     In ./scores the first night's files are of an older version.
     """
+    bucket, here = f"test-{uuid4().hex[:12]}", tmp_path_factory.mktemp("page")
+    boto3.client("s3").create_bucket(Bucket=bucket)
     put(bucket, {f"in/{i}.jpg": jpeg(i) for i in range(4)})
     folder = f"s3://{bucket}/in"
     rows = [scored(folder, i, 0.6 + i / 10) for i in range(4)]
@@ -76,16 +89,18 @@ def outputs(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for row in [*rows, *known]:
         row |= {"category": "metal nut", "map_max": row["score"], "anomalous_area": 0.0}
         row["embedding"] = np.random.default_rng(len(str(row["uri"]))).random(8).astype(np.float16)
-    monkeypatch.chdir(tmp_path)
-    for output in (f"s3://{bucket}/scores", "scores"):
-        write(output, known, "2026-11-20")
-        age(output)
-        write(output, [*rows, scored(folder, 9, None)], "2026-11-23")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        for output in (f"s3://{bucket}/scores", "scores"):
+            write(output, known, "2026-11-20")
+            age(output)
+            write(output, [*rows, scored(folder, 9, None)], "2026-11-23")
+        return Page(run_blocks("docs/results.md", bucket), bucket, here)
 
 
-@pytest.mark.usefixtures("outputs")
-def test_results(bucket: str) -> None:
-    found = run_blocks("docs/results.md", bucket)
+@pytest.mark.slow
+def test_results(page: Page) -> None:
+    found, bucket, folder = page
     assert len(found["night"]) == 5
     assert len(found["week"]) == 4
     assert list(found["some"].columns) == ["uri", "score"]
@@ -93,7 +108,7 @@ def test_results(bucket: str) -> None:
     assert len(found["worst_of_all"]) == 20
     assert found["anomaly_map"].shape == (64, 96)
     assert found["small"].shape == (256, 256)
-    assert Path("worst.png").stat().st_size > 0
+    assert (folder / "worst.png").stat().st_size > 0
     assert found["alike"].similarity.is_monotonic_decreasing
     assert len(found["alike"]) == 10
     assert len(found["compared"]) == 205
@@ -106,9 +121,12 @@ def test_results(bucket: str) -> None:
     assert found["by_category"].filter(category="metal nut")["score"].item() == pytest.approx(0.9)
 
 
-@pytest.mark.usefixtures("outputs")
-def test_duckdb_and_polars_see_what_pandas_sees(bucket: str) -> None:
-    found = run_blocks("docs/results.md", bucket)
+@pytest.mark.slow
+def test_duckdb_and_polars_see_what_pandas_sees(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _, folder = page
+    monkeypatch.chdir(folder)
     everything = found["results"].scores()
     assert len(everything) == 205
     assert found["local"].collect().height == found["remote"].collect().height == 205

@@ -55,8 +55,7 @@ def aupro(maps: Maps, masks: Masks, limit: float = 0.3) -> float:
         regions += [anomaly_map[labels == i + 1] for i in range(count)]
     thresholds = np.unique(maps)[::-1]
     fpr = np.concatenate([[0], _share_above(maps[~masks], thresholds)])
-    pro = np.mean([_share_above(region, thresholds) for region in regions], axis=0)
-    pro = np.concatenate([[0], pro])
+    pro = np.concatenate([[0], _mean_share_above(regions, thresholds)])
     last = int((fpr <= limit).sum())
     x, y = fpr[:last], pro[:last]
     if last < len(fpr):
@@ -64,6 +63,15 @@ def aupro(maps: Maps, masks: Masks, limit: float = 0.3) -> float:
         x = np.append(x, limit)
         y = np.append(y, pro[last - 1] + slope * (limit - fpr[last - 1]))
     return float(np.trapezoid(y, x) / limit)
+
+
+def _mean_share_above(regions: list[Maps], thresholds: Maps) -> NDArray[np.float64]:
+    """Mean over the regions of the share of their values that are at least each threshold."""
+    values = np.concatenate(regions)
+    weights = np.concatenate([np.full(len(region), 1 / len(region)) for region in regions])
+    order = np.argsort(values)
+    below = np.concatenate([[0], np.cumsum(weights[order])]) / len(regions)
+    return np.asarray(1 - below[np.searchsorted(values[order], thresholds, "left")])
 
 
 def pixel_metrics(maps: Maps, masks: Masks) -> dict[str, float]:

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
-from pipeline.evaluation import image_metrics, metrics_table
-from pipeline.evaluation.plots import MAX_NAME, bars, curves, draw, histograms
+from pipeline.evaluation import image_metrics, metrics_table, plots
+from pipeline.evaluation.plots import MAX_NAME, Picture, bars, curves, draw, histograms
 from pipeline.evaluation.table import AVERAGE, PIXEL_METRICS
 
 HOSTILE = "$\\frac{x}$\x1b[2J\u202e</text><script>alert(1)</script>"
@@ -52,9 +52,17 @@ def texts(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))
 
 
-@pytest.mark.parametrize("count", [1, 8, 30, 90])
-def test_every_picture_is_drawn_in_both_formats(count: int) -> None:
-    pictures = list(draw(*evaluated(names(count))))
+@pytest.fixture(scope="module")
+def drawn() -> list[Picture]:
+    """All pictures of one category."""
+    return list(draw(*evaluated(names(1))))
+
+
+@pytest.mark.parametrize(
+    "count", [1, 8, *(pytest.param(n, marks=pytest.mark.slow) for n in (30, 90))]
+)
+def test_every_picture_is_drawn_in_both_formats(count: int, drawn: list[Picture]) -> None:
+    pictures = drawn if count == 1 else list(draw(*evaluated(names(count))))
     kinds = ("curves", "histograms", "bars")
     assert [p.name for p in pictures] == [
         f"01-visa-{kind}.{form}" for kind in kinds for form in ("png", "svg")
@@ -106,6 +114,7 @@ def test_of_many_categories_the_lowest_are_named() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_more_categories_than_fit_say_so() -> None:
     table, scores = evaluated(names(90))
     assert "30 of 90 categories, the lowest AUROCs" in texts(
@@ -154,20 +163,22 @@ def test_names_that_others_chose_are_text_and_short() -> None:
         assert "$\\frac{x}$" in shown
 
 
-def test_nothing_global_is_left_behind() -> None:
+def test_a_second_drawing_is_equal_and_nothing_global_is_left_behind(
+    drawn: list[Picture],
+) -> None:
     before = dict(mpl.rcParams)
-    assert len(list(draw(*evaluated(["bolt"])))) == 6
+    assert list(draw(*evaluated(names(1)))) == drawn
     assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.slow
+def test_pyplot_which_is_global_is_not_imported() -> None:
     code = "import sys, pipeline.evaluation.plots; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_equal_evaluations_give_equal_pictures() -> None:
-    first, again = (list(draw(*evaluated(["bolt", "nut"]))) for _ in range(2))
-    assert first == again
-
-
-def test_every_data_set_has_its_own_pictures() -> None:
+def test_every_data_set_has_its_own_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "_saved", lambda figure, form: form.encode())
     (first, scores), (second, others) = (evaluated(["bolt"], name) for name in ("a", "a!"))
     rows = pd.concat([categories_of(first), categories_of(second)])
     table = metrics_table(rows.to_dict("records"))

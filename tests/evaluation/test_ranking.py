@@ -66,6 +66,7 @@ groups = st.lists(
 ).filter(lambda g: all(map(any, zip(*g, strict=True))) and sum(map(sum, g)) <= 6)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(groups)
 def test_bounds_hold_for_every_order_within_the_groups(groups: list[tuple[int, int]]) -> None:

@@ -216,6 +216,7 @@ def attempts(environment: dict[str, str]) -> dict[str, str]:
     return result
 
 
+@pytest.mark.slow
 def test_a_scan_reads_images_writes_results_and_nothing_else(
     enforcing: dict[str, dict[str, str]],
 ) -> None:
@@ -236,6 +237,7 @@ def test_a_scan_reads_images_writes_results_and_nothing_else(
     }
 
 
+@pytest.mark.slow
 def test_maintenance_rewrites_results_and_sees_no_image(
     enforcing: dict[str, dict[str, str]],
 ) -> None:

@@ -76,12 +76,14 @@ def test_files_are_formatted() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_files_are_valid(initialised: Path) -> None:
     done = terraform(initialised, "validate", "-json")
     found = json.loads(done.stdout)
     assert (found["valid"], found["diagnostics"]) == (True, [])
 
 
+@pytest.mark.slow
 def test_a_new_account_gets_both_buckets_both_roles_and_the_inventory(
     initialised: Path, aws: dict[str, str]
 ) -> None:

@@ -119,6 +119,7 @@ def test_a_list_that_cannot_be_read_is_refused_by_name(suffix: str, tmp_path: Pa
         read(source)
 
 
+@pytest.mark.slow
 def test_a_column_nobody_asked_for_costs_no_list(image: str, tmp_path: Path) -> None:
     lots = ["55"] * 59_999 + ["55A"]  # beyond the block of which types are guessed
     source = write_list(tmp_path / "list.csv", {"uri": [f"{image}.{i}" for i in range(60_000)]})

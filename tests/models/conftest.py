@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,10 +20,15 @@ def model(golden_files: Files) -> AdaCLIP:
     return golden.load(golden_files)
 
 
-@pytest.fixture
-def blank() -> AdaCLIP:
-    """A model of the golden architecture with random weights."""
+@pytest.fixture(scope="module")
+def random_model() -> AdaCLIP:
     return load_adaclip(backbone=golden.BACKBONE, backbone_weights=None, image_size=168)
+
+
+@pytest.fixture
+def blank(random_model: AdaCLIP) -> AdaCLIP:
+    """A model of the golden architecture with random weights, which a test may change."""
+    return copy.deepcopy(random_model)
 
 
 @pytest.fixture

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import open_clip
 import torch
 
 from pipeline.models import Prediction
 
 LONG_NAME = "very long name of a hand-made wooden toy with many moving parts " * 6
+
+
+@cache
+def tokenizer() -> open_clip.SimpleTokenizer:
+    """open_clip's own, which takes half a second to make."""
+    return open_clip.SimpleTokenizer()
 
 
 def assert_close(ours: Prediction, others: Prediction, atol: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from pipeline.models import AdaCLIP, AdaCLIPSettings
@@ -36,6 +37,7 @@ def test_predicting_does_not_change_the_fingerprint(golden_files: Files) -> None
     assert model.fingerprint() == before
 
 
+@pytest.mark.slow
 def test_fingerprint_changes_with_every_setting(model: AdaCLIP, golden_files: Files) -> None:
     changes: list[dict[str, Any]] = [
         {"image_size": 112},

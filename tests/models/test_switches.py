@@ -19,7 +19,7 @@ from pipeline.models import AdaCLIP, Features
 from pipeline.models.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES, encode_text
 from tests import golden
 
-from .predictions import LONG_NAME, assert_close, assert_identical
+from .predictions import LONG_NAME, assert_close, assert_identical, tokenizer
 
 Files = Mapping[str, str]
 ALL = list(range(len(golden.CASES)))
@@ -42,11 +42,10 @@ def plain_clip(golden_files: Files) -> Any:
 
 def plain_text_features(clip: Any, category: str) -> Tensor:
     """[2, E] normal and abnormal, by open_clip's own text tower."""
-    tokenizer = open_clip.SimpleTokenizer()
     rows = []
     for states in (NORMAL_STATES, ABNORMAL_STATES):
         texts = [t.format(s.format(category)) for s in states for t in TEMPLATES]
-        features = F.normalize(clip.encode_text(tokenizer(texts, 77)), dim=-1)
+        features = F.normalize(clip.encode_text(tokenizer()(texts, 77)), dim=-1)
         rows.append(F.normalize(features.mean(dim=0), dim=-1))
     return torch.stack(rows)
 
@@ -58,6 +57,7 @@ def zero(module: nn.Module) -> None:
             parameter.zero_()
 
 
+@pytest.mark.slow
 def test_every_combination_of_switches_runs_and_matters(golden_files: Files) -> None:
     batch = golden.batch([0])
     grids: dict[tuple[str, str], Tensor] = {}
@@ -149,9 +149,8 @@ def test_shared_prefix_equals_the_text_tower_run_in_full(model: AdaCLIP) -> None
     """Every sentence in full, as the released code runs it, without what the method shares."""
     clip, length = model.clip, model.settings.prompt_length
     prompts = torch.randn(1, 4, length, 64, generator=torch.Generator().manual_seed(0))
-    tokenizer = open_clip.SimpleTokenizer()
     texts = [t.format(s.format("nut")) for s in NORMAL_STATES + ABNORMAL_STATES for t in TEMPLATES]
-    ids = tokenizer(texts, 77)
+    ids = tokenizer()(texts, 77)
     with torch.no_grad():
         x = clip.token_embedding(ids) + clip.positional_embedding
         for j, block in enumerate(clip.transformer.resblocks):

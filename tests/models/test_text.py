@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +12,8 @@ from torch import Tensor
 
 from pipeline.models.text import NUM_NORMAL, encode_text, sentence_tree, sentences
 from tests import golden
+
+from .predictions import tokenizer
 
 LENGTH = 5
 NAMES = [
@@ -35,7 +36,7 @@ def prompts(batch: int, depth: int = 4) -> Tensor:
 
 def in_full(clip: Any, category: str, prompts: Tensor) -> Tensor:
     """[2, E] as the released code runs it: 48 sentences of 77 tokens through every block."""
-    ids = open_clip.SimpleTokenizer()(sentences(category), 77)
+    ids = tokenizer()(sentences(category), 77)
     x = clip.token_embedding(ids) + clip.positional_embedding
     for j, block in enumerate(clip.transformer.resblocks):
         if 1 <= j < len(prompts):
@@ -83,7 +84,7 @@ def test_gradients_reach_the_prompts_after_an_inference_with_the_same_names(clip
 
 @pytest.mark.parametrize("name", NAMES[:4])
 def test_a_tree_holds_every_sentence_and_repeats_no_beginning(name: str) -> None:
-    ids = open_clip.SimpleTokenizer()(sentences(name), 77)
+    ids = tokenizer()(sentences(name), 77)
     tree = sentence_tree(name, 77)
     for end, row in enumerate(ids):
         path = tree.visible[end].nonzero().squeeze(1)
@@ -94,6 +95,6 @@ def test_a_tree_holds_every_sentence_and_repeats_no_beginning(name: str) -> None
 
 
 def test_a_tree_has_half_of_the_tokens_of_the_padded_sentences() -> None:
-    longest = open_clip.SimpleTokenizer()(sentences("hazelnut"), 77).argmax(dim=-1).max()
+    longest = tokenizer()(sentences("hazelnut"), 77).argmax(dim=-1).max()
     padded = 48 * int(longest - LENGTH)
     assert (sentence_tree("hazelnut", 77).positions > LENGTH).sum() < padded / 2

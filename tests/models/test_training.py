@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Sequence
 
@@ -28,9 +29,15 @@ SIZE = 56
 CATEGORIES = ["grass", "metal nut", "brick-wall", "grass"]
 
 
-@pytest.fixture
-def model(golden_files: dict[str, str]) -> AdaCLIP:
+@pytest.fixture(scope="module")
+def loaded(golden_files: dict[str, str]) -> AdaCLIP:
     return golden.load(golden_files, image_size=SIZE)
+
+
+@pytest.fixture
+def model(loaded: AdaCLIP) -> AdaCLIP:
+    """A model that a test may train."""
+    return copy.deepcopy(loaded)
 
 
 def batch(seed: int = 0) -> tuple[Tensor, list[str], Tensor, Tensor]:

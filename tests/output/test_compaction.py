@@ -32,7 +32,7 @@ class KilledError(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Two nights of small files, one of them still open."""
     if request.param == "local":
@@ -186,6 +186,7 @@ def killed(step: int, when: str, action: Callable[[str], Any], output: str) -> b
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_any_step_readers_see_every_row_once_and_the_next_run_goes_on(
     tmp_path: Path, when: str

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -35,16 +34,14 @@ from tests.storage.odd_s3 import OddS3
 
 PointAt = Callable[[str], None]
 FAST = {"heartbeat_s": 0.1, "stale_s": 1.0}
-HOLDER = """
-import sys, time
-from pipeline.output.lock import OutputLock
-with OutputLock(sys.argv[1], run_id="killed", heartbeat_s=0.1, stale_s=1.0):
-    print("held", flush=True)
-    time.sleep(600)
-"""
+HOLDERS = multiprocessing.get_context("forkserver")  # whose imports are made once for all
+HOLDERS.set_forkserver_preload([__name__])
 
 
-@pytest.fixture(params=["local", "bucket", "seaweedfs_bucket"])
+# What a lock waits for it waits for on any server.
+@pytest.fixture(
+    params=["local", "bucket", pytest.param("seaweedfs_bucket", marks=pytest.mark.slow)]
+)
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URI of an output that is new."""
     if request.param == "local":
@@ -66,13 +63,22 @@ def in_file(output: str) -> dict[str, object]:
     return found
 
 
+def hold(output: str, environment: dict[str, str], held: Connection) -> None:
+    os.environ.update(environment)
+    with lock(output, "killed"):
+        held.send("held")
+        time.sleep(600)
+
+
 def kill_a_holder(output: str) -> None:
     """Another process takes the lock and is killed."""
-    command = [sys.executable, "-c", HOLDER, output]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        holder.send_signal(signal.SIGKILL)
+    ours, its = HOLDERS.Pipe()
+    holder = HOLDERS.Process(target=hold, args=(output, dict(os.environ), its), daemon=True)
+    holder.start()
+    its.close()
+    assert ours.recv() == "held"
+    holder.kill()
+    holder.join()
 
 
 def test_a_second_owner_is_refused_with_the_first_ones_name(output: str) -> None:

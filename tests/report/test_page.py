@@ -225,6 +225,7 @@ def test_an_output_or_target_that_cannot_be_used_is_code_1(
     assert command.main([output, "--html", "/proc/nothing/x.html"]) == 1
 
 
+@pytest.mark.slow
 def test_a_page_needs_neither_torch_nor_ray(output: str, tmp_path: Path) -> None:
     code = (
         "import sys; from pipeline.report.__main__ import main\n"

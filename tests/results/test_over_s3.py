@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pipeline.storage import write_object
 from tests.bucket import jpeg, put
 from tests.outputs import scored, write
@@ -49,6 +51,7 @@ def run(code: str, output: str, **environment: str) -> None:
     subprocess.run(command, check=True, env=os.environ | environment)
 
 
+@pytest.mark.slow
 def test_everything_works_without_torch_and_ray(bucket: str) -> None:
     folder = f"s3://{bucket}/in"
     put(bucket, {f"in/{i}.jpg": jpeg(i) for i in range(2)})
@@ -58,6 +61,7 @@ def test_everything_works_without_torch_and_ray(bucket: str) -> None:
     run(NOTEBOOK, f"s3://{bucket}/out")
 
 
+@pytest.mark.slow
 def test_only_one_column_of_one_date_goes_over_the_wire(
     bucket: str, s3: dict[str, str], tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import datetime
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -137,7 +138,7 @@ def test_a_category_that_is_nowhere_gives_no_rows(results: Results) -> None:
 def test_an_empty_list_asks_for_nothing(results: Results, nothing: dict[str, list[str]]) -> None:
     """No category, the empty answer of another query, gave the rows of all."""
     asked = {"columns": ["uri", "category", "score", "scored_at", "scan_date"], **nothing}
-    wanted = results.scores(columns=asked["columns"]).dtypes.astype(str)
+    wanted = results.scores(scan_date=DAYS[0], columns=asked["columns"]).dtypes.astype(str)
     for found in (
         results.scores(**asked),  # type: ignore[arg-type]
         results.scores(min_score=0.5, **asked),  # type: ignore[arg-type]
@@ -149,12 +150,14 @@ def test_an_empty_list_asks_for_nothing(results: Results, nothing: dict[str, lis
 
 def test_names_come_in_any_sequence_or_one_alone(results: Results) -> None:
     for columns in (["uri", "score"], ("uri", "score"), np.array(["uri", "score"])):
-        assert list(results.scores(columns=columns).columns) == ["uri", "score"]  # type: ignore[arg-type]
-        assert list(results.top(1, columns=columns).columns) == ["uri", "score"]  # type: ignore[arg-type]
-    assert list(results.scores(columns="uri").columns) == ["uri"]
-    assert list(results.scores(columns=[]).columns) == []
+        asked: dict[str, Any] = {"scan_date": DAYS[0], "columns": columns}
+        assert list(results.scores(**asked).columns) == ["uri", "score"]
+        assert list(results.top(1, **asked).columns) == ["uri", "score"]
+    assert list(results.scores(scan_date=DAYS[0], columns="uri").columns) == ["uri"]
+    assert list(results.scores(scan_date=DAYS[0], columns=[]).columns) == []
     for category in ("nut", ("nut",), pd.Series(["nut"]), iter(["nut"])):
-        assert set(results.scores(category=category).category) == {"nut"}  # type: ignore[arg-type]
+        found = results.scores(scan_date=DAYS[0], category=category)  # type: ignore[arg-type]
+        assert set(found.category) == {"nut"}
 
 
 def test_prefix_and_model_select_rows(results: Results) -> None:

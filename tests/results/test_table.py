@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,11 @@ import pyarrow as pa
 import pytest
 
 from pipeline.output import rows, tally
-from pipeline.results import open_results
+from pipeline.results import Results, open_results
 from tests.outputs import scored, write
 from tests.results.tables import write_night
 
+Histories = Callable[[int], tuple[Results, pd.DataFrame]]
 LABELS = ("category", "model", "error", "run_id")  # whose categoricals differ in what is unused
 
 
@@ -35,11 +38,23 @@ def history(output: str, seed: int) -> None:
         write(output, rows, f"2026-01-{night:02d}", model=str(rng.choice(["m", "n"])))
 
 
+@pytest.fixture(scope="module")
+def histories(tmp_path_factory: pytest.TempPathFactory) -> Histories:
+    """The history of a seed and its whole table, once it is asked for; tests only read it."""
+
+    @cache
+    def of(seed: int) -> tuple[Results, pd.DataFrame]:
+        folder = str(tmp_path_factory.mktemp("history"))
+        history(folder, seed)
+        results = open_results(folder)
+        return results, results.scores()
+
+    return of
+
+
 @pytest.mark.parametrize("seed", range(8))
-def test_a_minimum_gives_the_rows_that_reach_it(tmp_path: Path, seed: int) -> None:
-    history(str(tmp_path), seed)
-    results = open_results(str(tmp_path))
-    everything = results.scores()
+def test_a_minimum_gives_the_rows_that_reach_it(histories: Histories, seed: int) -> None:
+    results, everything = histories(seed)
     for least in (0.0, 0.5, 11 / 12, 1.0):
         expected = everything[everything.score >= np.float32(least)]
         found = results.scores(min_score=least)
@@ -54,13 +69,16 @@ def test_a_minimum_gives_the_rows_that_reach_it(tmp_path: Path, seed: int) -> No
 @pytest.mark.parametrize("per_category", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_top_is_that_of_the_whole_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, per_category: bool, by: str
+    histories: Histories,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    per_category: bool,
+    by: str,
 ) -> None:
-    history(str(tmp_path), seed)
     monkeypatch.setattr(rows, "BATCH_ROWS", 7)
     monkeypatch.setattr(rows, "FILES_AT_ONCE", 2)
-    results = open_results(str(tmp_path))
-    ranked = results.scores().dropna(subset=[by])
+    results, everything = histories(seed)
+    ranked = everything.dropna(subset=[by])
     ranked = ranked.sort_values([by, "image_id"], ascending=[False, True])
     for n in (1, 3, 100):
         groups = ranked.category.astype(str) if per_category else ranked.image_id.str[:0]
@@ -95,10 +113,8 @@ def test_the_top_of_a_large_table_is_found_in_small_memory(
     assert top.score.iloc[0] == np.float32(19_999 / 20_000)
 
 
-def test_the_top_keeps_dates_and_categories_apart(tmp_path: Path) -> None:
-    history(str(tmp_path), 0)
-    results = open_results(str(tmp_path))
-    top = results.top(2, scan_date="2026-01-03", category="nut")
+def test_the_top_keeps_dates_and_categories_apart(histories: Histories) -> None:
+    top = histories(0)[0].top(2, scan_date="2026-01-03", category="nut")
     assert set(top.scan_date) == {"2026-01-03"}
     assert set(top.category) == {"nut"}
 

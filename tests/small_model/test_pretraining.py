@@ -78,6 +78,7 @@ def test_neighbouring_places_start_alike_and_far_ones_apart(clip: Any) -> None:
     assert likeness[0, 1] > likeness[3, 3]
 
 
+@pytest.mark.slow
 def test_the_image_tower_learns_where_and_whether(clip: Any) -> None:
     views = pictures(8)
     initialise_image_tower(clip, views.images)

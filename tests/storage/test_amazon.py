@@ -17,6 +17,7 @@ names = st.sampled_from(["", "a", "b", "a b", "z.png", "ü"])
 keys = st.lists(names, min_size=1, max_size=5).map("/".join).filter(lambda key: key.strip("/"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("threads", "prefixes_ahead"), [(16, 10_000), (2, 2), (1, 1)])
 @given(tree=st.sets(keys, min_size=1, max_size=30))
 @settings(
