@@ -86,9 +86,10 @@ def test_bounds_hold_for_every_order_within_the_groups(groups: list[tuple[int, i
         worst = np.maximum(worst, away)
     bounds = np.array([area.error, precision.error, f1.error])
     assert (worst <= bounds + 1e-9).all()
-    # They are close too: only average precision's is wider than what can happen.
+    # They are close too: only average precision's is wider than what can happen, by a ninth for one
+    # negative followed by two and three positives, the worst of all 429 such groups.
     np.testing.assert_allclose(worst[[0, 2]], bounds[[0, 2]], atol=1e-9)
-    assert bounds[1] <= worst[1] + 0.1
+    assert bounds[1] <= worst[1] + 1 / 9 + 1e-9
 
 
 def orders(groups: list[tuple[int, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
