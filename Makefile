@@ -8,6 +8,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Or every process, of which Ray starts many, would compile the package again.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: test quick demo docs reference screenshots small-model lint types unit browser clean
 
@@ -16,8 +18,6 @@ test: lint types unit
 NOT_QUICK := tests/benchmark tests/browser tests/commands tests/distributed tests/faults \
 	tests/integration tests/test_security.py tests/docs/test_notebook.py tests/docs/test_site.py
 
-# Or each run would compile all tests again.
-quick: export PYTHONDONTWRITEBYTECODE =
 quick: lint
 	@echo "make quick: without the tests that are marked slow and $(NOT_QUICK)"
 	$(BIN)/python -m pytest --numprocesses 2 -m "not slow" $(addprefix --ignore=,$(NOT_QUICK))
