@@ -26,7 +26,7 @@ torch.set_num_threads(1)  # more would spin at every barrier of these tiny model
 botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)  # type: ignore[attr-defined]
 
 # Whose tests start Ray, themselves or through a job: one process of ``pytest --numprocesses`` has
-# those that share a cluster of the process's own, the other one those that start jobs.
+# those that start it themselves, the other one those that start jobs.
 WITH_RAY = {
     "cluster": ("tests/distributed/",),
     "jobs": (
