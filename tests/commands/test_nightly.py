@@ -135,7 +135,7 @@ def test_a_night_and_the_next_one_on_an_unchanged_bucket(
     with running(proxy) as endpoint:
 
         def night(*flags: str) -> subprocess.CompletedProcess[str]:
-            command = [sys.executable, "jobs/nightly.py", "--address", "local", *flags]
+            command = [sys.executable, "jobs/nightly_scan.py", "--address", "local", *flags]
             command += ["--config", str(tmp_path / "scans.yaml")]
             environment = {**os.environ, "AWS_ENDPOINT_URL": endpoint}
             return subprocess.run(
