@@ -25,7 +25,10 @@ from pipeline.terminal import Say
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 POLL_S = 2.0
 # What uploads, and follows: each sets its own level, and tells of what nobody can act on.
-QUIET = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+QUIET = (
+    *("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"),
+    *("ray._private.runtime_env.packaging", "ray._private.runtime_env.working_dir"),
+)
 # A head that restarts, or a network that fails for a while, is no reason to tell of a lost job.
 PATIENCE_S = 300.0
 
