@@ -48,14 +48,16 @@ def run_night(
     Raises:
         KeyboardInterrupt: it was stopped; the summary is written all the same.
     """
-    started, results = datetime.now(UTC), list[Result]()
-    for source in scans.sources:
-        results.append(_scan(source, say, scorer))
-        if results[-1].status == "interrupted":
-            break
+    started, results, stopped = datetime.now(UTC), list[Result](), False
+    try:
+        for source in scans.sources:
+            results.append(_scan(source, say, scorer))
+            if results[-1].status == "interrupted":
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:  # also one between two sources, or while the page of one is made
+        stopped = True
     results += [Result(source=source) for source in scans.sources[len(results) :]]
     night = Night(scan_date=scan_date, results=tuple(results), started=started)
-    stopped = any(each.status == "interrupted" for each in results)
     night = night if stopped else night.with_problems(_tell_webhooks(night))
     night = night.with_problems(_write_summary(night, scans.summary, say))
     if stopped:

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.benchmark.stand_in import StandInScorer
 from pipeline.config import ScoreConfig
+from pipeline.distributed import nightly
 from pipeline.distributed.nightly import preview, run_night
 from pipeline.distributed.scoring import score_bucket
 from pipeline.errors import CannotRunError
@@ -204,6 +205,25 @@ def test_a_night_that_is_stopped_tells_what_it_did(config: ScoreConfig) -> None:
     assert [s["status"] for s in written["sources"]] == ["done", "interrupted", "not_run"]
     # Its lock is released: the next night goes on.
     assert not night_of(night.select(("b",)), TODAY).failed
+
+
+def test_a_night_that_is_stopped_between_two_sources_tells_it_too(
+    config: ScoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(["20260101T000000Z-first"])
+
+    def next_name() -> str:
+        if name := next(names, None):
+            return name
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nightly, "new_run_id", next_name)
+    empty = replace(config, input=("s3://no-such-bucket/x",))
+    night = scans(config, a=Source(name="a", config=empty), b=Source(name="b", config=config))
+    with pytest.raises(KeyboardInterrupt):
+        night_of(night, TODAY)
+    [written] = summaries(night)
+    assert [s["status"] for s in written["sources"]] == ["failed", "not_run"]
 
 
 def test_what_a_killed_night_found_is_told_by_the_next(config: ScoreConfig) -> None:
