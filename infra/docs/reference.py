@@ -36,7 +36,7 @@ from pipeline.config import (
 )
 from pipeline.nightly.alerts import AlertRule
 from pipeline.nightly.scans import FLAGS
-from pipeline.output.lock import Owner
+from pipeline.output.lock_owner import Owner
 from pipeline.output.snapshot import Journal
 from pipeline.schema import (
     FINAL_ERRORS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,10 +28,9 @@ from pipeline.output.writer import ROWS_PER_FILE
 from pipeline.provenance import peak_memory_bytes
 from pipeline.schema import SCORE_SCHEMA
 from pipeline.storage import list_objects
+from pipeline.terminal import Say
 
 from .machine import in_own_process
-
-Say = Callable[[str], None]
 
 COUNTS = (100_000, 1_000_000)
 IDENTITY = ModelIdentity("benchmark")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.config import BenchmarkConfig
 from pipeline.provenance import versions
 from pipeline.storage import absolute, write_object
+from pipeline.terminal import Say
 
 from . import projection
 from .forward import measure_forward
@@ -22,8 +22,6 @@ from .scoring_node import on_scoring_node
 from .tables import table
 from .training import measure_training
 from .whole_job import measure_feeding, measure_job, measure_overhead
-
-Say = Callable[[str], None]
 
 # Parts without Ray, measured where the job's driver is.
 ON_DRIVER = {"training", "references", "categories", "listing"}

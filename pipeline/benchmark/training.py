@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,10 +23,9 @@ from pipeline.images import preprocess
 from pipeline.models import load_adaclip
 from pipeline.models.training import make_optimizer, training_step
 from pipeline.synthetic import CATEGORIES, generate
+from pipeline.terminal import Say
 
 from .timing import Stopwatch, Timing, peak_memory_bytes, reset_peak_memory, rounded
-
-Say = Callable[[str], None]
 
 BATCH_SIZES = (1, 4, 8, 16)
 NUM_WORKERS = (1, 2)

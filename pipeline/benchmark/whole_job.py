@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,12 +19,11 @@ from pipeline.errors import CannotRunError
 from pipeline.provenance import peak_memory_bytes
 from pipeline.report import RunReport
 from pipeline.storage import absolute
+from pipeline.terminal import Say
 
 from .machine import BusyCPUs, in_own_process
 from .photographs import make_photographs
 from .stand_in import scorer_of_known_speed
-
-Say = Callable[[str], None]
 
 # Model of the runs whose scorer is a stand-in: only its fingerprint is asked for.
 TINY = str(Path(pipeline.__file__).parent / "models" / "tiny_clip.json")

@@ -37,6 +37,7 @@ from pipeline.storage import (
     delete_objects,
     write_object,
 )
+from pipeline.terminal import Say
 
 from .layout import MAPS, PARTITION, partition_of, scores_of
 from .snapshot import Journal, all_score_files, read_journal, score_objects, write_journal
@@ -48,7 +49,6 @@ TARGET_BYTES = 5_000_000
 SHARD_BYTES = 128_000_000  # of a map shard, which is made in memory
 
 Check = Callable[[], None]
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,10 @@ reads before every write and every commit whether it still is the one.
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
-import socket
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import replace
 from types import TracebackType
 
 from pipeline.errors import CannotRunError, ExpectedError
@@ -35,10 +28,11 @@ from pipeline.storage import (
     StorageError,
     absolute,
     create_object,
-    read_object,
     replace_object,
-    stat,
 )
+from pipeline.terminal import Say
+
+from .lock_owner import Owner, read_owner, to_json
 
 LOCK_NAME = "lock.json"
 HEARTBEAT_S = 15.0
@@ -55,8 +49,6 @@ WITHOUT_LOCK = (
     "and stored twice, and a compaction or vacuum may delete what the other one still writes"
 )
 
-Say = Callable[[str], None]
-
 
 class LockedError(CannotRunError):
     """Somebody else writes to the output; the message names who."""
@@ -68,48 +60,6 @@ class CannotLockError(LockedError):
 
 class LockLostError(ExpectedError):
     """The lock is somebody else's by now, or may be: nothing more may be written."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Owner:
-    """Who holds a lock, as it stands in the file."""
-
-    run_id: str
-    """Which run; "compact" or "vacuum" for maintenance."""
-    host: str = field(default_factory=socket.gethostname)
-    """Name of its machine."""
-    pid: int = field(default_factory=os.getpid)
-    """Number of its process there."""
-    since: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    """When it was started (UTC)."""
-    token: str = field(default_factory=lambda: secrets.token_hex(16))
-    """Random: tells two owners of one lock apart."""
-    system: str = field(default_factory=lambda: _system())
-    """Boot and process namespace, within which process numbers can be compared; "" if unknown."""
-    started: str = field(default_factory=lambda: _start_time(os.getpid()) or "")
-    """When the process started, because its number may be used again; "" if unknown."""
-    heartbeats: int = 0
-    """How often it was renewed."""
-    released: bool = False
-    """Whether the lock is free."""
-
-    def __str__(self) -> str:
-        """For messages; what stands in the file is not to be trusted with a terminal."""
-        text = f"run {self.run_id} on {self.host} (pid {self.pid}, since {self.since})"
-        return "".join(c if c.isprintable() else "?" for c in text)[:300]
-
-    def is_alive(self) -> bool | None:
-        """Whether its process is there; None if that can't be seen from here."""
-        if not self.system or (self.system, self.host) != (_system(), socket.gethostname()):
-            return None
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except OSError:
-            return None  # another user's
-        started = _start_time(self.pid)
-        return started is not None and started == self.started
 
 
 class OutputLock:
@@ -226,9 +176,9 @@ class OutputLock:
 
     def _try(self, watch: _Watch) -> str | None:
         """One look at the lock, and one try to take it if it is free; the ETag if that worked."""
-        found = _read(self.uri)
+        found = read_owner(self.uri)
         if found is None:
-            return watch.written(create_object(self.uri, _to_json(self._owner)))
+            return watch.written(create_object(self.uri, to_json(self._owner)))
         owner, etag = found
         if owner == self._owner:  # of a request whose answer got lost
             return etag
@@ -245,11 +195,11 @@ class OutputLock:
             return None
         if not owner.released:
             watch.tell(f"taking the lock over from {owner}, which is gone", self._say)
-        return watch.written(replace_object(self.uri, _to_json(self._owner), etag))
+        return watch.written(replace_object(self.uri, to_json(self._owner), etag))
 
     def _proven(self) -> bool:
         """Find out whether the store keeps conditions; False if the lock is not ours any more."""
-        mine = _to_json(self._owner)
+        mine = to_json(self._owner)
         renewed = replace_object(self.uri, mine, self._etag)
         if renewed is None:
             return False
@@ -271,7 +221,7 @@ class OutputLock:
     def _settled(self) -> bool:
         """Where conditions are ignored: whether the lock is still ours a while after writing it."""
         time.sleep(self._stale_s * SETTLE_SHARE)
-        found = _read(self.uri)
+        found = read_owner(self.uri)
         if found is None or found[0].token != self._owner.token:
             return False
         self._etag = found[1]
@@ -309,7 +259,7 @@ class OutputLock:
                 self._look()
                 if self._lost:
                     return
-            etag = replace_object(self.uri, _to_json(owner), self._etag)
+            etag = replace_object(self.uri, to_json(owner), self._etag)
             # Equal to what was sent: a request that was carried out and whose answer got lost.
             if etag is None and self._look() == owner:
                 etag = self._etag
@@ -321,7 +271,7 @@ class OutputLock:
 
     def _look(self) -> Owner | None:
         """Who has the lock by now, and its ETag if we do."""
-        found = _read(self.uri)
+        found = read_owner(self.uri)
         if found is None or found[0].token != self._owner.token:
             self._lost = str(found[0]) if found else "nobody: it was deleted"
             return None
@@ -369,46 +319,3 @@ class _Watch:
         if line not in self._told:
             self._told.add(line)
             say(line)
-
-
-def _read(uri: str) -> tuple[Owner, str] | None:
-    """Owner and ETag of one and the same version; None if there is no lock."""
-    try:
-        while True:
-            # But for S3, the ETag is looked up after the data: it may be a newer version's.
-            before = None if uri.startswith("s3://") else stat(uri).etag
-            data, etag = read_object(uri)
-            if before in (None, etag):
-                break
-    except StorageError as error:
-        if error.code != ErrorCode.NOT_FOUND:
-            raise
-        return None
-    try:
-        known = {each.name for each in fields(Owner)}
-        return Owner(**{k: v for k, v in json.loads(data).items() if k in known}), etag
-    except (ValueError, TypeError, AttributeError):
-        # Damaged, by whomever: it goes stale like any other.
-        return Owner(run_id="?", host="?", pid=0, since="?", token="", system=""), etag
-
-
-def _to_json(owner: Owner) -> bytes:
-    return json.dumps(asdict(owner), indent=2).encode()
-
-
-def _system() -> str:
-    """Empty where there is no /proc, as on macOS."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> str | None:
-    """In ticks since boot; None for a process that is not there, or ended and not waited for."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-    return None if status[0] in "ZX" else status[19]

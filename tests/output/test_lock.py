@@ -203,7 +203,7 @@ def test_a_slow_store_is_none_that_refuses(tmp_path: Path, monkeypatch: pytest.M
         time.sleep(0.45)
         return read_object(uri)
 
-    monkeypatch.setattr("pipeline.output.lock.read_object", slow)
+    monkeypatch.setattr("pipeline.output.lock_owner.read_object", slow)
     with lock(output, "next", stale_s=0.2) as taken:
         taken.check()
 
