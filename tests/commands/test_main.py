@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.commands.__main__ import COMMANDS, main
+from pipeline.config import (
+    BenchmarkConfig,
+    BuildReferencesConfig,
+    CalibrateConfig,
+    Compact,
+    EvaluateConfig,
+    NightlyConfig,
+    PageConfig,
+    ScoreConfig,
+    SubmitConfig,
+    TrainConfig,
+    Vacuum,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,14 +43,47 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
     assert "there is no command 'scores'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_explains_itself_as_adaclip_does(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+# They draw and train what the repository shows, and are no command of the package.
+OF_THE_REPOSITORY = {ROOT / "jobs/demo.py", ROOT / "jobs/make_small_model.py"}
+SETTINGS: dict[str, type[Any]] = {
+    "score": ScoreConfig,
+    "references": BuildReferencesConfig,
+    "nightly": NightlyConfig,
+    "evaluate": EvaluateConfig,
+    "calibrate": CalibrateConfig,
+    "train": TrainConfig,
+    "report": PageConfig,
+    "maintain compact": Compact,
+    "maintain vacuum": Vacuum,
+    "benchmark": BenchmarkConfig,
+    "submit": SubmitConfig,
+}
+
+
+@pytest.mark.parametrize("command", SETTINGS)
+def test_help_names_every_setting(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main([name, "--help"])
+        main([*command.split(), "--help"])
     assert stopped.value.code == 0
-    assert f"adaclip {name}" in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"adaclip {command}" in shown
+    for field in fields(SETTINGS[command]):
+        if "tyro.conf" not in str(field.type):  # one that stands behind the flags
+            assert f"--{field.name.strip('_').replace('_', '-')}" in shown
+
+
+@pytest.mark.parametrize("job", sorted(set((ROOT / "jobs").glob("*.py")) - OF_THE_REPOSITORY))
+def test_a_job_runs_from_the_repository_as_the_command_that_it_calls(job: Path) -> None:
+    [called] = re.findall(r"from pipeline\.commands\.(\w+) import main\n", job.read_text())
+    assert called in COMMANDS
+    shown = subprocess.run(
+        [sys.executable, str(job.relative_to(ROOT)), "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.startswith(f"usage: {job.name} ")
 
 
 def test_the_package_installs_it() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,9 +114,3 @@ def test_a_store_that_holds_no_lock_is_told_of_with_its_remedy(
             assert "--no-lock" in capsys.readouterr().err
             assert main([*flags, "--no-lock"]) == 0
             assert "no lock is taken" in capsys.readouterr().out
-
-
-def test_the_script_runs_from_the_repository() -> None:
-    command = [sys.executable, "jobs/maintain.py", "compact", "--help"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "--before" in shown

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from aiohttp import ClientSession, web
 
 from pipeline.command import Console
 from pipeline.commands import nightly
-from pipeline.commands.nightly import NightlyConfig, main, parse, scans_of
+from pipeline.commands.nightly import main, parse, scans_of
 from tests import golden
 from tests.bucket import jpeg, put
 from tests.faults.proxy import Proxy, running
@@ -37,15 +36,6 @@ class Requests(Proxy):
         """Note the request and answer it."""
         self.seen.append((request.method, request.path))
         return await super().handle(request, session)
-
-
-def test_every_field_is_a_flag_with_help(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        parse(["--help"])
-    assert stopped.value.code == 0
-    shown = capsys.readouterr().out
-    for field in fields(NightlyConfig):
-        assert f"--{field.name.replace('_', '-')}" in shown
 
 
 def test_flags_go_to_every_source_and_defaults_leave_the_file_alone(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from pipeline.command import Console
 from pipeline.commands.references import exit_code, main, parse, table
-from pipeline.config import BuildReferencesConfig
 from pipeline.distributed.references.sets import Built
 from pipeline.output.reference_catalogue import Catalogue, CatalogueEntry, read_catalogue
 from tests import golden
@@ -45,15 +41,6 @@ def built(**changes: object) -> Built:
 
 
 # --- command line ---------------------------------------------------------------------------
-
-
-def test_every_field_is_a_flag_with_help(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        parse(["--help"])
-    assert stopped.value.code == 0
-    shown = capsys.readouterr().out
-    for field in fields(BuildReferencesConfig):
-        assert f"--{field.name.replace('_', '-')}" in shown
 
 
 def test_flags_are_the_settings() -> None:
@@ -91,12 +78,6 @@ def test_a_wrong_command_line_exits_with_2_and_names_the_flag(
     assert code == 2
     told = capsys.readouterr()
     assert words in " ".join((told.out + told.err).replace("│", " ").split())
-
-
-def test_the_script_runs_from_the_repository_without_ray_starting() -> None:
-    command = [sys.executable, "jobs/build_references.py", "--help"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "Make references that images are compared with" in shown
 
 
 # --- table and exit codes -------------------------------------------------------------------
