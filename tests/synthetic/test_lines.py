@@ -160,7 +160,10 @@ def test_views_of_a_collection_share_no_colours() -> None:
         assert _mean_colours(_scene(collection), range(12)).std(axis=0).min() > 18
 
 
-@pytest.mark.parametrize("thing", {t for f in scenes.FAMILIES.values() for t in f.things})
+THINGS = dict.fromkeys(thing for family in scenes.FAMILIES.values() for thing in family.things)
+
+
+@pytest.mark.parametrize("thing", THINGS)  # in one order: processes must find the same tests
 def test_everything_that_may_lie_in_a_scene_shows(thing: scenes.Thing) -> None:
     plain = np.full((SIZE, SIZE, 3), 120.0)
     drawn = [thing(np.random.default_rng(seed), plain) for seed in range(6)]
