@@ -13,13 +13,10 @@ import tyro
 
 from . import logs
 from .errors import CannotRunError, ExpectedError
-from .redaction import redact
-from .terminal import clean_lines
 
 DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
-MAX_LINE = 2_000  # of an error: a long URI fits, a hostile one does not flood the terminal
 
-_log = logging.getLogger("jobs")
+_log = logging.getLogger(__name__)
 
 
 class Settings(Protocol):
@@ -37,33 +34,10 @@ Config = TypeVar("Config")
 Job = TypeVar("Job", bound=Settings)
 
 
-class Console:
-    """Where progress and errors go."""
-
-    def __init__(self, log_format: logs.LogFormat = "text") -> None:
-        self._json = log_format == "json"
-
-    def say(self, line: str) -> None:
-        """Tell of progress."""
-        if self._json:
-            _log.info(line)
-        else:
-            print(clean_lines(line, MAX_LINE), flush=True)
-
-    def warn(self, message: str) -> None:
-        """Tell of what may not be meant."""
-        if self._json:
-            _log.warning(message)
-        else:
-            print(f"warning: {message}", file=sys.stderr)
-
-    def fail(self, message: object, code: int) -> int:
-        """Tell what was wrong; returns the code."""
-        if self._json:
-            _log.error(str(message))
-        else:
-            print(clean_lines(redact(f"error: {message}"), MAX_LINE), file=sys.stderr)
-        return code
+def fail(message: object, code: int) -> int:
+    """Tell what was wrong, in lines; returns the code."""
+    _log.error("%s", message, extra=logs.OWN_LINES)
+    return code
 
 
 def parse(config: type[Config], name: str, arguments: list[str] | None) -> Config:
@@ -86,7 +60,7 @@ def parse(config: type[Config], name: str, arguments: list[str] | None) -> Confi
 
 def run(
     prepare: Callable[[], Job],
-    work: Callable[[Job, Console], int],
+    work: Callable[[Job], int],
     *,
     goes_on: str,
     failures: tuple[type[Exception], ...] = (),
@@ -100,22 +74,22 @@ def run(
         failures: exceptions of ``work`` whose text tells a user enough, beside ``ExpectedError``.
     """
     logs.escape_unencodable()
+    logs.configure()
     try:
         job = prepare()
     except ValueError as error:
-        return Console().fail(error, CANNOT_RUN)
+        return fail(error, CANNOT_RUN)
     told: tuple[type[Exception], ...] = (ExpectedError, *failures)
     logs.configure(job.log_format)
-    console = Console(job.log_format)
     for remark in job.remarks():
-        console.warn(remark)
+        _log.warning(remark)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop`, or a scheduler
     try:
-        return work(job, console)
+        return work(job)
     except CannotRunError as error:
-        return console.fail(error, CANNOT_RUN)
+        return fail(error, CANNOT_RUN)
     except told as error:
-        return console.fail("\n".join(filter(None, [str(error), goes_on])), FAILED)
+        return fail("\n".join(filter(None, [str(error), goes_on])), FAILED)
     except KeyboardInterrupt:
-        console.say("; ".join(filter(None, ["interrupted", goes_on])))
+        _log.info("; ".join(filter(None, ["interrupted", goes_on])))
         return INTERRUPTED

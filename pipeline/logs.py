@@ -1,4 +1,4 @@
-"""Log lines of the jobs: JSON for machines or text for people, each with run and source."""
+"""What the jobs tell: lines of JSON for machines, with run and source, or text for people."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from types import TracebackType
 from typing import Literal, TextIO
 
 from .redaction import redact
-from .terminal import clean
+from .terminal import clean, clean_lines
 
 LogFormat = Literal["json", "text"]
 MESSAGE_LENGTH = 10_000  # of a line: a traceback fits, a hostile object name does not flood the log
+
+OWN_LINES = {"own_lines": True}  # extra= of a message whose line breaks are meant
+
+_log = logging.getLogger(__name__)
 
 # A process runs one scan at a time, and its threads log for it: so no thread-local context.
 _bound = {"run_id": "", "source": ""}
@@ -28,21 +32,29 @@ def configure(
     level: int = logging.INFO,
     stream: TextIO | None = None,
 ) -> None:
-    """Send the log of this process to a stream, without secrets; so do unexpected errors.
+    """Send what this process logs to where it is read, without secrets; so do unexpected errors.
 
-    Whoever calls it again replaces the format; libraries log from WARNING on.
+    JSON goes to standard error; of text, progress goes to standard output. Whoever calls it again
+    replaces the format; libraries log from WARNING on.
 
     Args:
         log_format: "json", one object a line, or "text".
-        run_id, source: of all lines, until ``bind`` gives others.
+        run_id, source: of all lines of JSON, until ``bind`` gives others.
         level: of the pipeline's own messages.
-        stream: default: standard error.
+        stream: receives all instead.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    for name in ("pipeline", "jobs"):
-        logging.getLogger(name).setLevel(level)
+    problems = logging.StreamHandler(stream or sys.stderr)
+    handlers = [problems]
+    if log_format == "text":
+        problems.setLevel(logging.WARNING)
+        progress = logging.StreamHandler(stream or sys.stdout)
+        progress.addFilter(lambda record: record.levelno < logging.WARNING)
+        handlers.append(progress)
+    for handler in handlers:
+        handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    logging.basicConfig(handlers=handlers, level=logging.WARNING, force=True)
+    logging.raiseExceptions = False  # a terminal that went away ends no run
+    logging.getLogger("pipeline").setLevel(level)
     _bound.update(run_id=run_id, source=source)
     sys.excepthook = _log_uncaught
 
@@ -80,14 +92,16 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, source and message; control characters are escaped, also in tracebacks."""
+    """The message, from WARNING on behind its level; control characters are escaped everywhere.
+
+    So are line breaks, which names of objects may hold, but for those of ``own_lines``.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and more for a traceback."""
-        time = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        source = f" [{clean(_bound['source'])}]" if _bound["source"] else ""
-        message = clean(redact(record.getMessage()), MESSAGE_LENGTH)
-        lines = [f"{time} {record.levelname}{source} {message}"]
+        escaped = clean_lines if getattr(record, "own_lines", False) else clean
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        lines = [level + escaped(redact(record.getMessage()), MESSAGE_LENGTH)]
         if record.exc_info:
             trace = redact(self.formatException(record.exc_info))
             lines += [clean(line, MESSAGE_LENGTH) for line in trace.splitlines()]
@@ -98,4 +112,4 @@ def _log_uncaught(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """Python's own hook would print secrets and control characters that the error quotes."""
-    logging.getLogger("jobs").critical("unexpected error", exc_info=(kind, error, trace))
+    _log.critical("unexpected error", exc_info=(kind, error, trace))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-Say = Callable[[str], None]  # receives the lines that tell of progress
 PROGRESS_INTERVAL_S = 10.0
 
 

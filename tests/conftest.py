@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,8 +20,10 @@ import torch
 from xdist.scheduler import LoadScopeScheduling
 
 from infra.local import LOCAL_CREDENTIALS, s3_server, seaweedfs_server
+from pipeline import logs
 from pipeline.storage import access
-from tests import golden
+from tests import golden, listening
+from tests.listening import on_each_line
 
 torch.set_num_threads(1)  # more would spin at every barrier of these tiny models
 # S3's description, which every new session reads anew, is half a second of parsing JSON.
@@ -78,6 +82,26 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.Mon
     yield patch
     patch.undo()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Jobs that run in this process send what is logged to streams of one test."""
+    root, hook, raises = logging.getLogger(), sys.excepthook, logging.raiseExceptions
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level, sys.excepthook = handlers, level, hook
+    logging.raiseExceptions = raises
+    listening.PIPELINE.setLevel(logging.NOTSET)
+    logs.bind(run_id="", source="")
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """What the pipeline logs during the test, as it comes."""
+    lines: list[str] = []
+    with on_each_line(lines.append):
+        yield lines
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -10,14 +11,16 @@ import sys
 import pytest
 
 from pipeline import logs
-from pipeline.command import CANNOT_RUN, FAILED, Console, run
+from pipeline.command import CANNOT_RUN, FAILED, fail, run
 from pipeline.config import ScoreConfig
+
+LOG = logging.getLogger("pipeline.scan")
 
 
 def test_text_goes_to_people_without_escapes(capsys: pytest.CaptureFixture[str]) -> None:
-    console = Console()
-    console.say("listing")
-    assert console.fail("bad \x1b[2J key\nremedy", FAILED) == FAILED
+    logs.configure()
+    LOG.info("listing")
+    assert fail("bad \x1b[2J key\nremedy", FAILED) == FAILED
     output = capsys.readouterr()
     assert output.out == "listing\n"
     assert output.err == "error: bad \\x1b[2J key\nremedy\n"
@@ -25,10 +28,9 @@ def test_text_goes_to_people_without_escapes(capsys: pytest.CaptureFixture[str])
 
 def test_json_goes_to_standard_error_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("json", run_id="r", source="s")
-    console = Console("json")
-    console.say("listing")
-    console.warn("random\nweights")
-    console.fail("bad", FAILED)
+    LOG.info("listing")
+    LOG.warning("random\nweights")
+    fail("bad", FAILED)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["level"], line["message"]) for line in lines] == [
         ("INFO", "listing"),
@@ -44,19 +46,20 @@ def test_settings_that_cannot_work_end_a_job_before_ray_starts(
     def prepare() -> None:
         raise ValueError("--limit is 0")
 
-    assert run(prepare, lambda job, console: 0, goes_on="") == CANNOT_RUN
+    assert run(prepare, lambda job: 0, goes_on="") == CANNOT_RUN
     assert capsys.readouterr().err == "error: --limit is 0\n"
 
 
 def test_what_a_terminal_cannot_show_is_escaped() -> None:
     """A progress line with a middle dot, on a terminal that knows ASCII only."""
     code = (
-        "from pipeline.command import Console, run\n"
+        "import logging\n"
+        "from pipeline.command import fail, run\n"
         "from pipeline.config import ScoreConfig\n"
         "made = lambda: ScoreConfig(input=('a',), output='b')\n"
-        "def work(job, console):\n"
-        "    console.say('3 · größe')\n"
-        "    return console.fail('größe', 1)\n"
+        "def work(job):\n"
+        "    logging.getLogger('pipeline').info('3 · größe')\n"
+        "    return fail('größe', 1)\n"
         "raise SystemExit(run(made, work, goes_on=''))"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}

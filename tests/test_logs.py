@@ -7,7 +7,6 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -19,22 +18,17 @@ SECRET = "canary-secret-0123456789"
 
 
 @pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """Where the log goes; logging is as before afterwards."""
+def stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Where the log goes."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield io.StringIO()
-    root.handlers[:], root.level = handlers, level
-    logs.bind(run_id="", source="")
+    return io.StringIO()
 
 
 def test_a_json_line_tells_time_level_run_and_source(stream: io.StringIO) -> None:
     logs.configure("json", run_id="run-1", source="camera 4", stream=stream)
     logging.getLogger("pipeline.scan").info("%d images", 12)
     logs.bind(run_id="run-2")
-    logging.getLogger("jobs.nightly").warning("slow")
+    logging.getLogger("pipeline.nightly").warning("slow")
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert datetime.fromisoformat(first.pop("time")).tzinfo
     assert first == {
@@ -50,7 +44,11 @@ def test_a_json_line_tells_time_level_run_and_source(stream: io.StringIO) -> Non
 def test_a_text_line_is_for_people(stream: io.StringIO) -> None:
     logs.configure("text", source="camera 4", stream=stream)
     logging.getLogger("pipeline").info("12 images")
-    assert stream.getvalue().rstrip().endswith("INFO [camera 4] 12 images")
+    logging.getLogger("pipeline").warning("slow")
+    logging.getLogger("pipeline").error("bad\nkey")
+    logging.getLogger("pipeline").error("bad\nkey", extra=logs.OWN_LINES)
+    expected = ["12 images", "warning: slow", "error: bad\\nkey", "error: bad", "key"]
+    assert stream.getvalue().splitlines() == expected
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])

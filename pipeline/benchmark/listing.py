@@ -7,6 +7,7 @@ hundred is new. No Ray, no images, and no PyTorch, which such a driver doesn't l
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,9 +29,10 @@ from pipeline.output.writer import ROWS_PER_FILE
 from pipeline.provenance import peak_memory_bytes
 from pipeline.schema import SCORE_SCHEMA
 from pipeline.storage import list_objects
-from pipeline.terminal import Say
 
 from .machine import in_own_process
+
+_log = logging.getLogger(__name__)
 
 COUNTS = (100_000, 1_000_000)
 IDENTITY = ModelIdentity("benchmark")
@@ -40,11 +42,11 @@ MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
 LEDGER_COLUMNS = ("image_id", "model", "error")  # that the ledger reads of the score table
 
 
-def measure_listing(config: BenchmarkConfig, say: Say) -> list[dict[str, Any]]:
+def measure_listing(config: BenchmarkConfig) -> list[dict[str, Any]]:
     """A row for each number of objects; its memory is that of a process of its own."""
     results = []
     for count in config.num_images or COUNTS:
-        say(f"{count:,} objects")
+        _log.info(f"{count:,} objects")
         with tempfile.TemporaryDirectory() as folder:
             sizes = make_ledger(folder, count)
             results.append(in_own_process(measure_night, folder, count) | sizes)

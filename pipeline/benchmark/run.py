@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.config import BenchmarkConfig
 from pipeline.provenance import versions
 from pipeline.storage import absolute, write_object
-from pipeline.terminal import Say
 
 from . import projection
 from .forward import measure_forward
@@ -22,6 +22,8 @@ from .scoring_node import on_scoring_node
 from .tables import table
 from .training import measure_training
 from .whole_job import measure_feeding, measure_job, measure_overhead
+
+_log = logging.getLogger(__name__)
 
 # Parts without Ray, measured where the job's driver is.
 ON_DRIVER = {"training", "references", "categories", "listing"}
@@ -94,12 +96,11 @@ COLUMNS: dict[str, dict[str, str]] = {
 }
 
 
-def run_benchmark(config: BenchmarkConfig, say: Say = print) -> dict[str, Any]:
+def run_benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """Measure every part, one after the other.
 
     Args:
         config: the job's settings.
-        say: receives the progress lines.
 
     Returns:
         The document that the JSON holds: hardware of the node that scores (of this one, if no part
@@ -120,8 +121,8 @@ def run_benchmark(config: BenchmarkConfig, say: Say = print) -> dict[str, Any]:
         "results": results,
     }
     for part in config.parts:
-        say(f"measuring: {part}")
-        results[part] = _measure(part, config, say)
+        _log.info(f"measuring: {part}")
+        results[part] = _measure(part, config)
         if part == "job" and config.images is not None:
             price = config.price_per_gpu_hour
             document["projection"] = projection.project(
@@ -140,24 +141,24 @@ def _hardware_of(config: BenchmarkConfig) -> dict[str, Any]:
     return on_scoring_node(config, hardware)
 
 
-def _measure(part: str, config: BenchmarkConfig, say: Say) -> Any:
+def _measure(part: str, config: BenchmarkConfig) -> Any:
     match part:
         case "model":
             return on_scoring_node(config, measure_forward, config)
         case "job":
-            return measure_job(config, say)
+            return measure_job(config)
         case "feeding":
-            return measure_feeding(config, say)
+            return measure_feeding(config)
         case "overhead":
-            return measure_overhead(config, say)
+            return measure_overhead(config)
         case "training":
-            return measure_training(config, say)
+            return measure_training(config)
         case "references":
             return in_own_process(measure_references, config)
         case "categories":
             return in_own_process(measure_categories, config)
         case "listing":
-            return measure_listing(config, say)
+            return measure_listing(config)
     raise AssertionError(part)
 
 

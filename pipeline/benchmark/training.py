@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import statistics
 import tempfile
@@ -23,9 +24,10 @@ from pipeline.images import preprocess
 from pipeline.models import load_adaclip
 from pipeline.models.training import make_optimizer, training_step
 from pipeline.synthetic import CATEGORIES, generate
-from pipeline.terminal import Say
 
 from .timing import Stopwatch, Timing, peak_memory_bytes, reset_peak_memory, rounded
+
+_log = logging.getLogger(__name__)
 
 BATCH_SIZES = (1, 4, 8, 16)
 NUM_WORKERS = (1, 2)
@@ -44,7 +46,7 @@ class Case:
     recompute_activations: bool = False
 
 
-def measure_training(config: BenchmarkConfig, say: Say) -> list[dict[str, Any]]:
+def measure_training(config: BenchmarkConfig) -> list[dict[str, Any]]:
     """A step at every batch size and number of workers, and with activations computed again."""
     make = partial(
         Case,
@@ -61,7 +63,7 @@ def measure_training(config: BenchmarkConfig, say: Say) -> list[dict[str, Any]]:
         cases.append(make(batch_size=batch_size, recompute_activations=True))
     results = []
     for case in cases:
-        say(f"training step: {_name(case)}")
+        _log.info(f"training step: {_name(case)}")
         results.append(run_case(case))
     return results
 

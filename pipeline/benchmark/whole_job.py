@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +20,12 @@ from pipeline.errors import CannotRunError
 from pipeline.provenance import peak_memory_bytes
 from pipeline.report import RunReport
 from pipeline.storage import absolute
-from pipeline.terminal import Say
 
 from .machine import BusyCPUs, in_own_process
 from .photographs import make_photographs
 from .stand_in import scorer_of_known_speed
+
+_log = logging.getLogger(__name__)
 
 # Model of the runs whose scorer is a stand-in: only its fingerprint is asked for.
 TINY = str(Path(pipeline.__file__).parent / "models" / "tiny_clip.json")
@@ -57,27 +59,27 @@ class Case:
     """Run once more, when there is nothing to do."""
 
 
-def measure_job(config: BenchmarkConfig, say: Say) -> list[dict[str, Any]]:
+def measure_job(config: BenchmarkConfig) -> list[dict[str, Any]]:
     """The whole job with the model."""
     return [
-        _measured(make_case(config, count, size), say)
+        _measured(make_case(config, count, size))
         for size in config.photo_size or (PHOTO,)
         for count in config.num_images or (JOB_IMAGES,)
     ]
 
 
-def measure_overhead(config: BenchmarkConfig, say: Say) -> list[dict[str, Any]]:
+def measure_overhead(config: BenchmarkConfig) -> list[dict[str, Any]]:
     """The whole job with a scorer that answers at once: what remains is the pipeline's own."""
     job = {"image_size": OVERHEAD_SIDE, "batch_size": OVERHEAD_BATCH}
     results = []
     for size in config.photo_size or (OVERHEAD_PHOTO,):
         for count in config.num_images or OVERHEAD_IMAGES:
             case = _with_stand_in(make_case(config, count, size, **job), float("inf"))
-            results.append(_measured(replace(case, run_again=True), say))
+            results.append(_measured(replace(case, run_again=True)))
     return results
 
 
-def measure_feeding(config: BenchmarkConfig, say: Say) -> list[dict[str, Any]]:
+def measure_feeding(config: BenchmarkConfig) -> list[dict[str, Any]]:
     """The whole job with scorers of known speed, and the share of that speed which it keeps."""
     results = []
     for size in config.photo_size or (PHOTO,):
@@ -90,7 +92,7 @@ def measure_feeding(config: BenchmarkConfig, say: Say) -> list[dict[str, Any]]:
                 if is_local(config.address):
                     gpus = replace(case.job, gpus_per_actor=1.0)
                     case = replace(case, simulated_gpus=num_actors, job=gpus)
-                result = _measured(_with_stand_in(case, rate), say)
+                result = _measured(_with_stand_in(case, rate))
                 results.append(result | kept(result, rate))
     return results
 
@@ -144,9 +146,9 @@ def _with_stand_in(case: Case, rate: float) -> Case:
     return replace(case, job=replace(case.job, **settings), scorer_rate=rate)
 
 
-def _measured(case: Case, say: Say) -> dict[str, Any]:
+def _measured(case: Case) -> dict[str, Any]:
     speed = "" if case.scorer_rate is None else f", scorer of {case.scorer_rate:g} images/s"
-    say(f"{case.num_images:,} images of {case.photo_size} px{speed}")
+    _log.info(f"{case.num_images:,} images of {case.photo_size} px{speed}")
     return in_own_process(run_case, case)
 
 
@@ -167,9 +169,9 @@ def run_case(case: Case) -> dict[str, Any]:
             scorer = scorer_of_known_speed(case.scorer_rate)
         before, cpus = peak_memory_bytes(), BusyCPUs()
         with watched_object_stores() as stores:
-            report = score_bucket(job, _silent, scorer)
+            report = score_bucket(job, scorer)
         busy = cpus.share()
-        again = score_bucket(job, _silent, scorer) if case.run_again else None
+        again = score_bucket(job, scorer) if case.run_again else None
     if report.scored != case.num_images:
         raise CannotRunError(f"{report.num_errors} images failed: {dict(report.errors)}")
     result = _result(case, report) | {
@@ -227,7 +229,3 @@ def _folder(work: str | None) -> Iterator[str]:
         )
     with tempfile.TemporaryDirectory() as folder:
         yield folder
-
-
-def _silent(line: str) -> None:
-    """Progress of a single run; what counts is its result."""

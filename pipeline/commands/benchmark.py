@@ -18,14 +18,14 @@ def parse(arguments: list[str] | None = None) -> BenchmarkConfig:
     return command.parse(BenchmarkConfig, "benchmark", arguments)
 
 
-def measure(config: BenchmarkConfig, console: command.Console) -> int:
+def measure(config: BenchmarkConfig) -> int:
     """Measure and show; returns the exit code."""
     # Processes that measure whole jobs import this module: as drivers do, they load no PyTorch.
     from pipeline.benchmark.run import run_benchmark, shown
 
     try:
-        document = run_benchmark(config, say=console.say)
+        document = run_benchmark(config)
     except ValueError as error:  # no such model, or a run too small to project from
-        return console.fail(error, command.CANNOT_RUN)
+        return command.fail(error, command.CANNOT_RUN)
     print(shown(document))
     return command.DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from pipeline import command
@@ -11,6 +12,8 @@ from pipeline.terminal import clean_lines
 
 if TYPE_CHECKING:
     from pipeline.calibration import Calibration
+
+_log = logging.getLogger(__name__)
 
 GOES_ON = "finished scores are written, the same command goes on from here"
 
@@ -25,20 +28,20 @@ def parse(arguments: list[str] | None = None) -> CalibrateConfig:
     return command.parse(CalibrateConfig, "calibrate", arguments)
 
 
-def work(config: CalibrateConfig, console: command.Console) -> int:
+def work(config: CalibrateConfig) -> int:
     """Calibrate and show; returns the exit code."""
     if config.scores is None and NONE in (config.backbone_weights, config.checkpoint):
-        console.warn("random weights; the thresholds mean nothing")
+        _log.warning("random weights; the thresholds mean nothing")
     from pipeline.calibration import as_text
     from pipeline.distributed.calibrating import THRESHOLDS, calibrate_model
 
-    calibration = calibrate_model(config, say=console.say)
+    calibration = calibrate_model(config)
     print(clean_lines(as_text(calibration)))
     print(f"\nthresholds: {absolute(config.output)}/{THRESHOLDS}", flush=True)
-    return exit_code(calibration, config.allow_too_few, console)
+    return exit_code(calibration, config.allow_too_few)
 
 
-def exit_code(calibration: Calibration, allow_too_few: bool, console: command.Console) -> int:
+def exit_code(calibration: Calibration, allow_too_few: bool) -> int:
     """``FAILED``, and a line that says so, if categories have too few images."""
     if allow_too_few or not calibration.too_few:
         return command.DONE
@@ -48,4 +51,4 @@ def exit_code(calibration: Calibration, allow_too_few: bool, console: command.Co
         f"{calibration.num_needed:,}); the table tells what theirs promise. Give more images, "
         "a larger --false-alarm-rate, or --allow-too-few"
     )
-    return console.fail(message, command.FAILED)
+    return command.fail(message, command.FAILED)

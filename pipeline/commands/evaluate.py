@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from pipeline import command
@@ -10,6 +11,8 @@ from pipeline.storage import absolute
 
 if TYPE_CHECKING:
     from pipeline.distributed.evaluation.job import Evaluation
+
+_log = logging.getLogger(__name__)
 
 GOES_ON = "finished scores are written, the same command goes on from here"
 
@@ -24,14 +27,14 @@ def parse(arguments: list[str] | None = None) -> EvaluateConfig:
     return command.parse(EvaluateConfig, "evaluate", arguments)
 
 
-def measure(config: EvaluateConfig, console: command.Console) -> int:
+def measure(config: EvaluateConfig) -> int:
     """Measure, show and write the tables; returns the exit code."""
     if NONE in (config.backbone_weights, config.checkpoint):
-        console.warn("random weights; the metrics mean nothing")
+        _log.warning("random weights; the metrics mean nothing")
     from pipeline.distributed.evaluation.job import evaluate
     from pipeline.distributed.evaluation.output import show, write_plots, write_tables
 
-    evaluation = evaluate(config, say=console.say)
+    evaluation = evaluate(config)
     pictures = write_plots(evaluation, config.output) if config.plots else []
     write_tables(evaluation, config.output, pictures)
     show(evaluation)
@@ -40,12 +43,10 @@ def measure(config: EvaluateConfig, console: command.Console) -> int:
         print("and beside other images: protocols.md, protocols.csv, protocols.parquet")
     if pictures:
         print(f"pictures: {absolute(config.output)}/plots/")
-    return exit_code(evaluation, config.max_error_rate, console)
+    return exit_code(evaluation, config.max_error_rate)
 
 
-def exit_code(
-    evaluation: Evaluation, max_error_rate: float, console: command.Console | None = None
-) -> int:
+def exit_code(evaluation: Evaluation, max_error_rate: float) -> int:
     """``FAILED``, and a line that says so, if too many images could not be used."""
     if evaluation.error_rate <= max_error_rate:
         return command.DONE
@@ -53,4 +54,4 @@ def exit_code(
         f"{evaluation.error_rate:.1%} of the images could not be used, more than "
         f"--max-error-rate {max_error_rate:.1%}; errors.csv names them"
     )
-    return (console or command.Console()).fail(message, command.FAILED)
+    return command.fail(message, command.FAILED)

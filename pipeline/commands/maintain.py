@@ -31,14 +31,14 @@ def parse(arguments: list[str] | None = None) -> Compact | Vacuum:
     return config
 
 
-def work(config: Compact | Vacuum, console: command.Console) -> int:
+def work(config: Compact | Vacuum) -> int:
     """Compact, or find and remove what no row needs; returns the exit code."""
     if isinstance(config, Compact):
-        return _compact(config, console)
-    return _vacuum(config, console)
+        return _compact(config)
+    return _vacuum(config)
 
 
-def _compact(config: Compact, console: command.Console) -> int:
+def _compact(config: Compact) -> int:
     output = absolute(config.output)
     before = config.before or datetime.now(UTC).date().isoformat()
     if config.dry_run:
@@ -47,19 +47,19 @@ def _compact(config: Compact, console: command.Console) -> int:
             print(f"{group.partition}: {len(group.files)} files, {_size(group.size)}, become 1")
         print(f"{sum(len(g.files) for g in groups):,} files would become {len(groups):,}")
         return command.DONE
-    with OutputLock(output, run_id="compact", say=console.say, needed=config.lock) as lock:
-        done = compact(output, before=before, check=lock.check, say=console.say)
+    with OutputLock(output, run_id="compact", needed=config.lock) as lock:
+        done = compact(output, before=before, check=lock.check)
     print(f"{done.files_before:,} files with {done.rows:,} rows became {done.files_after:,}")
     for failure in done.failures:
-        console.fail(failure, command.FAILED)
+        command.fail(failure, command.FAILED)
     return command.FAILED if done.failures else command.DONE
 
 
-def _vacuum(config: Vacuum, console: command.Console) -> int:
+def _vacuum(config: Vacuum) -> int:
     output = absolute(config.output)
     grace, keep = timedelta(hours=config.grace_hours), timedelta(days=config.keep_days)
     if config.delete:
-        with OutputLock(output, run_id="vacuum", say=console.say, needed=config.lock) as lock:
+        with OutputLock(output, run_id="vacuum", needed=config.lock) as lock:
             garbage = vacuum(output, grace=grace, keep=keep, check=lock.check)
     else:
         garbage = find_garbage(output, grace=grace, keep=keep)

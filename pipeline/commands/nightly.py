@@ -15,7 +15,7 @@ from pipeline.storage import StorageError
 
 GOES_ON = "finished rows are written, the same command goes on from here"
 
-_log = logging.getLogger("jobs")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,25 +70,25 @@ def _prepare(arguments: list[str] | None) -> _Job:
     return _Job(config, scans_of(config))
 
 
-def _work(job: _Job, console: command.Console) -> int:
+def _work(job: _Job) -> int:
     if job.config.dry_run:
-        return _preview(job, console)
-    night = run_night(job.scans, job.config.scan_date, say=console.say)
+        return _preview(job)
+    night = run_night(job.scans, job.config.scan_date)
     print(night.table())
     if night.failed or night.problems:
         told = [f"not done: {', '.join(night.failed)}"] if night.failed else []
-        return console.fail("; ".join([*told, *night.problems]), command.FAILED)
+        return command.fail("; ".join([*told, *night.problems]), command.FAILED)
     return command.DONE
 
 
-def _preview(job: _Job, console: command.Console) -> int:
+def _preview(job: _Job) -> int:
     code = command.DONE
     for source in job.scans.sources:
         try:
             print(preview(source).lines(job.config.price_per_hour), flush=True)
         except (CannotRunError, StorageError) as error:
-            code = console.fail(f"{source.name}: {error}", command.FAILED)
+            code = command.fail(f"{source.name}: {error}", command.FAILED)
         except Exception as error:  # whatever it is, the other sources are looked at
             _log.exception("%s can't be looked at", source.name)
-            code = console.fail(f"{source.name}: {type(error).__name__}: {error}", command.FAILED)
+            code = command.fail(f"{source.name}: {type(error).__name__}: {error}", command.FAILED)
     return code

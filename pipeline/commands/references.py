@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from pipeline import command
@@ -11,6 +12,8 @@ from pipeline.terminal import clean
 
 if TYPE_CHECKING:
     from pipeline.distributed.references.sets import Built
+
+_log = logging.getLogger(__name__)
 
 GOES_ON = "finished categories are written, the same command goes on from here"
 
@@ -25,16 +28,16 @@ def parse(arguments: list[str] | None = None) -> BuildReferencesConfig:
     return command.parse(BuildReferencesConfig, "references", arguments)
 
 
-def build(config: BuildReferencesConfig, console: command.Console) -> int:
+def build(config: BuildReferencesConfig) -> int:
     """Build and show; returns the exit code."""
     if NONE in (config.backbone_weights, config.checkpoint):
-        console.warn("random weights; the references mean nothing")
+        _log.warning("random weights; the references mean nothing")
     from pipeline.distributed.references.job import build_references
 
-    built = build_references(config, say=console.say)
+    built = build_references(config)
     print(table(built))
     print(f"\nreferences: {absolute(config.output)}/references.json")
-    return exit_code(built, config.max_error_rate, console)
+    return exit_code(built, config.max_error_rate)
 
 
 def table(built: Built) -> str:
@@ -53,7 +56,7 @@ def table(built: Built) -> str:
     return "\n".join(lines)
 
 
-def exit_code(built: Built, max_error_rate: float, console: command.Console) -> int:
+def exit_code(built: Built, max_error_rate: float) -> int:
     """``FAILED``, and why, if a category gets no references or too many images can't be read."""
     if built.failed:
         reasons = [
@@ -62,11 +65,11 @@ def exit_code(built: Built, max_error_rate: float, console: command.Console) -> 
             else f"{name!r} has no references: {why}"
             for name, why in built.failed.items()
         ]
-        return console.fail("\n".join(reasons), command.FAILED)
+        return command.fail("\n".join(reasons), command.FAILED)
     if built.error_rate > max_error_rate:
         message = (
             f"{built.error_rate:.1%} of the images can't be used, more than --max-error-rate "
             f"{max_error_rate:.1%}; references.json names them"
         )
-        return console.fail(message, command.FAILED)
+        return command.fail(message, command.FAILED)
     return command.DONE

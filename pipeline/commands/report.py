@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pyarrow as pa
 
 from pipeline import command
@@ -10,6 +12,8 @@ from pipeline.errors import CannotRunError
 from pipeline.report.page import make_page, write_page
 from pipeline.report.scope import Query
 from pipeline.storage import StorageError, absolute
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +27,7 @@ def parse(arguments: list[str] | None = None) -> PageConfig:
     return command.parse(PageConfig, "report", arguments)
 
 
-def work(config: PageConfig, console: command.Console) -> int:
+def work(config: PageConfig) -> int:
     """Make a page and write it; returns the exit code."""
     try:
         page = make_page(config.output, query_of(config), gallery=config.gallery)
@@ -35,7 +39,7 @@ def work(config: PageConfig, console: command.Console) -> int:
         write_page(config.html, page)
     except StorageError as error:
         raise StorageError(error.code, f"the page can't be written: {error}") from error
-    console.say(f"{absolute(config.html)} ({len(page) / 1e6:.1f} MB)")
+    _log.info(f"{absolute(config.html)} ({len(page) / 1e6:.1f} MB)")
     return command.DONE
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 from pipeline import command
 from pipeline.config import NONE, ScoreConfig
+
+_log = logging.getLogger(__name__)
 
 GOES_ON = "finished rows are written, the same command goes on from here"
 
@@ -18,14 +22,14 @@ def parse(arguments: list[str] | None = None) -> ScoreConfig:
     return command.parse(ScoreConfig, "score", arguments)
 
 
-def score(config: ScoreConfig, console: command.Console) -> int:
+def score(config: ScoreConfig) -> int:
     """Score and show; returns the exit code."""
     if NONE in (config.backbone_weights, config.checkpoint):
-        console.warn("random weights; the scores mean nothing")
+        _log.warning("random weights; the scores mean nothing")
     from pipeline.distributed.scoring import score_bucket
 
-    report = score_bucket(config, say=console.say)
+    report = score_bucket(config)
     print(report.table())
     if report.status != "done":
-        return console.fail(report.message, command.FAILED)
+        return command.fail(report.message, command.FAILED)
     return command.DONE

@@ -38,13 +38,12 @@ def parse(arguments: list[str] | None = None) -> SubmitConfig:
     return replace(config, entrypoint=tuple(given[split + 1 :]))
 
 
-def work(config: SubmitConfig, console: command.Console) -> int:
+def work(config: SubmitConfig) -> int:
     """Submit and follow; returns the command's exit code."""
     entrypoint = shlex.join(config.entrypoint)
     return submit(
         config.address,
         entrypoint,
         working_dir=config.working_dir,
-        say=console.say,
         show=partial(print, flush=True),
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from pipeline import command
 from pipeline.config import NONE, TrainConfig
 from pipeline.storage import absolute
+
+_log = logging.getLogger(__name__)
 
 GOES_ON = "the same command goes on from the last checkpoint"
 
@@ -19,13 +23,13 @@ def parse(arguments: list[str] | None = None) -> TrainConfig:
     return command.parse(TrainConfig, "train", arguments)
 
 
-def train(config: TrainConfig, console: command.Console) -> int:
+def train(config: TrainConfig) -> int:
     """Train and say what came out; returns the exit code."""
     if config.backbone_weights == NONE:
-        console.warn("a backbone of random weights knows nothing to build on")
+        _log.warning("a backbone of random weights knows nothing to build on")
     from pipeline.distributed.training.job import train_auxiliary
 
-    result = train_auxiliary(config, say=console.say)
+    result = train_auxiliary(config)
     print(f"model {result.model}, of epoch {result.epoch}")
     print(f"weights: {absolute(config.output)}/adaclip.pth, adaclip.safetensors; model_card.md")
     return command.DONE

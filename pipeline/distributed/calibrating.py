@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 import pandas as pd
@@ -18,15 +19,16 @@ from pipeline.datasets import DatasetError, read_dataset
 from pipeline.errors import CannotRunError
 from pipeline.results import NothingSelectedWarning, open_results
 from pipeline.storage import StorageError, absolute
-from pipeline.terminal import Say
 
 from .choosing import choose_identity, rows_of
 from .scoring import score_bucket
 
+_log = logging.getLogger(__name__)
+
 THRESHOLDS = "thresholds.json"
 
 
-def calibrate_model(config: CalibrateConfig, say: Say = print) -> Calibration:
+def calibrate_model(config: CalibrateConfig) -> Calibration:
     """Thresholds from known-good images, written to the output.
 
     Raises:
@@ -34,12 +36,12 @@ def calibrate_model(config: CalibrateConfig, say: Say = print) -> Calibration:
         CalibrationError: there is no good image with a score, or too many could not be scored.
         StorageError: the thresholds can't be written.
     """
-    rows = _existing(config) if config.scores is not None else _scored(config, say)
+    rows = _existing(config) if config.scores is not None else _scored(config)
     if config.labels is not None:
         rows = _labelled(rows, config.labels)
     measures = config.measure or MEASURES
     for each in sorted(set(rows.category.dropna()) - set(rows.dropna(subset=["score"]).category)):
-        say(f"{each}: no image has a score")
+        _log.warning(f"{each}: no image has a score")
     source = absolute(config.scores or config.output)
     calibration = calibrate(
         rows,
@@ -52,8 +54,8 @@ def calibrate_model(config: CalibrateConfig, say: Say = print) -> Calibration:
     return calibration
 
 
-def _scored(config: CalibrateConfig, say: Say) -> pd.DataFrame:
-    report = score_bucket(config.score_config(), say)
+def _scored(config: CalibrateConfig) -> pd.DataFrame:
+    report = score_bucket(config.score_config())
     if report.status != "done":
         raise CalibrationError(report.message)
     return _rows(config.output, model=report.identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from pipeline.output.layout import PAGE, REVIEW, run_folder
 from pipeline.output.run_files import read_run_file, write_run_file
 from pipeline.redaction import redact, redacted_json
 from pipeline.storage import StorageError, absolute, write_object
-from pipeline.terminal import Say, clean, duration
+from pipeline.terminal import clean, duration
 
 from .errors import explained
 from .fingerprints import fingerprint
@@ -29,12 +30,12 @@ from .references.in_use import find_references
 from .scorer import AnomalyScorer
 from .scoring import final_ids, new_run_id, score_bucket, tell_page
 
+_log = logging.getLogger(__name__)
+
 FIRST_KEYS = 5  # that a preview shows
 
 
-def run_night(
-    scans: Scans, scan_date: str, say: Say = print, scorer: type = AnomalyScorer
-) -> Night:
+def run_night(scans: Scans, scan_date: str, scorer: type = AnomalyScorer) -> Night:
     """Score and review all sources, write the summary and tell the webhooks.
 
     A source that fails, for whatever reason, is noted and the next one begins.
@@ -42,7 +43,6 @@ def run_night(
     Args:
         scans: the sources; their scan date should be ``scan_date``.
         scan_date: the night's, YYYY-MM-DD.
-        say: receives the progress lines.
         scorer: as of ``score_bucket``.
 
     Raises:
@@ -51,7 +51,8 @@ def run_night(
     started, results, stopped = datetime.now(UTC), list[Result](), False
     try:
         for source in scans.sources:
-            results.append(_scan(source, say, scorer))
+            _log.info(f"source {source.name} ({len(results) + 1} / {len(scans.sources)})")
+            results.append(_scan(source, scorer))
             if results[-1].status == "interrupted":
                 raise KeyboardInterrupt
     except KeyboardInterrupt:  # also one between two sources, or while the page of one is made
@@ -59,7 +60,7 @@ def run_night(
     results += [Result(source=source) for source in scans.sources[len(results) :]]
     night = Night(scan_date=scan_date, results=tuple(results), started=started)
     night = night if stopped else night.with_problems(_tell_webhooks(night))
-    night = night.with_problems(_write_summary(night, scans.summary, say))
+    night = night.with_problems(_write_summary(night, scans.summary))
     if stopped:
         raise KeyboardInterrupt
     return night
@@ -123,34 +124,30 @@ def preview(source: Source) -> Preview:
     return Preview(source, manifest, first, past_rates(config.output, identity))
 
 
-def _scan(source: Source, say: Say, scorer: type) -> Result:
+def _scan(source: Source, scorer: type) -> Result:
     """Score and review a source. What goes wrong, an interrupt too, is in the result."""
     result = Result(source=source, run_id=new_run_id())
-
-    def say_here(line: str) -> None:
-        say(f"{source.name}: {line}")
-
     try:
-        result, identity = _score(result, say_here, scorer)
+        result, identity = _score(result, scorer)
         if identity is not None:
             result = _reviewed(result, identity)
         # After the review, whose thresholds it draws.
-        return _with_page(result, say_here)
+        return _with_page(result)
     except KeyboardInterrupt:
         stopped = replace(result, status="interrupted", message="interrupted")
         if result.report:
             return stopped
-        return _with_page(replace(stopped, report=_report_of(result)), say_here, pictures=False)
+        return _with_page(replace(stopped, report=_report_of(result)), pictures=False)
 
 
-def _score(result: Result, say: Say, scorer: type) -> tuple[Result, ModelIdentity | None]:
+def _score(result: Result, scorer: type) -> tuple[Result, ModelIdentity | None]:
     """The result, and the model of the run's rows; None if it failed."""
     source, run_id = result.source, result.run_id
     try:
-        report = score_bucket(source.config, say, scorer, source.name, run_id, page=False)
+        report = score_bucket(source.config, scorer, source.name, run_id, page=False)
     except Exception as error:
         message = _told(error)
-        say(f"failed: {clean(message, 500)}")
+        _log.error("failed: %s", clean(message, 500))
         return replace(result, status="failed", message=message, report=_report_of(result)), None
     status: Status = "done" if report.status == "done" else "too_many_errors"
     found = replace(result, status=status, message=redact(report.message), report=report.as_dict())
@@ -182,10 +179,10 @@ def _report_of(result: Result) -> dict[str, Any]:
     return {}
 
 
-def _with_page(result: Result, say: Say, *, pictures: bool = True) -> Result:
+def _with_page(result: Result, *, pictures: bool = True) -> Result:
     """With the run's report.html; a problem is noted in report.json, and is none of the source."""
     config = result.source.config
-    if not result.report or tell_page(config, result.run_id, say, pictures=pictures):
+    if not result.report or tell_page(config, result.run_id, pictures=pictures):
         return result
     return replace(result, page=f"{run_folder(config.output, result.run_id)}/{PAGE}")
 
@@ -210,7 +207,7 @@ def _tell_webhooks(night: Night) -> Iterator[str]:
                 yield str(error)
 
 
-def _write_summary(night: Night, folder: str, say: Say) -> Iterator[str]:
+def _write_summary(night: Night, folder: str) -> Iterator[str]:
     """Write what all sources came to, and note that it tells of them; what went wrong."""
     uri = f"{absolute(folder)}/nightly/{night.scan_date}-{night.night_id}.json"
     try:
@@ -218,7 +215,7 @@ def _write_summary(night: Night, folder: str, say: Say) -> Iterator[str]:
     except StorageError as error:
         yield f"the summary can't be written: {error}"
         return
-    say(f"summary: {uri}")
+    _log.info(f"summary: {uri}")
     for each in night.results:
         if each.review:
             # Only now: a night that is killed before is told of by the next one.

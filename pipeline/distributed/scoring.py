@@ -6,6 +6,7 @@ Ray starts when something is to be computed: a night over an unchanged bucket ne
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -29,17 +30,18 @@ from pipeline.redaction import redact
 from pipeline.report import RunReport
 from pipeline.report.page import write_run_page
 from pipeline.storage import absolute, write_object
-from pipeline.terminal import PROGRESS_INTERVAL_S, Say
+from pipeline.terminal import PROGRESS_INTERVAL_S
 
 from .errors import explained
 from .fingerprints import fingerprint
 from .references.in_use import find_references
 from .scorer import AnomalyScorer
 
+_log = logging.getLogger(__name__)
+
 
 def score_bucket(
     config: ScoreConfig,
-    say: Say = print,
     scorer: type = AnomalyScorer,
     source: str = "",
     run_id: str = "",
@@ -52,7 +54,6 @@ def score_bucket(
 
     Args:
         config: the job's settings.
-        say: receives the progress lines.
         scorer: the actor class; benchmarks put a stand-in of known speed here.
         source: name of the nightly scan; metrics and logs of other runs name the output.
         run_id: default: ``new_run_id()``.
@@ -65,20 +66,21 @@ def score_bucket(
     """
     run_id = run_id or new_run_id()
     bind(run_id=run_id, source=source or absolute(config.output))
-    lock = OutputLock(
-        config.output, run_id=run_id, wait_s=config.lock_wait_s, say=say, needed=config.lock
-    )
+    lock = OutputLock(config.output, run_id=run_id, wait_s=config.lock_wait_s, needed=config.lock)
     with ExitStack() as held:
         with explained("the output can't be written"):
             held.enter_context(lock)
-        return _Run(config, run_id, source, lock, say).score(scorer, page=page)
+        return _Run(config, run_id, source, lock).score(scorer, page=page)
 
 
-def tell_page(config: ScoreConfig, run_id: str, say: Say, *, pictures: bool = True) -> str:
+def tell_page(config: ScoreConfig, run_id: str, *, pictures: bool = True) -> str:
     """Write a run's report.html; returns why there is none, or ""."""
     folder = run_folder(config.output, run_id)
     problem = write_run_page(config.output, run_id, gallery=config.gallery if pictures else 0)
-    say(f"report.html can't be written: {problem}" if problem else f"page: {folder}/{PAGE}")
+    if problem:
+        _log.warning(f"report.html can't be written: {problem}")
+    else:
+        _log.info(f"page: {folder}/{PAGE}")
     return problem
 
 
@@ -90,14 +92,11 @@ def new_run_id() -> str:
 class _Run:
     """One run, while it holds the output."""
 
-    def __init__(
-        self, config: ScoreConfig, run_id: str, source: str, lock: OutputLock, say: Say
-    ) -> None:
+    def __init__(self, config: ScoreConfig, run_id: str, source: str, lock: OutputLock) -> None:
         self._config = config
         self._output = absolute(config.output)
         self._folder = run_folder(config.output, run_id)
         self._lock = lock
-        self._say = say
         self._report = RunReport(run_id=run_id, settings=asdict(config), source=source)
 
     def score(self, scorer: type, *, page: bool) -> RunReport:
@@ -110,7 +109,7 @@ class _Run:
             references = self._know_the_model()
             with self._timed("list"):
                 manifest = self._list()
-            self._say(report.start_line())
+            _log.info(report.start_line())
             if manifest.pending:
                 self._score_pending(manifest, references, scorer)
             report.message = report.too_many_errors(
@@ -126,39 +125,41 @@ class _Run:
             if page:
                 # Who interrupts a run waits for its end, so then no picture is read.
                 pictures = report.status != "interrupted"
-                report.page_problem = tell_page(config, report.run_id, self._say, pictures=pictures)
+                report.page_problem = tell_page(config, report.run_id, pictures=pictures)
         return report
 
     def _know_the_model(self) -> ReferencesInUse:
         """Name the model, find its references and thresholds."""
         config, report = self._config, self._report
-        self._say(f"run {report.run_id}: looking at the model")
+        _log.info(f"run {report.run_id}: looking at the model")
         with self._timed("model"):
             report.model = fingerprint(config)
         with self._timed("references"):
-            used = find_references(config, report.model, check=self._lock.check, say=self._say)
+            used = find_references(config, report.model, check=self._lock.check)
         report.references, report.references_uri = used.identity(report.model).references, used.uri
         report.calibration = _calibration(config, report.model)
         if report.outdated:
             names = ", ".join(report.outdated)
-            self._say(f"{names}: no threshold, for theirs are of other references; calibrate again")
+            _log.warning(
+                f"{names}: no threshold, for theirs are of other references; calibrate again"
+            )
         return used
 
     def _list(self) -> Manifest:
-        config, report, say = self._config, self._report, self._say
+        config, report = self._config, self._report
         last = time.monotonic()
 
         def on_progress(manifest: Manifest) -> None:
             nonlocal last
             if time.monotonic() - last > PROGRESS_INTERVAL_S:
                 last = time.monotonic()
-                say(f"listing: {manifest.listed:,} objects, {manifest.pending:,} to score")
+                _log.info(f"listing: {manifest.listed:,} objects, {manifest.pending:,} to score")
 
         done, folder = final_ids(config, report.identity), f"{self._folder}/{MANIFEST}"
         with explained("an input can't be listed"):
             manifest = build_manifest(config, report.identity, done, folder, on_progress)
         for remark in manifest.remarks():
-            say(remark)
+            _log.info(remark)
         others = manifest.other_outputs.total()
         report.listed, report.excluded = manifest.listed, manifest.excluded + others
         report.skipped, report.pending = manifest.skipped, manifest.pending
@@ -214,7 +215,7 @@ class _Run:
 
         def watch() -> None:
             while not stopped.wait(PROGRESS_INTERVAL_S):
-                self._say(self._report.progress_line(time.monotonic() - started))
+                _log.info(self._report.progress_line(time.monotonic() - started))
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()

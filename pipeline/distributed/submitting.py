@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -20,7 +20,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from pipeline.command import FAILED, INTERRUPTED
 from pipeline.errors import CannotRunError
-from pipeline.terminal import Say
+
+_log = logging.getLogger(__name__)
 
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 POLL_S = 2.0
@@ -38,8 +39,7 @@ def submit(
     entrypoint: str,
     *,
     working_dir: str | None,
-    say: Say,
-    show: Say = print,
+    show: Callable[[str], None] = print,
     patience_s: float = PATIENCE_S,
 ) -> int:
     """Run a command on a cluster; returns its exit code.
@@ -49,7 +49,6 @@ def submit(
             $RAY_ADDRESS, or the cluster of this machine.
         entrypoint: the command line.
         working_dir: folder to upload; None = what the cluster's image has.
-        say: receives the job's name, and what became of it.
         show: receives what it prints, as it is.
         patience_s: for so long the job server may be silent.
 
@@ -68,8 +67,8 @@ def submit(
             f"the job can't be submitted to {address or 'this machine'}: {error}; check --address "
             "and RAY_AUTH_TOKEN"
         ) from error
-    say(f"submitted {job}; `ray job stop {job}` ends it after its last commit")
-    return _follow(client, job, say, _Shown(show), patience_s)
+    _log.info(f"submitted {job}; `ray job stop {job}` ends it after its last commit")
+    return _follow(client, job, _Shown(show), patience_s)
 
 
 @contextmanager
@@ -82,7 +81,7 @@ def _without_variables() -> Iterator[None]:
         os.environ.update(kept)
 
 
-def _follow(client: Any, job: str, say: Say, shown: _Shown, patience_s: float) -> int:
+def _follow(client: Any, job: str, shown: _Shown, patience_s: float) -> int:
     heard = time.monotonic()
     while True:
         try:
@@ -90,12 +89,14 @@ def _follow(client: Any, job: str, say: Say, shown: _Shown, patience_s: float) -
             info = client.get_job_info(job)
         except (RayError, RuntimeError, OSError, aiohttp.ClientError) as error:
             if time.monotonic() - heard > patience_s:
-                say(f"{job}: the job server is silent: {error}; what became of the job is unknown")
+                _log.info(
+                    f"{job}: the job server is silent: {error}; what became of the job is unknown"
+                )
                 return FAILED
         else:
             heard = time.monotonic()
             if info.status.is_terminal():
-                say(f"{job}: {info.status}")
+                _log.info(f"{job}: {info.status}")
                 return _code(info)
         time.sleep(POLL_S)
 
@@ -103,7 +104,7 @@ def _follow(client: Any, job: str, say: Say, shown: _Shown, patience_s: float) -
 class _Shown:
     """Shows what a job prints, once, however often it is followed from its beginning."""
 
-    def __init__(self, show: Say) -> None:
+    def __init__(self, show: Callable[[str], None]) -> None:
         self._show, self._length = show, 0
 
     async def follow(self, texts: AsyncIterator[str]) -> None:

@@ -16,6 +16,7 @@ shards stay for those who hold rows that point to them; ``vacuum`` removes them.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -37,11 +38,12 @@ from pipeline.storage import (
     delete_objects,
     write_object,
 )
-from pipeline.terminal import Say
 
 from .layout import MAPS, PARTITION, partition_of, scores_of
 from .snapshot import Journal, all_score_files, read_journal, score_objects, write_journal
 from .writer import MAP_ROWS_PER_GROUP
+
+_log = logging.getLogger(__name__)
 
 # 50,000 rows: 5 MB of scores, 125 MB of maps at 518 px, and up to 75 MB of embeddings. A billion
 # rows are 20,000 files.
@@ -109,13 +111,11 @@ def compact(
     before: str,
     target_bytes: int = TARGET_BYTES,
     check: Check = lambda: None,
-    say: Say = lambda line: None,
 ) -> Compaction:
     """Rewrite what ``plan`` finds. The caller holds the output's lock.
 
     Args:
         check: called before each step that others see; raises if the lock is lost.
-        say: receives a line a group.
 
     Raises:
         StorageError: the output can't be written; the next compaction goes on.
@@ -134,7 +134,7 @@ def compact(
         done.files_before += len(group.files)
         done.files_after += 1
         done.rows += len(rows)
-        say(f"{number} / {len(groups)} · {name} with {len(rows):,} rows became 1")
+        _log.info(f"{number} / {len(groups)} · {name} with {len(rows):,} rows became 1")
     return done
 
 

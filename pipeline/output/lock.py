@@ -15,6 +15,7 @@ reads before every write and every commit whether it still is the one.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import suppress
@@ -30,9 +31,10 @@ from pipeline.storage import (
     create_object,
     replace_object,
 )
-from pipeline.terminal import Say
 
 from .lock_owner import Owner, read_owner, to_json
+
+_log = logging.getLogger(__name__)
 
 LOCK_NAME = "lock.json"
 HEARTBEAT_S = 15.0
@@ -71,7 +73,6 @@ class OutputLock:
         *,
         run_id: str,
         wait_s: float = 0.0,
-        say: Say = lambda line: None,
         heartbeat_s: float = HEARTBEAT_S,
         stale_s: float = STALE_S,
         needed: bool = True,
@@ -81,14 +82,13 @@ class OutputLock:
         Args:
             run_id: tells people which run holds the lock.
             wait_s: how long to wait for an owner that is alive.
-            say: receives a line when there is something to wait for, or something is amiss.
             heartbeat_s: seconds between heartbeats; the same for all who use an output.
             stale_s: seconds without one after which an owner is taken to be gone.
             needed: False takes no lock and says what that gives up.
         """
         self.uri = f"{absolute(output)}/{LOCK_NAME}"
         self._owner = Owner(run_id=run_id)
-        self._wait_s, self._say, self._needed = wait_s, say, needed
+        self._wait_s, self._needed = wait_s, needed
         self._heartbeat_s, self._stale_s = heartbeat_s, stale_s
         self._etag, self._renewed = "", 0.0
         self._lost, self._conditional, self._warned = "", True, False
@@ -102,7 +102,7 @@ class OutputLock:
             StorageError: the lock can't be read or written.
         """
         if not self._needed:
-            self._say(WITHOUT_LOCK)
+            _log.warning(WITHOUT_LOCK)
             return self
         try:
             self._acquire()
@@ -130,7 +130,7 @@ class OutputLock:
             try:
                 self._write(replace(self._owner, released=True))
             except StorageError as failure:
-                self._say(
+                _log.warning(
                     f"the lock can't be given back: {failure}; the next run takes it over once "
                     "this process is gone, on another machine "
                     f"{self._stale_s:.0f} s after it began to wait"
@@ -191,10 +191,10 @@ class OutputLock:
                     f"{owner} writes to this output; try again when it is done, or give "
                     "--lock-wait-s to wait for it"
                 )
-            watch.tell(self._waiting(owner, bool(lives_here)), self._say)
+            watch.tell(self._waiting(owner, bool(lives_here)))
             return None
         if not owner.released:
-            watch.tell(f"taking the lock over from {owner}, which is gone", self._say)
+            watch.tell(f"taking the lock over from {owner}, which is gone")
         return watch.written(replace_object(self.uri, to_json(self._owner), etag))
 
     def _proven(self) -> bool:
@@ -211,8 +211,8 @@ class OutputLock:
         self._etag = replaced or created or self._etag
         if ignored and not self._warned:
             self._warned = True
-            self._say(
-                f"warning: the store ignores conditions when {' and '.join(ignored)} an object, so "
+            _log.warning(
+                f"the store ignores conditions when {' and '.join(ignored)} an object, so "
                 "the lock may fail if two jobs start within seconds of each other; see to it that "
                 "one at a time writes to this output"
             )
@@ -314,8 +314,8 @@ class _Watch:
         """Seconds since the first refusal; waiting for a lock to go stale is none."""
         return 0.0 if self._refused_at is None else time.monotonic() - self._refused_at
 
-    def tell(self, line: str, say: Say) -> None:
+    def tell(self, line: str) -> None:
         """Say a line once."""
         if line not in self._told:
             self._told.add(line)
-            say(line)
+            _log.info(line)

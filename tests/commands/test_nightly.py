@@ -14,7 +14,7 @@ import pytest
 import yaml
 from aiohttp import ClientSession, web
 
-from pipeline.command import Console
+from pipeline import logs
 from pipeline.commands import nightly
 from pipeline.commands.nightly import main, parse, scans_of
 from tests import golden
@@ -98,7 +98,8 @@ def test_a_dry_run_looks_at_the_sources_after_one_that_fails_unexpectedly(
     monkeypatch.setattr(nightly, "preview", preview)
     config = parse(["--config", str(EXAMPLE), "--dry-run"])
     scans = scans_of(config)
-    assert nightly._preview(nightly._Job(config, scans), Console()) == 1
+    logs.configure()
+    assert nightly._preview(nightly._Job(config, scans)) == 1
     output = capsys.readouterr()
     assert output.out.count("4 images") == len(scans.sources) - 1
     assert "error: line-1: TypeError: expected str, not bytes" in output.err

@@ -97,7 +97,7 @@ def test_the_run_that_scores_says_which_model_counts(
 ) -> None:
     """The output holds rows of an older model, which are left out. Without Ray."""
 
-    def score(config: ScoreConfig, say: object) -> RunReport:
+    def score(config: ScoreConfig) -> RunReport:
         assert type(config) is ScoreConfig
         assert config.input == ("good",)
         old = [scored("s3://b/in", i, 0.9) for i in range(50)]
@@ -142,7 +142,7 @@ def test_thresholds_are_of_the_newest_references_of_each_category(tmp_path: Path
 def test_the_run_that_scores_says_which_references_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def score(config: ScoreConfig, say: object) -> RunReport:
+    def score(config: ScoreConfig) -> RunReport:
         for day, references in enumerate(({"bolt": "1"}, {"bolt": "2"}), 1):
             rows = [scored("s3://b/in", i, day / 10) for i in range(40)]
             for row in rows:

@@ -26,6 +26,7 @@ from pipeline.results import open_results
 from pipeline.storage import list_objects, read_object, write_object
 from tests import golden
 from tests.bucket import jpeg, put
+from tests.listening import on_each_line
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 TODAY = "2026-01-20"
@@ -124,7 +125,7 @@ def test_a_source_that_fails_does_not_stop_the_others_and_the_summary_tells(
             name="good", config=config, alert=AlertRule(max_score=0.0, min_count=3), webhook=url
         ),
     )
-    done = night_of(night, TODAY, say=lambda line: None)
+    done = night_of(night, TODAY)
     assert [(r.source.name, r.status) for r in done.results] == [
         ("wrong-model", "failed"),
         ("many-errors", "too_many_errors"),
@@ -187,9 +188,9 @@ def test_another_model_scores_everything_again_and_keeps_the_old_rows(config: Sc
     assert after.model.nunique() == 2
 
 
-def test_a_night_that_is_stopped_tells_what_it_did(config: ScoreConfig) -> None:
+def test_a_night_that_is_stopped_tells_what_it_did(config: ScoreConfig, told: list[str]) -> None:
     def stop(line: str) -> None:
-        if line.startswith("b: ") and "looking at the model" in line:
+        if "looking at the model" in line and "source b (2 / 3)" in told:
             raise KeyboardInterrupt
 
     other = replace(config, output=f"{config.output}-b")
@@ -199,8 +200,8 @@ def test_a_night_that_is_stopped_tells_what_it_did(config: ScoreConfig) -> None:
         b=Source(name="b", config=other),
         c=Source(name="c", config=replace(other, output=f"{config.output}-c")),
     )
-    with pytest.raises(KeyboardInterrupt):
-        night_of(night, TODAY, say=stop)
+    with pytest.raises(KeyboardInterrupt), on_each_line(stop):
+        night_of(night, TODAY)
     [written] = summaries(night)
     assert [s["status"] for s in written["sources"]] == ["done", "interrupted", "not_run"]
     # Its lock is released: the next night goes on.
@@ -228,13 +229,13 @@ def test_a_night_that_is_stopped_between_two_sources_tells_it_too(
 
 def test_what_a_killed_night_found_is_told_by_the_next(config: ScoreConfig) -> None:
     def die(line: str) -> None:
-        if line.startswith("b: "):
+        if line.startswith("source b "):
             raise SystemExit  # like a kill: nothing handles it, no summary is written
 
     other = replace(config, output=f"{config.output}-b")
     first, second = Source(name="a", config=config), Source(name="b", config=other)
-    with pytest.raises(SystemExit):
-        night_of(scans(config, a=first, b=second), TODAY, say=die)
+    with pytest.raises(SystemExit), on_each_line(die):
+        night_of(scans(config, a=first, b=second), TODAY)
     [killed] = set(table(config).run_id)
     done = night_of(scans(config, a=first), TODAY, scorer=NoScorer)
     [review] = [each.review for each in done.results]
@@ -275,7 +276,8 @@ def test_a_run_that_loses_its_lock_commits_nothing_more(config: ScoreConfig) -> 
     monkeypatch = pytest.MonkeyPatch()
     try:
         night = scans(config, a=Source(name="a", config=config))
-        done = night_of(night, TODAY, say=steal)
+        with on_each_line(steal):
+            done = night_of(night, TODAY)
     finally:
         monkeypatch.undo()
     assert done.failed == ["a"]

@@ -33,6 +33,7 @@ from pipeline.output.reference_catalogue import ReferencesInUse
 from tests import golden
 from tests.bucket import BROKEN, jpeg, put
 from tests.faults.proxy import Proxy, running
+from tests.listening import on_each_line
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -125,15 +126,16 @@ def test_every_object_of_a_bucket_becomes_a_row(config: ScoreConfig, bucket: str
     assert json.loads(stored["Body"].read())["errors"] == {c: 1 for _, c in BROKEN.values()}
 
 
-def test_a_second_run_adds_nothing_and_a_third_only_what_is_new(config: ScoreConfig) -> None:
+def test_a_second_run_adds_nothing_and_a_third_only_what_is_new(
+    config: ScoreConfig, told: list[str]
+) -> None:
     folder = Path(config.input[0])
     write(folder, {f"bolt/{i}\n.jpg": jpeg(i) for i in range(5)} | {"bolt/bad.jpg": b"bad"})
     first = run(config)
     assert (first.scored, first.num_errors) == (5, 1)
-    said: list[str] = []
-    second = run(config, say=said.append)
+    second = run(config)
     assert (second.listed, second.skipped, second.num_done) == (6, 6, 0)
-    assert any("nothing to score" in line for line in said)
+    assert any("nothing to score" in line for line in told)
     write(folder, {"bolt/7.jpg": jpeg(7), "bolt/0\n.jpg": jpeg(70)})
     third = run(config)
     assert (third.skipped, third.scored) == (5, 2)
@@ -183,16 +185,15 @@ def test_too_many_errors_is_a_failure_with_all_rows_written(config: ScoreConfig)
     assert len(table(config)) == 2
 
 
-def test_a_failed_run_that_is_repeated_fails_again(config: ScoreConfig) -> None:
+def test_a_failed_run_that_is_repeated_fails_again(config: ScoreConfig, told: list[str]) -> None:
     folder = Path(config.input[0])
     write(folder, {"a/0.jpg": jpeg(0), "a/notes.txt": b"hello", "a/more.txt": b"hello"})
     config = replace(config, max_error_rate=0.05)
     assert run(config).status == "too_many_errors"
-    said: list[str] = []
-    again = run(config, say=said.append)
+    again = run(config)
     assert (again.status, again.num_done) == ("too_many_errors", 0)
     assert again.as_dict()["errors_before"] == {"not_an_image": 2}
-    assert any("1 scored before, 2 not_an_image before" in line for line in said)
+    assert any("1 scored before, 2 not_an_image before" in line for line in told)
     assert run(replace(config, count_known_errors=False)).status == "done"
     assert run(replace(config, exclude=("*.txt",))).status == "done"
 
@@ -275,11 +276,10 @@ def pages(config: ScoreConfig) -> list[dict[str, Any]]:
     return found
 
 
-def test_every_run_leaves_a_page_of_its_own_rows(config: ScoreConfig) -> None:
+def test_every_run_leaves_a_page_of_its_own_rows(config: ScoreConfig, told: list[str]) -> None:
     write(Path(config.input[0]), {f"bolt/{i}.jpg": jpeg(i) for i in range(3)} | {"x/0.jpg": b""})
-    said: list[str] = []
-    first = run(config, say=said.append)
-    assert said[-1] == f"page: file://{config.output}/runs/{first.run_id}/report.html"
+    first = run(config)
+    assert told[-1] == f"page: file://{config.output}/runs/{first.run_id}/report.html"
     write(Path(config.input[0]), {"bolt/7.jpg": jpeg(7)})
     run(replace(config, gallery=0))
     before, after = pages(config)
@@ -293,17 +293,16 @@ def test_every_run_leaves_a_page_of_its_own_rows(config: ScoreConfig) -> None:
 
 
 def test_a_page_that_cannot_be_written_does_not_change_the_run(
-    config: ScoreConfig, monkeypatch: pytest.MonkeyPatch
+    config: ScoreConfig, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     def fail(*_: Any, **__: Any) -> bytes:
         raise OSError("no space left")
 
     monkeypatch.setattr("pipeline.report.page.make_page", fail)
     write(Path(config.input[0]), {"bolt/0.jpg": jpeg(0)})
-    said: list[str] = []
-    report = run(config, say=said.append)
+    report = run(config)
     assert (report.status, report.page_problem) == ("done", "OSError: no space left")
-    assert said[-1] == "report.html can't be written: OSError: no space left"
+    assert told[-1] == "report.html can't be written: OSError: no space left"
     [written] = Path(config.output).glob("runs/*/report.json")
     found = json.loads(written.read_text())
     assert (found["status"], found["page_problem"]) == ("done", "OSError: no space left")
@@ -329,8 +328,9 @@ def test_weights_that_change_under_a_run_stop_it(config: ScoreConfig, tmp_path: 
             other = load_adaclip(backbone=config.backbone, backbone_weights=None)
             save_checkpoint(other, checkpoint)
 
-    with pytest.raises(ray.exceptions.RayError, match="the weights changed since the run began"):
-        score_bucket(replace(config, checkpoint=str(checkpoint)), say=replace_weights)
+    changed = "the weights changed since the run began"
+    with pytest.raises(ray.exceptions.RayError, match=changed), on_each_line(replace_weights):
+        score_bucket(replace(config, checkpoint=str(checkpoint)))
     assert not (Path(config.output) / "scores").exists()
 
 

@@ -103,40 +103,37 @@ def test_an_owner_on_another_machine_is_refused_once_it_shows_a_sign_of_life(
         first.check()
 
 
-def test_waiting_gets_the_lock_when_it_is_free(output: str) -> None:
-    said: list[str] = []
+def test_waiting_gets_the_lock_when_it_is_free(output: str, told: list[str]) -> None:
     with lock(output, "first"):
-        waiting = lock(output, "second", wait_s=60, say=said.append)
+        waiting = lock(output, "second", wait_s=60)
         taken = threading.Thread(target=lambda: waiting.__enter__().__exit__(None, None, None))
         taken.start()
         time.sleep(0.3)
         assert taken.is_alive()
     taken.join(timeout=20)
     assert not taken.is_alive()
-    assert [line for line in said if "waiting" in line]
+    assert [line for line in told if "waiting" in line]
     assert in_file(output)["run_id"] == "second"
 
 
-def test_a_killed_owner_of_this_machine_is_replaced_at_once(output: str) -> None:
+def test_a_killed_owner_of_this_machine_is_replaced_at_once(output: str, told: list[str]) -> None:
     kill_a_holder(output)
-    said: list[str] = []
     started = time.monotonic()
-    with OutputLock(output, run_id="next", say=said.append):
+    with OutputLock(output, run_id="next"):
         assert time.monotonic() - started < 10
-    assert ["taking the lock over from run killed" in line for line in said] == [True]
+    assert ["taking the lock over from run killed" in line for line in told] == [True]
 
 
 def test_a_killed_owner_of_another_machine_is_replaced_after_the_stale_time(
-    output: str, monkeypatch: pytest.MonkeyPatch
+    output: str, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     kill_a_holder(output)
     on_another_machine(monkeypatch)
-    said: list[str] = []
     started = time.monotonic()
     # It waits, because the last request of the killed one may come to light late.
-    with lock(output, "next", wait_s=60, say=said.append):
+    with lock(output, "next", wait_s=60):
         assert time.monotonic() - started >= FAST["stale_s"]
-    assert "taking over after 1 s" in said[0]
+    assert "taking over after 1 s" in told[0]
 
 
 def test_of_many_that_want_it_one_has_it_at_any_time(output: str) -> None:
@@ -222,21 +219,20 @@ def test_an_output_that_cannot_be_written_is_an_error_of_storage() -> None:
 
 
 def test_a_lock_on_a_store_that_takes_bare_etags_only_is_renewed_and_given_back(
-    point_at: PointAt,
+    point_at: PointAt, told: list[str]
 ) -> None:
     """Ceph radosgw 16: no heartbeat was ever stored, and the output stayed locked for ever."""
-    said: list[str] = []
     with OddS3(wants_bare_etags=True).running() as endpoint:
         point_at(endpoint)
         for run_id in ("first", "second"):
-            with lock("s3://bucket/out", run_id, say=said.append) as held:
+            with lock("s3://bucket/out", run_id) as held:
                 deadline = time.monotonic() + 20
                 while not in_file("s3://bucket/out")["heartbeats"]:
                     assert time.monotonic() < deadline
                     time.sleep(FAST["heartbeat_s"])
                 held.check()
             assert in_file("s3://bucket/out")["released"] is True
-    assert said == []
+    assert told == []
 
 
 IGNORED = [("if-match",), ("if-none-match",), ("if-match", "if-none-match")]
@@ -244,19 +240,16 @@ IGNORED = [("if-match",), ("if-none-match",), ("if-match", "if-none-match")]
 
 @pytest.mark.parametrize("ignored", IGNORED)
 def test_of_six_that_start_where_conditions_are_ignored_one_has_the_lock(
-    ignored: tuple[str, ...], point_at: PointAt
+    ignored: tuple[str, ...], point_at: PointAt, told: list[str]
 ) -> None:
     """rclone, s3rver, localbucket: six of six held it, and nobody was told."""
     had: list[str] = []
-    said: list[str] = []
     start, end = threading.Barrier(6), threading.Barrier(6)
 
     def take(run_id: str) -> None:
         start.wait()
         try:
-            with OutputLock(
-                "s3://bucket/out", run_id=run_id, say=said.append, heartbeat_s=1, stale_s=20
-            ) as held:
+            with OutputLock("s3://bucket/out", run_id=run_id, heartbeat_s=1, stale_s=20) as held:
                 held.check()
                 had.append(run_id)
                 end.wait()
@@ -273,71 +266,71 @@ def test_of_six_that_start_where_conditions_are_ignored_one_has_the_lock(
         assert len(had) == 1
         assert in_file("s3://bucket/out")["run_id"] == had[0]
         assert in_file("s3://bucket/out")["released"] is True
-    assert ["ignores conditions" in line for line in said if "warning" in line]
+    assert ["ignores conditions" in line for line in told if "ignores" in line]
 
 
 @pytest.mark.parametrize("ignored", IGNORED)
 def test_an_owner_that_was_taken_over_stops_where_conditions_are_ignored(
-    ignored: tuple[str, ...], point_at: PointAt
+    ignored: tuple[str, ...], point_at: PointAt, told: list[str]
 ) -> None:
-    said: list[str] = []
     with OddS3(ignores=ignored).running() as endpoint:
         point_at(endpoint)
-        with lock("s3://bucket/out", "first", heartbeat_s=30, stale_s=10, say=said.append) as first:
+        with lock("s3://bucket/out", "first", heartbeat_s=30, stale_s=10) as first:
             first.check()
             write_object(f"s3://bucket/out/{LOCK_NAME}", b'{"run_id": "thief"}')
             with pytest.raises(LockLostError, match="taken over by run"):
                 first.check()
         assert in_file("s3://bucket/out") == {"run_id": "thief"}
-    assert len([line for line in said if "warning" in line]) == 1
+    assert len([line for line in told if "ignores conditions" in line]) == 1
 
 
 @pytest.mark.parametrize("header", ["if-match", "if-none-match"])
-def test_a_store_that_refuses_conditions_names_the_remedy(header: str, point_at: PointAt) -> None:
+def test_a_store_that_refuses_conditions_names_the_remedy(
+    header: str, point_at: PointAt, told: list[str]
+) -> None:
     """Swift's s3api answers 501, even for a new key."""
-    said: list[str] = []
     store = OddS3(refuses={header: 501})
     with store.running() as endpoint:
         point_at(endpoint)
         with pytest.raises(CannotLockError, match="--no-lock"), lock("s3://bucket/out", "run"):
             pass
         store.objects.clear()
-        with lock("s3://bucket/out", "run", needed=False, say=said.append) as held:
+        with lock("s3://bucket/out", "run", needed=False) as held:
             held.check()
-    assert said == [WITHOUT_LOCK]
+    assert told == [WITHOUT_LOCK]
     assert store.objects == {}
 
 
-def test_a_heartbeat_that_is_refused_is_not_taken_for_a_lost_answer(point_at: PointAt) -> None:
-    said: list[str] = []
+def test_a_heartbeat_that_is_refused_is_not_taken_for_a_lost_answer(
+    point_at: PointAt, told: list[str]
+) -> None:
     store = OddS3()
     with store.running() as endpoint:
         point_at(endpoint)
-        with lock("s3://bucket/out", "first", say=said.append) as first:
+        with lock("s3://bucket/out", "first") as first:
             store.refuses["if-match"] = 412
             time.sleep(FAST["stale_s"] / 2)
             with pytest.raises(LockLostError, match=r"can't be kept: .*that is the object's ETag"):
                 first.check()
-    assert ["can't be given back" in line for line in said] == [True]
+    assert ["can't be given back" in line for line in told] == [True]
 
 
 def test_who_is_always_refused_waits_between_tries_and_ends_with_a_sentence(
-    point_at: PointAt,
+    point_at: PointAt, told: list[str]
 ) -> None:
     """483 equal lines in a minute, and no end."""
-    said: list[str] = []
     store = OddS3(refuses={"if-none-match": 412})
     with store.running() as endpoint:
         point_at(endpoint)
         began = time.monotonic()
         with (
             pytest.raises(CannotLockError, match="every write was refused"),
-            lock("s3://bucket/out", "run", heartbeat_s=1, stale_s=0.5, say=said.append),
+            lock("s3://bucket/out", "run", heartbeat_s=1, stale_s=0.5),
         ):
             pass
         assert 1 <= time.monotonic() - began < 30
     assert len(store.requests) < 50
-    assert said == []
+    assert told == []
 
 
 def test_conditional_writes_keep_what_others_wrote(output: str) -> None:

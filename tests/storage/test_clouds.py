@@ -100,12 +100,11 @@ def test_conditional_writes_are_the_stores_own(scheme: str, cloud: Cloud) -> Non
     assert read_object(uri) == (b"22", second)
 
 
-def test_an_output_can_be_locked(scheme: str, cloud: Cloud) -> None:
-    said: list[str] = []
+def test_an_output_can_be_locked(scheme: str, cloud: Cloud, told: list[str]) -> None:
     for run_id in ("first", "second"):
-        with OutputLock(f"{scheme}://images/out", run_id=run_id, say=said.append) as lock:
+        with OutputLock(f"{scheme}://images/out", run_id=run_id) as lock:
             lock.check()
-    assert said == []
+    assert told == []
     assert b'"released": true' in read_object(f"{scheme}://images/out/lock.json")[0]
 
 

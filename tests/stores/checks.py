@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
 from collections.abc import Callable
 from uuid import uuid4
@@ -24,6 +25,7 @@ from pipeline.storage import (
     stat,
     write_object,
 )
+from tests.listening import on_each_line
 from tests.outputs import scored, write
 
 BULK = 1_100  # more than one request deletes
@@ -90,17 +92,20 @@ def ranges(bucket: str) -> str:
 
 def lock(bucket: str) -> str:
     """Taken, renewed, given back, and refused to a second owner."""
-    said: list[str] = []
+    waited, warned = list[str](), list[str]()
     for run_id in ("first", "second"):
         output = f"{bucket}/out"
         try:
-            with OutputLock(output, run_id=run_id, say=said.append, **FAST) as held:
+            with (
+                on_each_line(waited.append),
+                on_each_line(warned.append, logging.WARNING),
+                OutputLock(output, run_id=run_id, **FAST) as held,
+            ):
                 time.sleep(3 * FAST["heartbeat_s"])
                 held.check()
         except CannotLockError:
             return "refused: --no-lock"
-    warned = [line for line in said if line.startswith("warning")]
-    return "weak: conditions ignored" if warned else "yes" if not said else said[0]
+    return "weak: conditions ignored" if warned else "yes" if not waited else waited[0]
 
 
 def deletes(bucket: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -18,7 +19,6 @@ from pipeline.evaluation.protocols import protocol_table
 from pipeline.evaluation.table import AVERAGE
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, list_objects
-from pipeline.terminal import Say
 
 from .labelled import (
     LOST_COLUMNS,
@@ -31,6 +31,8 @@ from .labelled import (
 )
 from .protocols import measure_protocols
 from .steps import COLUMNS, Step, plan
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Evaluation:
         return len(self.errors) / self.num_images
 
 
-def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
+def evaluate(config: EvaluateConfig) -> Evaluation:
     """Measure labelled data sets.
 
     An image without a score, or with a mask that can't be used, is in none of the metrics and is
@@ -69,7 +71,6 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
 
     Args:
         config: the job's settings.
-        say: receives the progress lines.
 
     Raises:
         CannotRunError: a data set, its scores or the model can't be used as configured.
@@ -81,13 +82,13 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
         for each in sets:
             categories = len(pc.unique(each.rows["category"]))
             abnormal = pc.sum(each.rows["label"]).as_py()
-            say(
+            _log.info(
                 f"{each.name}: {len(each.rows):,} labelled images ({len(each.rows) - abnormal:,} "
                 f"good, {abnormal:,} abnormal), {categories:,} categories"
             )
         if config.scores is None:
             output = absolute(config.output)
-            frame = score_sets(config, sets, say)
+            frame = score_sets(config, sets)
         else:
             output = absolute(config.scores)
             frame, image_size = existing_scores(config, sets)
@@ -95,13 +96,13 @@ def evaluate(config: EvaluateConfig, say: Say = print) -> Evaluation:
     except (DatasetError, StorageError, FileNotFoundError) as error:
         raise CannotRunError(str(error)) from error
     start(config.address)
-    rows = category_rows(config, frame, output, say)
+    rows = category_rows(config, frame, output)
     errors, usable = error_rows(frame), frame.error.isna()
     scores = frame.loc[usable, ["dataset", "category", "label", "score"]].reset_index(drop=True)
     found = Evaluation(metrics_table(rows), errors, missing, scores, lost_masks(frame))
     if not config.has_protocols:
         return found
-    protocols, more = measure_protocols(config, sets, steps, rows, say)
+    protocols, more = measure_protocols(config, sets, steps, rows)
     known = pd.concat([errors, more]).drop_duplicates(["dataset", "category", "uri"])
     return replace(found, errors=known.reset_index(drop=True), protocols=protocols)
 

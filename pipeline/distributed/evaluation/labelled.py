@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +26,10 @@ from pipeline.output.rows import HELD_BY, plain, rows_that_hold
 from pipeline.output.snapshot import read_scores, score_dataset
 from pipeline.schema import SCORE_SCHEMA, ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
-from pipeline.terminal import Say
 
 from .pixels import measure_pixels
+
+_log = logging.getLogger(__name__)
 
 NOT_SCORED = "not_scored"
 ERROR_COLUMNS = ["dataset", "category", "uri", "error", "error_message"]
@@ -51,14 +53,13 @@ class LabelledSet:
 
 
 def score_sets(
-    config: EvaluateConfig, sets: Sequence[LabelledSet], say: Say, page: bool = True
+    config: EvaluateConfig, sets: Sequence[LabelledSet], page: bool = True
 ) -> pd.DataFrame:
     """Score what the output doesn't hold yet.
 
     Args:
         config: the job's settings.
         sets: the data sets.
-        say: receives the progress lines.
         page: write the report.html of each run.
 
     Returns:
@@ -74,7 +75,7 @@ def score_sets(
     for checkpoint in dict.fromkeys(each.checkpoint for each in sets):
         chosen = [each for each in sets if each.checkpoint == checkpoint]
         lists = tuple(_write_list(each, output) for each in chosen)
-        report = score_bucket(config.score_config(lists, checkpoint), say, page=page)
+        report = score_bucket(config.score_config(lists, checkpoint), page=page)
         scores = _read_scores(output, chosen)
         for each in chosen:
             joined[each.name] = _joined(each, scores, report.identity)
@@ -161,26 +162,21 @@ def lost_masks(frame: pd.DataFrame) -> pd.DataFrame:
     return lost[LOST_COLUMNS].reset_index(drop=True)
 
 
-def category_rows(
-    config: EvaluateConfig, frame: pd.DataFrame, output: str, say: Say
-) -> list[dict[str, Any]]:
+def category_rows(config: EvaluateConfig, frame: pd.DataFrame, output: str) -> list[dict[str, Any]]:
     """Metrics of each category, as ``metrics_table`` takes them.
 
     Args:
         config: the job's settings.
         frame: of ``score_sets``; a mask that can't be used becomes an error of it.
         output: the folder that holds the maps.
-        say: receives the progress lines.
 
     Raises:
         CannotRunError: the images were scored without maps.
         StorageError: a map can't be read.
     """
     frame["group"] = frame.groupby(["dataset", "category"], sort=False).ngroup()
-    say(f"measuring {len(frame):,} images")
-    pixels = measure_pixels(
-        frame, output, image_size=config.image_size, sigma=config.sigma, say=say
-    )
+    _log.info(f"measuring {len(frame):,} images")
+    pixels = measure_pixels(frame, output, image_size=config.image_size, sigma=config.sigma)
     groups = frame.groupby("group")
     return [_category_row(rows, pixels.get(rows.group.iloc[0])) for _, rows in groups]
 

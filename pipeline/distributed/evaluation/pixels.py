@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,9 @@ from pipeline.evaluation.pixels import HISTOGRAM_SCHEMA
 from pipeline.results import open_results
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError
-from pipeline.terminal import PROGRESS_INTERVAL_S, Say
+from pipeline.terminal import PROGRESS_INTERVAL_S
+
+_log = logging.getLogger(__name__)
 
 IMAGES_PER_BLOCK = 64  # a task's histogram has 36 MB, its masks 17 MB at 518 px
 MASK_THREADS = 8
@@ -50,7 +53,7 @@ _MEASURED = pa.schema(
 
 
 def measure_pixels(
-    frame: pd.DataFrame, output: str, *, image_size: int, sigma: float, say: Say = print
+    frame: pd.DataFrame, output: str, *, image_size: int, sigma: float
 ) -> dict[int, dict[str, float]]:
     """Pixel metrics of scored, labelled images.
 
@@ -64,7 +67,6 @@ def measure_pixels(
         output: the scoring job's folder that holds the maps.
         image_size: side in pixels to which maps and masks are resized.
         sigma: standard deviation in pixels of the Gaussian filter on maps.
-        say: receives the progress lines.
 
     Returns:
         ``PixelHistogram.metrics`` by group; groups without any mask are left out.
@@ -103,7 +105,7 @@ def measure_pixels(
             metrics[group] = histograms.pop(group).metrics()
         if time.monotonic() - said > PROGRESS_INTERVAL_S:
             said = time.monotonic()
-            say(f"{num_done:,} / {len(chosen):,} maps measured")
+            _log.info(f"{num_done:,} / {len(chosen):,} maps measured")
     if histograms:
         raise RuntimeError("some maps went in and did not come out")
     return metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,10 +17,11 @@ from pipeline.distributed.references.sets import Built
 from pipeline.evaluation.protocols import GIVEN, UNLABELLED, ZERO_SHOT, protocol_table
 from pipeline.identity import references_of
 from pipeline.storage import absolute, write_object
-from pipeline.terminal import Say
 
 from .labelled import ERROR_COLUMNS, LabelledSet, category_rows, error_rows, score_sets
 from .steps import Step
+
+_log = logging.getLogger(__name__)
 
 Rows = list[dict[str, Any]]
 
@@ -34,7 +36,6 @@ def measure_protocols(
     sets: Sequence[LabelledSet],
     steps: Mapping[str, Sequence[Step]],
     rows: Rows,
-    say: Say,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Figures of AdaCLIP alone, of the given references if there are any, and of all steps.
 
@@ -43,7 +44,6 @@ def measure_protocols(
         sets: the data sets.
         steps: of each, by its name.
         rows: of the categories as ``config`` has them measured (``category_rows``).
-        say: receives the progress lines.
 
     Returns:
         A ``protocol_table``, and the images that could not be used in some of it
@@ -55,14 +55,14 @@ def measure_protocols(
     """
     alone, errors = rows, [pd.DataFrame(columns=ERROR_COLUMNS)]
     if config.references is not None:
-        alone, unused = _measured(replace(config, references=None), sets, say)
+        alone, unused = _measured(replace(config, references=None), sets)
         errors.append(unused)
     table = [row | _NOTHING_CHOSEN | {"protocol": ZERO_SHOT} for row in alone]
     table += [_given(row, config.references) for row in rows if config.references is not None]
     for labelled in sets:
         for step in steps[labelled.name]:
-            say(f"{labelled.name}: {step.name}")
-            beside, unused = _beside(config, labelled, step, say)
+            _log.info(f"{labelled.name}: {step.name}")
+            beside, unused = _beside(config, labelled, step)
             table += beside
             errors.append(unused)
     return protocol_table(table), pd.concat(errors)
@@ -73,12 +73,10 @@ def _given(row: dict[str, Any], references: str | None) -> dict[str, Any]:
     return row | _NOTHING_CHOSEN | {"protocol": GIVEN, "reason": reason}
 
 
-def _beside(
-    config: EvaluateConfig, labelled: LabelledSet, step: Step, say: Say
-) -> tuple[Rows, pd.DataFrame]:
+def _beside(config: EvaluateConfig, labelled: LabelledSet, step: Step) -> tuple[Rows, pd.DataFrame]:
     """A data set beside the images of a step."""
-    references, built = _make_references(config, labelled, step, say)
-    rows, errors = _measured(replace(config, references=references), [labelled], say)
+    references, built = _make_references(config, labelled, step)
+    rows, errors = _measured(replace(config, references=references), [labelled])
     told = [step.columns(row["category"]) for row in rows]
     reasons = [{"reason": built.failed.get(row["category"], "")} for row in rows]
     unusable = [
@@ -91,7 +89,7 @@ def _beside(
 
 
 def _make_references(
-    config: EvaluateConfig, labelled: LabelledSet, step: Step, say: Say
+    config: EvaluateConfig, labelled: LabelledSet, step: Step
 ) -> tuple[str, Built]:
     """References of a step's images: where they are, and what became of the categories."""
     folder = f"{absolute(config.output)}/protocols/{labelled.name}/{step.name}"
@@ -106,14 +104,12 @@ def _make_references(
         unlabelled=step.protocol == UNLABELLED,
         most=len(step.images),
     )
-    built = build_references(settings, say)
+    built = build_references(settings)
     built.failed.update(step.short)
     return references, built
 
 
-def _measured(
-    config: EvaluateConfig, sets: Sequence[LabelledSet], say: Say
-) -> tuple[Rows, pd.DataFrame]:
+def _measured(config: EvaluateConfig, sets: Sequence[LabelledSet]) -> tuple[Rows, pd.DataFrame]:
     """Category rows, and the images that could not be used."""
-    frame = score_sets(config, sets, say, page=False)
-    return category_rows(config, frame, absolute(config.output), say), error_rows(frame)
+    frame = score_sets(config, sets, page=False)
+    return category_rows(config, frame, absolute(config.output)), error_rows(frame)

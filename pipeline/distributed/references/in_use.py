@@ -8,7 +8,6 @@ from pipeline.config import AUTO, ScoreConfig
 from pipeline.distributed.errors import explained
 from pipeline.output.reference_catalogue import ReferencesError, ReferencesInUse, read_catalogue
 from pipeline.storage import absolute
-from pipeline.terminal import Say
 
 
 def find_references(
@@ -16,7 +15,6 @@ def find_references(
     model: str,
     *,
     check: Callable[[], None] | None = None,
-    say: Say = lambda line: None,
 ) -> ReferencesInUse:
     """What a run compares images with; with ``--references auto``, made first where it is not yet.
 
@@ -24,7 +22,6 @@ def find_references(
         config: the job's settings.
         model: of ``fingerprint``.
         check: called before writing; None = make nothing, take what is there.
-        say: receives the progress lines.
 
     Raises:
         CannotRunError: there are no such references, or they are another model's.
@@ -36,7 +33,7 @@ def find_references(
         if check is not None:
             from .job import auto_references  # not above: making them takes Ray
 
-            catalogue = auto_references(config, model, check=check, say=say)
+            catalogue = auto_references(config, model, check=check)
             return ReferencesInUse.of(uri, catalogue)
     else:
         uri = absolute(config.references)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,10 +15,11 @@ from pipeline.errors import CannotRunError
 from pipeline.output.lock import OutputLock
 from pipeline.output.reference_catalogue import Catalogue, read_catalogue
 from pipeline.storage import absolute
-from pipeline.terminal import Say
 
 from .candidates import choose
 from .in_use import auto_uri
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from .sets import Built
@@ -26,7 +28,7 @@ AUTO_LEAST = 20  # images that a category needs before the bucket is its own ref
 AUTO_MOST = 500
 
 
-def build_references(config: BuildReferencesConfig, say: Say = print) -> Built:
+def build_references(config: BuildReferencesConfig) -> Built:
     """Make the reference sets of a job.
 
     Raises:
@@ -37,7 +39,7 @@ def build_references(config: BuildReferencesConfig, say: Say = print) -> Built:
 
     scoring = config.score_config()
     model = fingerprint(scoring)
-    lock = OutputLock(config.output, run_id="references", say=say)
+    lock = OutputLock(config.output, run_id="references")
     with explained("the output can't be used"):
         earlier = read_catalogue(config.output) or Catalogue(model=model)
         if config.add:
@@ -47,7 +49,7 @@ def build_references(config: BuildReferencesConfig, say: Say = print) -> Built:
     if not found:
         raise CannotRunError(f"there is no image below {', '.join(config.input)}")
     for category, candidates in found.items():
-        say(f"{category}: {len(candidates.rows):,} of {candidates.num_images:,} images")
+        _log.info(f"{category}: {len(candidates.rows):,} of {candidates.num_images:,} images")
     with ExitStack() as held:
         with explained("the output can't be written"):
             held.enter_context(lock)
@@ -59,13 +61,10 @@ def build_references(config: BuildReferencesConfig, say: Say = print) -> Built:
             unlabelled=config.unlabelled,
             add=config.add,
             check=lock.check,
-            say=say,
         )
 
 
-def auto_references(
-    config: ScoreConfig, model: str, *, check: Callable[[], None], say: Say
-) -> Catalogue:
+def auto_references(config: ScoreConfig, model: str, *, check: Callable[[], None]) -> Catalogue:
     """References of the categories that an output's inputs hold, made where there are none yet.
 
     Args:
@@ -92,8 +91,6 @@ def auto_references(
         return earlier
     from .sets import make_sets
 
-    say(f"making references for {len(wanted):,} categories")
-    built = make_sets(
-        config, wanted, earlier, uri=uri, unlabelled=True, add=False, check=check, say=say
-    )
+    _log.info(f"making references for {len(wanted):,} categories")
+    built = make_sets(config, wanted, earlier, uri=uri, unlabelled=True, add=False, check=check)
     return built.catalogue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import queue
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -29,10 +30,11 @@ from pipeline.output.reference_catalogue import (
     write_set,
 )
 from pipeline.redaction import redact
-from pipeline.terminal import Say
 
 from .builder import ReferenceBuilder
 from .candidates import Candidates
+
+_log = logging.getLogger(__name__)
 
 # As pipeline.references.SAMPLE_SIZE, which drivers do not import, because it loads PyTorch.
 SAMPLE_SIZE = 64
@@ -79,7 +81,6 @@ def make_sets(
     unlabelled: bool,
     add: bool,
     check: Callable[[], None],
-    say: Say,
 ) -> Built:
     """Make and write the sets of some categories, then the catalogue.
 
@@ -91,7 +92,6 @@ def make_sets(
         unlabelled: leave out what looks damaged.
         add: merge into the earlier sets.
         check: called before each write; raises if this run may not write any more.
-        say: receives the progress lines.
 
     Raises:
         CannotRunError: the cluster is too small.
@@ -111,7 +111,7 @@ def make_sets(
                 built.add(name, outcome)
                 if outcome.entry is not None:
                     sets[name] = outcome.entry
-                say(f"{number:,} / {len(found):,} categories · {name}: {outcome}")
+                _log.info(f"{number:,} / {len(found):,} categories · {name}: {outcome}")
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
     check()

@@ -30,12 +30,14 @@ from pipeline.errors import CannotRunError, ExpectedError
 from pipeline.models import load_adaclip
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
-from pipeline.terminal import PROGRESS_INTERVAL_S, Say, clean
+from pipeline.terminal import PROGRESS_INTERVAL_S, clean
 
 from .output import EventLog, model_card, selected_epoch, write_metrics
 from .progress import Progress
 from .state import EpochRecord, TrainingState, load_state
 from .worker import Failure, Finished, LostMasks, WorkerTask, train_worker
+
+_log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.5
 START_ATTEMPTS = 30  # of 60 s each: nodes that start on demand take minutes
@@ -118,12 +120,11 @@ class TrainingResult:
     """The epoch they are from, counted from 1."""
 
 
-def train_auxiliary(config: TrainConfig, say: Say = print) -> TrainingResult:
+def train_auxiliary(config: TrainConfig) -> TrainingResult:
     """Train, or go on where the output's checkpoint is.
 
     Args:
         config: the job's settings.
-        say: receives the progress lines.
 
     Raises:
         CannotRunError: bad data, output, model or resources, or an output that holds another run;
@@ -149,7 +150,7 @@ def train_auxiliary(config: TrainConfig, say: Say = print) -> TrainingResult:
                 "or --mosaic-rate 0"
             )
         state = load_state(output)
-        say(f"{len(rows):,} images; loading the model")
+        _log.info(f"{len(rows):,} images; loading the model")
         _check_model(config)
         _claim_output(config, resources, rows, output)
     except (DatasetError, StorageError) as error:
@@ -161,7 +162,7 @@ def train_auxiliary(config: TrainConfig, say: Say = print) -> TrainingResult:
             f"--epochs is {config.epochs}, and the run in {output} has done {len(state.epochs)} "
             "already; give at least as many"
         )
-    say(progress.opening(state.step, len(rows) - len(train)))
+    _log.info(progress.opening(state.step, len(rows) - len(train)))
     task = WorkerTask(
         config=config,
         output=output,
@@ -172,7 +173,7 @@ def train_auxiliary(config: TrainConfig, say: Say = print) -> TrainingResult:
     )
     log = EventLog(output, state.step + 1)
     try:
-        finished = _fit(task, resources, progress, log, say)
+        finished = _fit(task, resources, progress, log)
     finally:
         log.close()
         task.messages.shutdown(force=True)
@@ -191,7 +192,7 @@ def train_auxiliary(config: TrainConfig, say: Say = print) -> TrainingResult:
 
 
 def _fit(
-    task: WorkerTask, resources: WorkerResources, progress: Progress, log: EventLog, say: Say
+    task: WorkerTask, resources: WorkerResources, progress: Progress, log: EventLog
 ) -> Finished:
     """Run the workers to the end, and pass on what they send."""
     logging.getLogger("ray.train").setLevel(logging.WARNING)
@@ -213,9 +214,9 @@ def _fit(
                 finished = message
             elif isinstance(message, EpochRecord):
                 log.add(message)
-                say(progress.epoch_line(message))
+                _log.info(progress.epoch_line(message))
                 if lost_masks:
-                    say(progress.lost_masks_line(sorted(lost_masks)))
+                    _log.info(progress.lost_masks_line(sorted(lost_masks)))
             elif isinstance(message, LostMasks):
                 lost_masks |= message.reasons
             elif message.step > last_step:  # replaced workers repeat what came after a checkpoint
@@ -226,7 +227,7 @@ def _fit(
             break
         if time.monotonic() - said > PROGRESS_INTERVAL_S:
             said = time.monotonic()
-            say(progress.line())
+            _log.info(progress.line())
         trainer.join(POLL_INTERVAL_S)
     if lost_masks:
         lines = "".join(f"{reason}\n" for reason in sorted(lost_masks))

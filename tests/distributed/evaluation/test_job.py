@@ -142,10 +142,11 @@ def test_existing_scores_cut_into_other_blocks_give_the_same(
     assert not (Path(existing.output) / "scores").exists()
 
 
-def test_scored_images_are_not_scored_again(config: EvaluateConfig, evaluation: Evaluation) -> None:
-    said: list[str] = []
-    again = evaluate(config, say=said.append)
-    assert any("nothing to score" in line for line in said)
+def test_scored_images_are_not_scored_again(
+    config: EvaluateConfig, evaluation: Evaluation, told: list[str]
+) -> None:
+    again = evaluate(config)
+    assert any("nothing to score" in line for line in told)
     pd.testing.assert_frame_equal(again.table, evaluation.table)
 
 

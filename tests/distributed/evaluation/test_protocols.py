@@ -104,14 +104,11 @@ def test_mean_and_spread_are_of_the_choices(evaluation: Evaluation) -> None:
 
 
 def test_figures_are_those_of_an_evaluation_with_the_same_references(
-    on_lines: EvaluateConfig, evaluation: Evaluation
+    on_lines: EvaluateConfig, evaluation: Evaluation, told: list[str]
 ) -> None:
     references = f"{on_lines.output}/protocols/lines/few-shot-2-seed-1/references"
-    said: list[str] = []
-    direct = evaluate(
-        replace(on_lines, few_shot=(), unlabelled=(), references=references), say=said.append
-    )
-    assert any("nothing to score" in line for line in said)
+    direct = evaluate(replace(on_lines, few_shot=(), unlabelled=(), references=references))
+    assert any("nothing to score" in line for line in told)
     assert direct.protocols.empty
     found = evaluation.protocols
     beside = found[(found.protocol == "few-shot") & (found.seed == 1)].set_index("category")

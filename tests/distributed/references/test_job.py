@@ -26,6 +26,7 @@ from pipeline.output.reference_catalogue import (
 )
 from pipeline.references import Judge, ReferenceSet
 from tests import golden
+from tests.listening import on_each_line
 from tests.parts import parts
 from tests.references.siblings import PATCHES
 
@@ -62,9 +63,10 @@ def listed(folder: Path, categories: dict[str, Iterable[str]]) -> str:
 
 
 def made(config: BuildReferencesConfig, **changes: object) -> Built:
-    said: list[str] = []
-    built = build_references(replace(config, **changes), say=said.append)  # type: ignore[arg-type]
-    assert said
+    told: list[str] = []
+    with on_each_line(told.append):
+        built = build_references(replace(config, **changes))  # type: ignore[arg-type]
+    assert told
     return built
 
 
@@ -259,7 +261,7 @@ def test_references_of_another_model_are_not_added_to(
 def test_two_jobs_do_not_write_to_one_folder(config: BuildReferencesConfig, tmp_path: Path) -> None:
     write(tmp_path / "images" / "bolt", parts(0, range(2)))
     with (
-        OutputLock(config.output, run_id="another", say=print),
+        OutputLock(config.output, run_id="another"),
         pytest.raises(CannotRunError, match="the output can't be written"),
     ):
         made(config)

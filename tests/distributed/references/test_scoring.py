@@ -68,7 +68,7 @@ def references(config: ScoreConfig, category: str, output: Path, **changes: Any)
         "backbone_weights": config.backbone_weights,
         "checkpoint": config.checkpoint,
     }
-    built = build_references(BuildReferencesConfig(**{**settings, **changes}), say=lambda _: None)
+    built = build_references(BuildReferencesConfig(**{**settings, **changes}))
     return {name: each.id for name, each in built.catalogue.sets.items()}
 
 

@@ -43,6 +43,7 @@ from pipeline.models import load_adaclip
 from pipeline.models.training import compute_losses, make_optimizer, training_step
 from pipeline.synthetic import generate
 from tests.bucket import put
+from tests.listening import on_each_line
 
 ROOT = Path(__file__).parents[2]
 BUCKET = "training"
@@ -204,10 +205,11 @@ def continued(config: TrainConfig) -> TrainingResult:
 
     killer = threading.Thread(target=kill_a_worker, daemon=True)
     killer.start()
-    said: list[str] = []
-    result = train_auxiliary(config, say=said.append)
+    told: list[str] = []
+    with on_each_line(told.append):
+        result = train_auxiliary(config)
     killer.join()
-    assert any(f"going on after step {reached}" in line for line in said)
+    assert any(f"going on after step {reached}" in line for line in told)
     return result
 
 
