@@ -18,7 +18,7 @@ import ray
 from pipeline.calibration import above, calibrate, read_calibration, write_calibration
 from pipeline.config import ScoreConfig
 from pipeline.distributed.scoring import score_bucket
-from pipeline.models.packaged import SMALL_MODEL
+from pipeline.packaged import SMALL_MODEL
 from pipeline.results import open_results
 from pipeline.synthetic import CATEGORIES, generate
 

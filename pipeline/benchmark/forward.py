@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from pipeline.config import BenchmarkConfig
+from pipeline.distributed.loading import load_model
 from pipeline.distributed.resources import CPU_BATCH_SIZE, GPU_BATCH_SIZE
-from pipeline.models import load_adaclip
 
 from .model import measure_model
 
@@ -23,7 +23,7 @@ def measure_forward(config: BenchmarkConfig) -> list[dict[str, Any]]:
         torch.set_num_threads(config.num_threads)
     device = "cuda" if torch.cuda.is_available() and config.gpus_per_actor != 0 else "cpu"
     torch.backends.cudnn.allow_tf32 = False  # as the scorer
-    model = load_adaclip(**config.model_arguments, device=device)
+    model = load_model(config.model_spec, device)
     default = GPU_BATCH_SIZE if device == "cuda" else CPU_BATCH_SIZE
     return [
         measure_model(model, batch_size=size, repeats=config.num_steps).as_dict()

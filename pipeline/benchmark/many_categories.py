@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from pipeline.config import BenchmarkConfig
+from pipeline.config import BenchmarkConfig, ModelSpec
 from pipeline.distributed.predictor import Predictor
 from pipeline.distributed.references.builder import ReferenceBuilder
 from pipeline.distributed.references.judges import Judges
 from pipeline.distributed.scorer import pixels_of
-from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.models.text import sentence_tree
 from pipeline.output.reference_catalogue import ReferencesInUse
+from pipeline.packaged import IMAGE_SIZE, SMALL_MODEL
 
 from .reference_sets import (
     NUM_IMAGES,
@@ -64,7 +64,7 @@ def measure_categories(
     config: BenchmarkConfig, num_categories: int = NUM_CATEGORIES
 ) -> list[dict[str, Any]]:
     """A row for each order of the images, with references and without; in this process."""
-    how, batch_size = actor_arguments(config, SMALL_MODEL), default_batch_size(config)
+    how, batch_size = actor_arguments(config, ModelSpec(**SMALL_MODEL)), default_batch_size(config)
     names = [f"part {number:04d}" for number in range(num_categories)]
     for name in names:  # made once, whichever order meets the name first
         sentence_tree(name, CONTEXT_LENGTH)

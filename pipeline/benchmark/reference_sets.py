@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import torch
 
-from pipeline.config import BenchmarkConfig
+from pipeline.config import BenchmarkConfig, ModelSpec
+from pipeline.distributed.loading import load_model
 from pipeline.distributed.references.builder import ReferenceBuilder
 from pipeline.distributed.resources import CPU_BATCH_SIZE, GPU_BATCH_SIZE
-from pipeline.models import load_adaclip
 from pipeline.output.reference_catalogue import CatalogueEntry, ReferencesInUse, write_set
 from pipeline.references import SAMPLE_SIZE
 from pipeline.schema import MANIFEST_SCHEMA, pixel_schema
@@ -26,7 +26,7 @@ BLOCK = 32  # images that a builder is given at a time beyond the sample, as by 
 Items = TypeVar("Items", pa.Table, list[str])
 
 
-def actor_arguments(config: BenchmarkConfig, model_arguments: Mapping[str, Any]) -> dict[str, Any]:
+def actor_arguments(config: BenchmarkConfig, model: ModelSpec) -> dict[str, Any]:
     """What scorers, predictors and builders are started with.
 
     Raises:
@@ -35,8 +35,8 @@ def actor_arguments(config: BenchmarkConfig, model_arguments: Mapping[str, Any])
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     return {
-        "model_arguments": dict(model_arguments),
-        "fingerprint": load_adaclip(**model_arguments).fingerprint(),
+        "model": model,
+        "fingerprint": load_model(model).fingerprint(),
         "gpus": 1.0 if on_gpu(config) else 0.0,
         "num_threads": torch.get_num_threads(),
     }

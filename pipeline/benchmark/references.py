@@ -53,7 +53,7 @@ def measure_references(config: BenchmarkConfig) -> dict[str, list[dict[str, Any]
     Raises:
         ValueError: there is no such model, or there are too few images.
     """
-    how = actor_arguments(config, config.model_arguments)
+    how = actor_arguments(config, config.model_spec)
     counts = config.num_images or (NUM_IMAGES,)
     rows = generated_rows(range(max(counts)), config.image_size)
     building, data, told = _building(config, how, [rows[:count] for count in counts])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.config import ModelSpec
 from pipeline.provenance import peak_memory_bytes
 from pipeline.schema import scored_schema
 
@@ -23,8 +24,8 @@ class StandInScorer:
 
     images_per_s = float("inf")
 
-    def __init__(self, model_arguments: dict[str, Any], **_: Any) -> None:
-        self._grid_size = model_arguments["image_size"] // PATCH_SIZE
+    def __init__(self, model: ModelSpec, **_: Any) -> None:
+        self._grid_size = model.image_size // PATCH_SIZE
         self._grid = np.zeros(self._grid_size**2, dtype=np.float16)
         self._ended: float | None = None
 

@@ -7,7 +7,7 @@ import multiprocessing
 import statistics
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ import torch.distributed as dist
 from PIL import Image
 from torch import Tensor
 
-from pipeline.config import BenchmarkConfig
+from pipeline.config import BenchmarkConfig, ModelSpec
+from pipeline.distributed.loading import load_model
 from pipeline.distributed.training.worker import sum_over_workers
 from pipeline.images import preprocess
-from pipeline.models import load_adaclip
 from pipeline.models.training import make_optimizer, training_step
 from pipeline.synthetic import CATEGORIES, generate
 
@@ -37,7 +37,7 @@ NUM_WORKERS = (1, 2)
 class Case:
     """One series of steps."""
 
-    model_arguments: dict[str, Any]
+    model: ModelSpec
     batch_size: int = 1
     num_workers: int = 1
     device: str = "cpu"
@@ -50,7 +50,7 @@ def measure_training(config: BenchmarkConfig) -> list[dict[str, Any]]:
     """A step at every batch size and number of workers, and with activations computed again."""
     make = partial(
         Case,
-        model_arguments=config.model_arguments | {"precision": "fp32"},
+        model=replace(config.model_spec, precision="fp32"),
         device="cuda" if torch.cuda.is_available() and config.gpus_per_actor != 0 else "cpu",
         num_threads=config.num_threads,
         num_steps=config.num_steps,
@@ -109,7 +109,7 @@ def run_worker(case: Case, rank: int, meeting: str) -> tuple[Timing, int, int]:
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=case.num_workers
     )
     device = torch.device(case.device)
-    model = load_adaclip(**case.model_arguments, device=device)
+    model = load_model(case.model, device)
     model.recompute_activations = case.recompute_activations
     optimizer = make_optimizer(model)
     images, categories, labels, masks = labelled_batch(

@@ -5,7 +5,7 @@ from .calibrate import CalibrateConfig
 from .evaluate import AS_IS, EvaluateConfig
 from .images import DEFAULT_CATEGORY_COLUMN, ImagesConfig
 from .maintain import Compact, Vacuum
-from .model import NONE, ModelConfig
+from .model import NONE, ModelConfig, ModelSpec
 from .nightly import NightlyConfig
 from .page import PageConfig
 from .references import BuildReferencesConfig
@@ -25,6 +25,7 @@ __all__ = [
     "EvaluateConfig",
     "ImagesConfig",
     "ModelConfig",
+    "ModelSpec",
     "NightlyConfig",
     "PageConfig",
     "ScoreConfig",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from .checks import check_at_least, refuse_credentials
 from .job import JobConfig
-from .model import ModelConfig
+from .model import ModelConfig, ModelSpec
 
 Part = Literal[
     "model",
@@ -118,6 +118,6 @@ class BenchmarkConfig(ModelConfig, JobConfig):
         return tuple(dict.fromkeys(self.part)) or SIZING
 
     @property
-    def model_arguments(self) -> dict[str, Any]:
-        """The arguments of ``load_adaclip`` but for the device."""
-        return self._model_arguments(self.checkpoint, self.precision)
+    def model_spec(self) -> ModelSpec:
+        """The model that the flags name."""
+        return self._spec(self.checkpoint, self.precision)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Self
 
 from .checks import check_there, refuse_credentials
 from .job import JobConfig
-from .model import ModelConfig
+from .model import ModelConfig, ModelSpec
 from .scorer import ScorerConfig
 
 DEFAULT_CATEGORY_COLUMN = "category"
@@ -109,9 +109,9 @@ class ImagesConfig(ModelConfig, ScorerConfig, JobConfig):
         return "" if self.decoder == "exact" else f"-{self.decoder}-decoder"
 
     @property
-    def model_arguments(self) -> dict[str, Any]:
-        """The arguments of ``load_adaclip`` but for the device."""
-        return self._model_arguments(self.checkpoint, self.precision)
+    def model_spec(self) -> ModelSpec:
+        """The model that the flags name."""
+        return self._spec(self.checkpoint, self.precision)
 
 
 def _check_category_regex(expression: str) -> None:

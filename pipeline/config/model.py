@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Literal
 
 from .backbone import backbone_input
 from .checks import check_at_least
@@ -71,8 +71,19 @@ class ModelConfig:
         if self.frozen_image_size:
             own.check("--frozen-image-size", self.frozen_image_size, self.backbone)
 
-    def _model_arguments(self, checkpoint: str, precision: str) -> dict[str, Any]:
-        arguments = {each.name: getattr(self, each.name) for each in fields(ModelConfig)}
-        weights = {"backbone_weights": self.backbone_weights, "checkpoint": checkpoint}
-        arguments |= {name: None if value == NONE else value for name, value in weights.items()}
-        return {**arguments, "precision": precision}
+    def _spec(
+        self, checkpoint: str, precision: Literal["fp32", "bf16"], seed: int = 0
+    ) -> ModelSpec:
+        settings = {each.name: getattr(self, each.name) for each in fields(ModelConfig)}
+        return ModelSpec(**settings, checkpoint=checkpoint, precision=precision, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(ModelConfig):
+    """All that makes a model; ``distributed.loading`` loads it in any process."""
+
+    checkpoint: str
+    """"none" = random weights."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    """Of random weights."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from .checks import check_at_least, refuse_credentials
 from .job import JobConfig
-from .model import NONE, ModelConfig
+from .model import NONE, ModelConfig, ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +116,6 @@ class TrainConfig(ModelConfig, JobConfig):
             raise ValueError("--held-out is a share between 0 and 0.5, such as 0.1")
 
     @property
-    def model_arguments(self) -> dict[str, Any]:
-        """The arguments of ``load_adaclip`` but for the device; weights are trained in fp32."""
-        return {**self._model_arguments(self.init, "fp32"), "seed": self.seed}
+    def model_spec(self) -> ModelSpec:
+        """The model to train; weights are trained in fp32."""
+        return self._spec(self.init, "fp32", self.seed)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from pipeline.config import ScoreConfig
+from pipeline.config import NONE, ModelSpec, ScoreConfig
 from pipeline.local_cache import cache_folder
 from pipeline.provenance import versions
 from pipeline.storage import StorageError, absolute, stat, write_object
 
-NAMED = ("backbone", "backbone_weights", "checkpoint")  # arguments that name files, or may
+from .loading import load_model
+
+NAMED = ("backbone", "backbone_weights", "checkpoint")  # settings that name files, or may
 CODE = Path(__file__).parents[1] / "models"
 
 
@@ -32,14 +33,14 @@ def fingerprint(config: ScoreConfig) -> str:
     Raises:
         CannotRunError: there is no such model.
     """
-    kept = _kept(config.model_arguments)
+    kept = _kept(config.model_spec)
     if kept is not None:
         with suppress(OSError):  # not there, or gone since
             return f"{kept.read_text()}{config.decoder_suffix}"
     from .cluster import in_a_task  # not above: it imports Ray
 
-    found = in_a_task(config.address, _load_and_fingerprint, config.model_arguments)
-    if kept is not None and kept == _kept(config.model_arguments):  # no file changed meanwhile
+    found = in_a_task(config.address, _load_and_fingerprint, config.model_spec)
+    if kept is not None and kept == _kept(config.model_spec):  # no file changed meanwhile
         with suppress(StorageError):  # a home that can't be written to is no reason to end
             write_object(str(kept), found.encode())
     return f"{found}{config.decoder_suffix}"
@@ -47,30 +48,28 @@ def fingerprint(config: ScoreConfig) -> str:
 
 def forget(config: ScoreConfig) -> None:
     """Load the model again next time: what has its arguments may have become another."""
-    kept = _kept(config.model_arguments)
+    kept = _kept(config.model_spec)
     if kept is not None:
         with suppress(OSError):
             kept.unlink(missing_ok=True)
 
 
-def _load_and_fingerprint(model_arguments: dict[str, Any]) -> str:
-    from pipeline.models import load_adaclip  # not above: see AnomalyScorer
-
-    return load_adaclip(**model_arguments).fingerprint()
+def _load_and_fingerprint(model: ModelSpec) -> str:
+    return load_model(model).fingerprint()
 
 
-def _kept(arguments: Mapping[str, Any]) -> Path | None:
+def _kept(model: ModelSpec) -> Path | None:
     """The file of a model's fingerprint, named after all that it follows from.
 
-    That is the arguments, the files that they name, the packages, and our code; None if a file
+    That is its settings, the files that they name, the packages, and our code; None if a file
     can't be seen from here, or may change unseen.
     """
     try:
-        files = [_version(value) for name in NAMED if (value := arguments[name]) is not None]
+        files = [_version(each) for name in NAMED if (each := getattr(model, name)) != NONE]
     except (OSError, StorageError):
         return None  # whoever loads it tells what is wrong
     code = [_digest(path) for path in sorted(CODE.glob("*.py"))]
-    known = json.dumps([arguments, files, versions(), code], sort_keys=True)
+    known = json.dumps([asdict(model), files, versions(), code], sort_keys=True)
     return cache_folder("fingerprints") / hashlib.sha256(known.encode()).hexdigest()
 
 

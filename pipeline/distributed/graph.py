@@ -52,7 +52,7 @@ def scored_rows(
         decoder=config.decoder,
         scorer=scorer,
         scorer_arguments={
-            "model_arguments": config.model_arguments,
+            "model": config.model_spec,
             "fingerprint": model.removesuffix(config.decoder_suffix),
             "gpus": resources.gpus_per_actor,
             "num_threads": resources.cpus_per_actor + 1,  # the readers' CPU is mostly idle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.images import MEAN, STD
-from pipeline.models import Prediction, load_adaclip
+from pipeline.config import ModelSpec
+from pipeline.images.normalising import normalise_
+from pipeline.models import Prediction
 from pipeline.references import Judge, Judgement, normalise
 
+from .loading import load_model
 from .references.judges import Judges
 
 
@@ -42,7 +44,7 @@ class Predictor:
 
     def __init__(
         self,
-        model_arguments: dict[str, Any],
+        model: ModelSpec,
         *,
         fingerprint: str,
         gpus: float,
@@ -63,15 +65,13 @@ class Predictor:
         # PyTorch's default lets convolutions round fp32 to TF32, which the patch embedding feels.
         torch.backends.cudnn.allow_tf32 = False
         self.device = torch.device("cuda" if gpus else "cpu")
-        self.model = load_adaclip(**model_arguments, device=self.device)
+        self.model = load_model(model, self.device)
         if (found := self.model.fingerprint()) != fingerprint:
             raise ValueError(
                 f"the weights changed since the run began: {found} instead of {fingerprint}"
             )
         self.image_size: int = self.model.settings.image_size
         """Side of the square images that the model takes, in pixels."""
-        self._mean = torch.tensor(MEAN, device=self.device)
-        self._std = torch.tensor(STD, device=self.device)
         self._judges, self._embeddings = judges, embeddings
 
     def score(
@@ -104,8 +104,8 @@ class Predictor:
         host = torch.from_numpy(pixels)
         # Pinned memory is copied while the GPU computes; from any other the copy waits for it.
         host = host.pin_memory() if self.device.type == "cuda" else host
-        images = host.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
-        return images.sub_(self._mean[:, None, None]).div_(self._std[:, None, None])
+        images = host.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        return normalise_(images.div_(255.0))
 
     @torch.inference_mode()
     def _predict(

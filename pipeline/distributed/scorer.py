@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.anomaly_map import summarize
+from pipeline.config import ModelSpec
 from pipeline.output.reference_catalogue import ReferencesInUse
 from pipeline.provenance import peak_memory_bytes
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, scored_schema
@@ -26,7 +27,7 @@ class AnomalyScorer:
 
     def __init__(
         self,
-        model_arguments: dict[str, Any],
+        model: ModelSpec,
         *,
         fingerprint: str,
         gpus: float,
@@ -37,7 +38,7 @@ class AnomalyScorer:
         """Load the model.
 
         Args:
-            model_arguments: of ``load_adaclip``.
+            model: which.
             fingerprint: of the model that the run was planned with.
             gpus: share of a GPU that belongs to this actor; 0 = run on CPUs.
             num_threads: of PyTorch on CPUs.
@@ -52,7 +53,7 @@ class AnomalyScorer:
         from .references.judges import Judges
 
         self._predictor = Predictor(
-            model_arguments,
+            model,
             fingerprint=fingerprint,
             gpus=gpus,
             num_threads=num_threads,

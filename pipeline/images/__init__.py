@@ -1,4 +1,7 @@
-"""Image bytes → pixels, and every way in which that can fail. All but ``fast`` needs no torch."""
+"""Image bytes → pixels, and every way in which that can fail.
+
+Only ``fast`` and ``normalising`` need torch.
+"""
 
 from .decoding import (
     FORMATS,

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.images import MEAN, STD
+from pipeline.images.normalising import normalise_
 from pipeline.synthetic import CATEGORIES, Sample, generate, generate_invented
 
 from .pretraining import Views
@@ -77,7 +77,7 @@ class Pictures:
 
     def whole(self, chosen: NDArray[np.int64]) -> Tensor:
         """Normalised images [B, 3, S, S] of some numbers."""
-        return normalise(torch.from_numpy(self.images[chosen]).permute(0, 3, 1, 2) / 255)
+        return normalise_(torch.from_numpy(self.images[chosen]).permute(0, 3, 1, 2) / 255)
 
     def twins(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """Numbers of products good and damaged, ``count`` in all."""
@@ -101,8 +101,8 @@ class Pictures:
         cuts = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
         images, sound = recolour(rng, cuts[:, :6].unflatten(1, (2, 3)) / 255).unbind(dim=1)
         return Views(
-            normalise(images),
-            normalise(sound),
+            normalise_(images),
+            normalise_(sound),
             cuts[:, 6].float(),
             torch.from_numpy(self.categories[chosen]),
         )
@@ -130,12 +130,6 @@ def recolour(rng: np.random.Generator, images: Tensor) -> Tensor:
     mixed = ((mixed**gamma - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
     chosen = torch.from_numpy(rng.random((batch, 1, 1, 1, 1)) < RECOLOURED_SHARE)
     return torch.where(chosen, mixed, images)
-
-
-def normalise(images: Tensor) -> Tensor:
-    """[0, 1] → OpenAI's mean and standard deviation."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return (images - mean) / std
 
 
 def _drawn(

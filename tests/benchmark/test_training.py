@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pipeline.benchmark.training import Case, labelled_batch, run_case
 from pipeline.benchmark.whole_job import TINY
+from pipeline.config import NONE, ModelSpec
 
-TINY_MODEL = {"backbone": TINY, "backbone_weights": None, "checkpoint": None, "image_size": 56}
+TINY_MODEL = ModelSpec(backbone=TINY, backbone_weights=NONE, checkpoint=NONE, image_size=56)
 
 
 def test_two_workers_step_together() -> None:
-    case = Case(model_arguments=TINY_MODEL, batch_size=2, num_workers=2, num_threads=1, num_steps=1)
+    case = Case(model=TINY_MODEL, batch_size=2, num_workers=2, num_threads=1, num_steps=1)
     result = run_case(case)
     assert result["step"] == "batch 2 x 2"
     assert result["images_per_s"] > 0

@@ -16,10 +16,10 @@ from pipeline.anomaly_map import summarize
 from pipeline.identity import ModelIdentity
 from pipeline.images import preprocess
 from pipeline.models import AdaCLIP, load_adaclip
-from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.nightly.alerts import AlertRule
 from pipeline.nightly.reviewing import review_run
 from pipeline.output.writer import ResultWriter
+from pipeline.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.report.summary import RunReport
 from pipeline.schema import scored_schema
 from pipeline.storage import stat, write_object

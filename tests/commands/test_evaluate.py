@@ -47,7 +47,7 @@ def test_references_of_a_step_are_made_by_the_model_that_is_measured() -> None:
     assert (made.image_size, made.unlabelled, made.max_images_per_category) == (336, True, 700)
     scored = replace(config, references="refs").score_config(("l.parquet",), "mine.pth")
     assert scored.references == "refs"
-    assert scored.model_arguments == made.score_config().model_arguments
+    assert scored.model_spec == made.score_config().model_spec
 
 
 @pytest.mark.parametrize(

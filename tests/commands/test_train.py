@@ -15,8 +15,7 @@ def test_the_defaults_are_the_papers() -> None:
     config = parse(["--data", "mvtec=a", "--output", "out"])
     assert (config.epochs, config.lr, config.batch_size, config.init) == (5, 0.01, 1, "none")
     assert (config.image_size, config.prompt_length, config.prompt_depth) == (518, 5, 4)
-    assert config.model_arguments["checkpoint"] is None
-    assert config.model_arguments["precision"] == "fp32"
+    assert (config.model_spec.checkpoint, config.model_spec.precision) == ("none", "fp32")
 
 
 def test_a_repeated_flag_adds_instead_of_replacing() -> None:

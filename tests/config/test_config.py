@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import AUTO, BuildReferencesConfig, ScoreConfig
+from pipeline.config import AUTO, BuildReferencesConfig, ModelSpec, ScoreConfig
 from pipeline.models import AdaCLIPSettings
-from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
+from pipeline.packaged import IMAGE_SIZE, SMALL_MODEL
 
 
 def config(**changes: Any) -> ScoreConfig:
@@ -100,27 +100,24 @@ def test_settings_at_the_edge_are_valid(field: str, value: Any) -> None:
     assert getattr(config(**{field: value}), field) == value
 
 
-def test_none_means_random_weights_in_the_model_arguments() -> None:
-    made = config(backbone_weights="none", checkpoint="none", prompt_kind="none").model_arguments
-    assert made["backbone_weights"] is None
-    assert made["checkpoint"] is None
-    assert made["prompt_kind"] == "none"  # a kind of prompts, no weights
+def test_the_specification_of_a_model_holds_all_its_settings() -> None:
     method = {field.name for field in fields(AdaCLIPSettings)}
-    weights = {"backbone", "backbone_weights", "checkpoint", "precision"}
-    assert made.keys() == method | weights
-    assert {name: config().model_arguments[name] for name in method} == asdict(AdaCLIPSettings())
+    weights = {"backbone", "backbone_weights", "checkpoint", "precision", "seed"}
+    assert {field.name for field in fields(ModelSpec)} == method | weights
+    spec = asdict(config().model_spec)
+    assert {name: spec[name] for name in method} == asdict(AdaCLIPSettings())
 
 
-def test_weights_are_named_in_the_model_arguments() -> None:
+def test_weights_are_named_in_the_specification_of_a_model() -> None:
     given = config(
         backbone="tiny.json",
         image_size=28,
         backbone_weights="s3://b/w.pt",
         checkpoint="visa_clinicdb",
     )
-    assert given.model_arguments["backbone"] == "tiny.json"
-    assert given.model_arguments["backbone_weights"] == "s3://b/w.pt"
-    assert given.model_arguments["checkpoint"] == "visa_clinicdb"
+    spec = given.model_spec
+    assert (spec.backbone, spec.backbone_weights) == ("tiny.json", "s3://b/w.pt")
+    assert spec.checkpoint == "visa_clinicdb"
 
 
 def test_settings_cannot_be_changed_and_hold_no_credentials() -> None:
@@ -231,7 +228,7 @@ def test_references_are_built_with_the_model_and_images_of_the_scoring_job() -> 
         "num_actors": 3,
     }
     made = references(**changes).score_config()
-    assert made.model_arguments == config(**changes).model_arguments
+    assert made.model_spec == config(**changes).model_spec
     assert {name: getattr(made, name) for name in changes} == changes
     assert made.decoder_suffix == "-fast-decoder"
     shared = {field.name for field in fields(ScoreConfig)} & {f.name for f in fields(references())}
@@ -251,7 +248,7 @@ def test_references_are_built_with_the_model_and_images_of_the_scoring_job() -> 
 )
 def test_the_size_of_images_is_the_backbones_own(backbone: str, size: int) -> None:
     made = config(backbone=backbone)
-    assert (made.image_size, made.model_arguments["image_size"]) == (size, size)
+    assert (made.image_size, made.model_spec.image_size) == (size, size)
     assert made.remarks() == []
 
 

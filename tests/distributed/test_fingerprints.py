@@ -13,6 +13,7 @@ import ray
 
 from pipeline.config import ScoreConfig
 from pipeline.distributed.fingerprints import fingerprint
+from pipeline.distributed.loading import load_model
 from pipeline.distributed.scoring import score_bucket
 from pipeline.errors import CannotRunError
 from pipeline.models import load_adaclip, save_checkpoint
@@ -66,7 +67,7 @@ def replace_weights(path: Path) -> None:
 
 
 def loaded(config: ScoreConfig) -> str:
-    return load_adaclip(**config.model_arguments).fingerprint()
+    return load_model(config.model_spec).fingerprint()
 
 
 def test_a_model_met_before_is_named_without_a_load(

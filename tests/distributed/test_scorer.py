@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pipeline.config import ModelSpec
 from pipeline.distributed.reader import read_images
 from pipeline.distributed.scorer import AnomalyScorer
 from pipeline.models import AdaCLIP, Prediction
@@ -19,9 +20,9 @@ from tests import golden
 @pytest.fixture
 def scorer(golden_files: dict[str, str]) -> AnomalyScorer:
     """A CPU scorer with the golden model."""
-    arguments = {**golden_files, "image_size": golden.IMAGE_SIZE}
+    model = ModelSpec(**golden_files, image_size=golden.IMAGE_SIZE)
     fingerprint = golden.load(golden_files).fingerprint()
-    return AnomalyScorer(arguments, fingerprint=fingerprint, gpus=0, num_threads=1)
+    return AnomalyScorer(model, fingerprint=fingerprint, gpus=0, num_threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,6 @@ def test_a_score_that_is_no_number_is_an_error(
 
 
 def test_other_weights_than_planned_are_refused(golden_files: dict[str, str]) -> None:
-    arguments = {**golden_files, "image_size": golden.IMAGE_SIZE}
+    model = ModelSpec(**golden_files, image_size=golden.IMAGE_SIZE)
     with pytest.raises(ValueError, match="the weights changed since the run began"):
-        AnomalyScorer(arguments, fingerprint="another", gpus=0, num_threads=1)
+        AnomalyScorer(model, fingerprint="another", gpus=0, num_threads=1)

@@ -12,7 +12,7 @@ import torch
 
 from jobs import make_small_model
 from pipeline.models import load_adaclip
-from pipeline.models.packaged import FOLDER, IMAGE_SIZE, SMALL_MODEL
+from pipeline.packaged import FOLDER, IMAGE_SIZE, SMALL_MODEL
 from pipeline.small_model import Pictures, measure, towers
 from pipeline.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES
 

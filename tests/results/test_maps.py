@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pipeline.config import ModelSpec
 from pipeline.distributed.reader import read_images
 from pipeline.distributed.scorer import AnomalyScorer
 from pipeline.identity import ModelIdentity
@@ -36,8 +37,8 @@ def results(
         rows.append({"image_id": f"{case:032x}", **row})
     manifest = pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA)
     fingerprint = golden.load(golden_files).fingerprint()
-    arguments = {**golden_files, "image_size": golden.IMAGE_SIZE}
-    scorer = AnomalyScorer(arguments, fingerprint=fingerprint, gpus=0, num_threads=1)
+    model = ModelSpec(**golden_files, image_size=golden.IMAGE_SIZE)
+    scorer = AnomalyScorer(model, fingerprint=fingerprint, gpus=0, num_threads=1)
     writer = ResultWriter(
         output=f"file://{folder}/out",
         scan_date="2026-01-01",

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from pipeline.models import AdaCLIP, AdaCLIPSettings
 from pipeline.models.clip import clip_config, embed_patches
-from pipeline.models.packaged import IMAGE_SIZE, SMALL_MODEL
+from pipeline.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.small_model import (
     Budget,
     Pictures,

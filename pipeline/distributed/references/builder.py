@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from pipeline.config import ModelSpec
 from pipeline.distributed.scorer import pixels_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class ReferenceBuilder:
 
     def __init__(
         self,
-        model_arguments: dict[str, Any],
+        model: ModelSpec,
         *,
         fingerprint: str,
         gpus: float,
@@ -34,7 +35,7 @@ class ReferenceBuilder:
         from pipeline.distributed.predictor import Predictor  # not above: see AnomalyScorer
 
         self._predictor = Predictor(
-            model_arguments, fingerprint=fingerprint, gpus=gpus, num_threads=num_threads
+            model, fingerprint=fingerprint, gpus=gpus, num_threads=num_threads
         )
         self._batch_size = batch_size
 

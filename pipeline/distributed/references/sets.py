@@ -176,7 +176,7 @@ def _builders(config: ScoreConfig, model: str, resources: Resources) -> Iterator
         "batch_size": resources.batch_size,
     }
     actors = [
-        actor(ReferenceBuilder).remote(config.model_arguments, **arguments)
+        actor(ReferenceBuilder).remote(config.model_spec, **arguments)
         for _ in range(resources.num_actors)
     ]
     try:

@@ -21,13 +21,13 @@ from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
-from pipeline.config import TrainConfig
+from pipeline.config import ModelSpec, TrainConfig
 from pipeline.datasets import DatasetError
 from pipeline.datasets.auxiliary import read_auxiliary
 from pipeline.distributed.cluster import start
+from pipeline.distributed.loading import load_model
 from pipeline.distributed.resources import CPUS_PER_READER
 from pipeline.errors import CannotRunError, ExpectedError
-from pipeline.models import load_adaclip
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
 from pipeline.terminal import PROGRESS_INTERVAL_S, clean
@@ -286,15 +286,15 @@ def _check_model(config: TrainConfig) -> None:
     """Build the model once in a task, which finds every mistake in its settings."""
     build = ray.remote(num_cpus=CPUS_PER_READER, max_retries=0)(_build)
     try:
-        ray.get(build.remote(config.model_arguments))
+        ray.get(build.remote(config.model_spec))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ValueError):
             raise CannotRunError(str(error.cause)) from None
         raise
 
 
-def _build(model_arguments: dict[str, Any]) -> None:
-    load_adaclip(**model_arguments)
+def _build(model: ModelSpec) -> None:
+    load_model(model)
 
 
 def _claim_output(

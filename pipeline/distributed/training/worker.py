@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from pipeline.config import TrainConfig
 from pipeline.datasets.sampling import Sample, epoch_samples
-from pipeline.images import MEAN, STD
-from pipeline.models import load_adaclip, save_checkpoint
+from pipeline.distributed.loading import load_model
+from pipeline.images.normalising import normalise_
+from pipeline.models import save_checkpoint
 from pipeline.models.training import (
     NonFiniteLoss,
     StepResult,
@@ -111,15 +112,13 @@ class TrainingWorker:
         # Saturated maps have probabilities and gradients too small for normal floats, with which
         # CPUs calculate up to a hundred times as slowly.
         torch.set_flush_denormal(True)
-        self._model = load_adaclip(**self._config.model_arguments, device=self._device)
+        self._model = load_model(self._config.model_spec, self._device)
         self._model.recompute_activations = self._config.recompute_activations
         self._optimizer = make_optimizer(
             self._model, lr=self._config.lr, weight_decay=self._config.weight_decay
         )
         self._state = load_state(task.output)
         self._state.restore(self._model, self._optimizer)
-        self._mean = torch.tensor(MEAN, device=self._device)[:, None, None]
-        self._std = torch.tensor(STD, device=self._device)[:, None, None]
         self._lost_masks: set[str] = set()
         self._unsent: list[Any] = []
         self._sent_at = time.monotonic()
@@ -312,7 +311,7 @@ class TrainingWorker:
     def _tensors(self, batch: Batch) -> tuple[Tensor, list[str], Tensor, Tensor]:
         """Images, categories, labels and masks as ``training_step`` takes them."""
         pixels = torch.from_numpy(batch.pixels).to(self._device).permute(0, 3, 1, 2).float()
-        images = (pixels / 255.0 - self._mean) / self._std
+        images = normalise_(pixels.div_(255.0))
         labels = torch.from_numpy(batch.labels).to(self._device)
         return images, batch.categories, labels, torch.from_numpy(batch.masks).to(self._device)
 

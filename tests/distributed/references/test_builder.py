@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pipeline.config import ModelSpec
 from pipeline.distributed.predictor import Predictor, Scored
 from pipeline.distributed.reader import read_images
 from pipeline.distributed.references.builder import ReferenceBuilder
@@ -31,7 +32,7 @@ Image = tuple[str, bytes]
 def settings(golden_files: dict[str, str]) -> dict[str, Any]:
     """Of a model on one CPU."""
     return {
-        "model_arguments": {**golden_files, "image_size": golden.IMAGE_SIZE},
+        "model": ModelSpec(**golden_files, image_size=golden.IMAGE_SIZE),
         "fingerprint": golden.load(golden_files).fingerprint(),
         "gpus": 0,
         "num_threads": 1,

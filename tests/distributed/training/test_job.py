@@ -29,6 +29,7 @@ from torch import Tensor
 from pipeline.config import TrainConfig
 from pipeline.datasets.auxiliary import read_auxiliary
 from pipeline.datasets.sampling import epoch_samples
+from pipeline.distributed.loading import load_model
 from pipeline.distributed.training.data import plan_table, read_samples
 from pipeline.distributed.training.job import (
     TrainingResult,
@@ -39,7 +40,6 @@ from pipeline.distributed.training.job import (
 from pipeline.distributed.training.state import load_state
 from pipeline.errors import CannotRunError
 from pipeline.images import MEAN, STD
-from pipeline.models import load_adaclip
 from pipeline.models.training import compute_losses, make_optimizer, training_step
 from pipeline.synthetic import generate
 from tests.bucket import put
@@ -110,7 +110,7 @@ def reference(config: TrainConfig) -> Reference:
     table = read_auxiliary(config.data, mosaic_rates=config.mosaic_rate, held_out=config.held_out)
     rows, held_out = (table.filter(pc.equal(table["held_out"], value)) for value in (False, True))
     groups = list(zip(rows["dataset"].to_pylist(), rows["category"].to_pylist(), strict=True))
-    model = load_adaclip(**config.model_arguments)
+    model = load_model(config.model_spec)
     optimizer = make_optimizer(model, lr=config.lr)
     losses, measured, weights = [], [], []
     for epoch in range(NUM_EPOCHS):
@@ -231,8 +231,7 @@ def test_a_run_leaves_weights_metrics_logs_and_a_card(
     best = 1 + reference.held_out.index(min(reference.held_out))
     assert continued.epoch == best
     for name in ("adaclip.pth", "adaclip.safetensors"):
-        checkpoint = {"checkpoint": f"{config.output}/{name}"}
-        model = load_adaclip(**{**config.model_arguments, **checkpoint})
+        model = load_model(replace(config.model_spec, checkpoint=f"{config.output}/{name}"))
         assert model.fingerprint() == continued.model
         for key, value in model.learnable_state().items():
             assert torch.equal(value, reference.weights[best - 1][key])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent / "small"
+FOLDER = Path(__file__).parent / "models" / "small"
 IMAGE_SIZE = 192  # pixels, the input of its image tower
 
 SMALL_MODEL: dict[str, Any] = {
