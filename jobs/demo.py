@@ -41,13 +41,9 @@ NUM_CPUS = 2
 GALLERY = Path("demo-output") / "most_anomalous.png"
 PAGE = Path("demo-output") / "report.html"
 THUMBNAIL = 200
-SMALL = "pipeline/models/small"
 IMAGE_SIZE = 192
 SIGMA = 4.0 * IMAGE_SIZE / 518  # pixels; the paper's 4 at 518
-MODEL = [
-    *("--backbone", f"{SMALL}/clip.json", "--backbone-weights", f"{SMALL}/clip.safetensors"),
-    *("--checkpoint", f"{SMALL}/adaclip.safetensors"),
-]
+MODEL = ["--model", "small"]
 BUILD = [
     *("python", "jobs/build_references.py", "--input", f"s3://{BUCKET}/known-good"),
     *("--output", f"s3://{BUCKET}/references", *MODEL),

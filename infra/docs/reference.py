@@ -106,12 +106,10 @@ def object_fields(kind: type) -> str:
 
 def scan_keys() -> str:
     """The scoring job's settings that scans.yaml may hold, each a link to its explanation."""
-    shared = {each.name for each in _fields(ModelConfig)}
+    kinds = (ModelConfig, ImagesConfig, ScoreConfig)  # each shows what the ones before don't
+    places = {each.name: kind for kind in reversed(kinds) for each in _fields(kind)}
     names = [each.name for each in _fields(ScoreConfig) if each.name not in FLAGS]
-    links = [
-        f"[`{name}`](#{_anchor(ModelConfig if name in shared else ScoreConfig, name)})"
-        for name in names
-    ]
+    links = [f"[`{name}`](#{_anchor(places[name], name)})" for name in names]
     return ", ".join(links) + "."
 
 
@@ -249,10 +247,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "lock-fields": lambda: object_fields(Owner),
     "journal-fields": lambda: object_fields(Journal),
     "model-settings": lambda: settings(ModelConfig),
-    "score-settings": lambda: settings(ScoreConfig, beside=ModelConfig),
+    "images-settings": lambda: settings(ImagesConfig, beside=ModelConfig),
+    "score-settings": lambda: settings(ScoreConfig, beside=ImagesConfig),
     "train-settings": lambda: settings(TrainConfig, beside=ModelConfig),
     "evaluate-settings": lambda: settings(EvaluateConfig, beside=ModelConfig),
-    "calibrate-settings": lambda: settings(CalibrateConfig, beside=ScoreConfig),
+    "calibrate-settings": lambda: settings(CalibrateConfig, beside=ImagesConfig),
     "benchmark-settings": lambda: settings(BenchmarkConfig, beside=ModelConfig),
     "nightly-settings": lambda: settings(NightlyConfig),
     "page-settings": lambda: settings(PageConfig),

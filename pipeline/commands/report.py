@@ -50,6 +50,6 @@ def query_of(config: PageConfig) -> Query:
         first=config.from_,
         last=config.to,
         nights=config.nights,
-        model=config.model,
+        model=config.fingerprint,
         past=config.past,
     )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from .checks import check_at_least, refuse_credentials
 from .job import JobConfig
-from .model import ModelConfig, ModelSpec
+from .model import ModelSpec, NamedModelConfig
 
 Part = Literal[
     "model",
@@ -24,7 +24,7 @@ SIZING: tuple[Part, ...] = ("model", "job")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig(ModelConfig, JobConfig):
+class BenchmarkConfig(NamedModelConfig, JobConfig):
     """Measure this machine or cluster, and work out what a larger run would take.
 
     Prints tables, and writes JSON with hardware, versions and settings. Images are generated; with
@@ -95,7 +95,7 @@ class BenchmarkConfig(ModelConfig, JobConfig):
             ValueError: names the flag and the remedy.
         """
         refuse_credentials(self)
-        self._settle_image_size()
+        self._settle_model()
         series = ("num_images", "photo_size", "batch_size", "num_actors", "num_workers")
         for name in series:
             for value in getattr(self, name):

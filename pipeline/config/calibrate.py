@@ -6,14 +6,15 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Literal, Self
 
 from .checks import check_date, check_given, refuse_credentials
+from .images import ImagesConfig
 from .score import ScoreConfig
 
-# Of the scoring job's settings, those that mean something to --scores as well.
-_WITH_SCORES = ("input", "output", "category", "scan_date", "address", "log_format")
+_OF_SCORING = {*(each.name for each in fields(ImagesConfig)), "output", "references", "lock"}
+_WITH_SCORES = {"input", "category", "address", "log_format"}  # mean something to --scores as well
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateConfig(ScoreConfig):
+class CalibrateConfig(ImagesConfig):
     """Choose a threshold for each category from known-good images; no defect is needed.
 
     A threshold is the smallest value of a good image above which, with the wanted confidence, at
@@ -28,6 +29,10 @@ class CalibrateConfig(ScoreConfig):
     input: tuple[str, ...] = ()
     """Known-good images to score first, as of the scoring job. All images that the output holds
     under this model count: give it only good ones."""
+    references: str | None = None
+    """With --input: as of the scoring job."""
+    lock: bool = True
+    """With --input: as of the scoring job."""
     scores: str | None = None
     """Output of the scoring job to calibrate on, instead of --input."""
 
@@ -56,7 +61,7 @@ class CalibrateConfig(ScoreConfig):
     """With --scores: only rows of this scan_date and later ones, YYYY-MM-DD."""
     to_date: str | None = None
     """With --scores: only rows up to this scan_date."""
-    model: str | None = None
+    fingerprint: str | None = None
     """With --scores: fingerprint of the model, or part of it, where there are several."""
 
     def __post_init__(self) -> None:
@@ -73,19 +78,18 @@ class CalibrateConfig(ScoreConfig):
         ):
             if not 0 < value < 1:
                 raise ValueError(f"{flag} is {value:g}; it must be between 0 and 1")
-        if self.thresholds is not None:
-            raise ValueError("--thresholds are what this job makes; leave the flag out")
         check_given("--output", self.output)
         if self.scores is None:
-            for name in ("prefix", "from_date", "to_date", "model"):
+            for name in ("prefix", "from_date", "to_date", "fingerprint"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"--{name.replace('_', '-')} selects rows of --scores")
             super().__post_init__()
+            self.score_config()
             return
         refuse_credentials(self)
-        for each in fields(ScoreConfig):
+        for each in fields(self):
             is_set = each.default is not MISSING and getattr(self, each.name) != each.default
-            if is_set and each.name not in _WITH_SCORES:
+            if is_set and each.name in _OF_SCORING - _WITH_SCORES:
                 raise ValueError(f"--{each.name.replace('_', '-')} goes with --input")
         for name in ("from_date", "to_date"):
             if (value := getattr(self, name)) is not None:
@@ -97,4 +101,4 @@ class CalibrateConfig(ScoreConfig):
 
     def score_config(self) -> ScoreConfig:
         """The scoring job's settings for ``input``."""
-        return ScoreConfig(**{each.name: getattr(self, each.name) for each in fields(ScoreConfig)})
+        return ScoreConfig(**{name: getattr(self, name) for name in _OF_SCORING})

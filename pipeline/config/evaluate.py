@@ -8,7 +8,7 @@ from typing import Literal
 
 from .checks import check_at_least, refuse_credentials
 from .job import JobConfig
-from .model import NONE, ModelConfig
+from .model import NONE, NamedModelConfig
 from .references import BuildReferencesConfig
 from .score import AUTO, ScoreConfig
 from .scorer import ScorerConfig
@@ -17,7 +17,7 @@ AS_IS = "as-is"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(ModelConfig, ScorerConfig, JobConfig):
+class EvaluateConfig(NamedModelConfig, ScorerConfig, JobConfig):
     """Measure AdaCLIP on labelled images, per category and on average.
 
     Image AUROC, AP and max-F1; pixel AUROC, AP, max-F1 and AUPRO (FPR up to 0.3), by the released
@@ -47,7 +47,7 @@ class EvaluateConfig(ModelConfig, ScorerConfig, JobConfig):
 
     scores: str | None = None
     """Output of the scoring job to measure instead of scoring now."""
-    model: str | None = None
+    fingerprint: str | None = None
     """With --scores: fingerprint of the model, or part of it, where there are several."""
 
     checkpoint: str | None = None
@@ -92,14 +92,14 @@ class EvaluateConfig(ModelConfig, ScorerConfig, JobConfig):
             raise ValueError("--data has an empty name")
         if self.allow_missing and not self.paper:
             raise ValueError("--allow-missing goes with --paper; what --data names must be there")
-        if self.model is not None and self.scores is None:
-            raise ValueError("--model selects rows of --scores; to score now, give --checkpoint")
-        if self.scores is not None and self.checkpoint is not None:
-            raise ValueError("--scores are measured as they are; leave --checkpoint out")
+        if self.fingerprint is not None and self.scores is None:
+            raise ValueError("--fingerprint selects rows of --scores; to score now, give --model")
+        if self.scores is not None and (self.model or self.checkpoint) is not None:
+            raise ValueError("--scores are measured as they are; leave --model, --checkpoint out")
         self._refuse_protocols()
         check_at_least("--image-size", self.image_size, 0)
         if self.scores is None:
-            self._settle_image_size()
+            self._settle_model()
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"--sigma is {self.sigma:g}; it must be at least 0, 4 as in the paper")
         if not 0 <= self.max_error_rate <= 1:

@@ -9,14 +9,14 @@ from typing import Self
 
 from .checks import check_there, refuse_credentials
 from .job import JobConfig
-from .model import ModelConfig, ModelSpec
+from .model import ModelSpec, NamedModelConfig
 from .scorer import ScorerConfig
 
 DEFAULT_CATEGORY_COLUMN = "category"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagesConfig(ModelConfig, ScorerConfig, JobConfig):
+class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
     """Which images, of which categories, through which model, on what."""
 
     input: tuple[str, ...]
@@ -63,7 +63,7 @@ class ImagesConfig(ModelConfig, ScorerConfig, JobConfig):
             raise ValueError("--category is empty; give a class name such as 'metal nut'")
         if self.category_regex is not None:
             _check_category_regex(self.category_regex)
-        self._settle_image_size()
+        self._settle_model()
         self._check_scorer()
         if not 0 <= self.max_error_rate <= 1:
             raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Literal
 
-from .backbone import backbone_input
+from pipeline.packaged import SMALL_MODEL
+
+from .backbone import RELEASED, backbone_input
 from .checks import check_at_least
 
 NONE = "none"  # what the command line calls "random weights"
+SMALL = "small"
+RELEASED_WEIGHTS = ("all", "mvtec_colondb", "visa_clinicdb")  # the released code's, by its names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +81,43 @@ class ModelConfig:
     ) -> ModelSpec:
         settings = {each.name: getattr(self, each.name) for each in fields(ModelConfig)}
         return ModelSpec(**settings, checkpoint=checkpoint, precision=precision, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedModelConfig(ModelConfig):
+    """The same, or the few models that most people use, by name."""
+
+    model: str | None = None
+    """Which model: AdaCLIP's released weights "all" (the default), "mvtec_colondb" or
+    "visa_clinicdb", named after the data that trained them; "small", which comes with the package
+    and is for trying; or a path or URI of weights of your own. Weights of another backbone than
+    ViT-L-14-336: --backbone, --backbone-weights and --checkpoint instead."""
+
+    def _settle_model(self) -> None:
+        """Put what a name stands for, and the backbone's own size, where nothing else is given.
+
+        Raises:
+            ValueError: there is no such model, or other flags name one, too.
+        """
+        defaults = {each.name: each.default for each in fields(self)}
+        for name, value in (_of_name(self.model) if self.model is not None else {}).items():
+            if getattr(self, name) not in (defaults[name], value):
+                flag = "--" + name.replace("_", "-")
+                raise ValueError(f"--model {self.model} says what {flag} says, too; give one")
+            object.__setattr__(self, name, value)
+        self._settle_image_size()
+
+
+def _of_name(model: str) -> dict[str, str]:
+    if model == SMALL:
+        return {name: SMALL_MODEL[name] for name in ("backbone", "backbone_weights", "checkpoint")}
+    path = Path(model)
+    if model not in RELEASED_WEIGHTS and not (path.suffix or "/" in model or path.exists()):
+        raise ValueError(
+            f"--model {model!r}: there is no model of that name; known are {SMALL}, "
+            f"{', '.join(RELEASED_WEIGHTS)}, and any path or URI of weights"
+        )
+    return {"backbone": RELEASED[0], "backbone_weights": "openai", "checkpoint": model}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ class PageConfig(CommandConfig):
     is read."""
     past: int = 30
     """How many nights before to draw behind the distributions."""
-    model: str | None = None
+    fingerprint: str | None = None
     """Fingerprint of the model whose rows to show. Default: the newest run's; scores of two models
     don't compare. Nor do those of two reference sets: each category has those of its newest run, or
     the ones behind the fingerprint (+refs-...)."""
@@ -67,8 +67,10 @@ class PageConfig(CommandConfig):
             raise ValueError(f"--from {self.from_} is after --to {self.to}")
         if self.from_ and self.nights is not None:
             raise ValueError("--nights counts back from --to; give it or --from, not both")
-        if self.run is not None and (self.from_ or self.to or self.nights or self.model):
-            raise ValueError("--run is one run of one model; leave --from, --to, --nights, --model")
+        if self.run is not None and (self.from_ or self.to or self.nights or self.fingerprint):
+            raise ValueError(
+                "--run is one run of one model; leave --from, --to, --nights, --fingerprint"
+            )
         if self.nights is not None and self.nights < 1:
             raise ValueError(f"--nights is {self.nights}; it must be at least 1")
         if not 0 <= self.gallery <= MAX_GALLERY:

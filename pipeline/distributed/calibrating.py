@@ -69,7 +69,9 @@ def _existing(config: CalibrateConfig) -> pd.DataFrame:
         prefix=config.prefix,
     )
     found = f"{config.scores} holds such images of"
-    return rows_of(rows, choose_identity(rows, config.model, found=found, none="score them first"))
+    return rows_of(
+        rows, choose_identity(rows, config.fingerprint, found=found, none="score them first")
+    )
 
 
 def _rows(output: str, **selection: object) -> pd.DataFrame:

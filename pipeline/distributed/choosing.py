@@ -32,7 +32,7 @@ def choose_identity(
     there = ", ".join(f"{model} ({count:,} images)" for model, count in counts.items())
     raise CannotRunError(
         f"{found} {len(counts)} models{': ' + there if there else ''}; "
-        + ("choose one with --model" if len(counts) else none)
+        + ("choose one with --fingerprint" if len(counts) else none)
     )
 
 

@@ -45,7 +45,6 @@ def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         (["--scores", "b", "--include", "*.jpg"], "--include goes with --input"),
         (["--scores", "b", "--from-date", "yesterday"], "--from-date"),
         (["--input", "a", "--prefix", "s3://b"], "--prefix selects rows of --scores"),
-        (["--input", "a", "--thresholds", "x.json"], "--thresholds are what this job makes"),
         (["--input", "a", "--batch-size", "0"], "--batch-size"),
         (["--scores", "s3://user:pass@b/x"], "--scores holds a password"),
     ],
@@ -65,7 +64,7 @@ def test_a_wrong_command_line_exits_with_2_and_names_the_flag(
 def test_thresholds_are_written_and_shown(
     scores: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--scores", scores, "--output", str(tmp_path / "model"), "--model", "m"]
+    flags = ["--scores", scores, "--output", str(tmp_path / "model"), "--fingerprint", "m"]
     code = main([*flags, "--prefix", "s3://b/good/", "--false-alarm-rate", "0.02"])
     assert code == 0
     found = read_calibration(f"{tmp_path}/model/thresholds.json")
@@ -84,7 +83,7 @@ def test_thresholds_are_written_and_shown(
 def test_too_few_images_fail_and_say_how_many_are_needed(
     scores: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--scores", scores, "--output", str(tmp_path / "t"), "--model", "m"]
+    flags = ["--scores", scores, "--output", str(tmp_path / "t"), "--fingerprint", "m"]
     flags += ["--false-alarm-rate", "0.001", "--to-date", "2026-01-01", "--measure", "score"]
     assert main(flags) == 1
     told = capsys.readouterr()
@@ -102,7 +101,7 @@ def test_labels_give_max_f1_as_well(
     lines = [f"s3://b/good/{i}.jpg,0" for i in range(COUNT)]
     lines += [f"s3://b/line/{10_000 + i}.jpg,1" for i in range(100)]
     (tmp_path / "labels.csv").write_text("\n".join(["uri,label", *lines]))
-    flags = ["--scores", scores, "--output", str(tmp_path), "--model", "m"]
+    flags = ["--scores", scores, "--output", str(tmp_path), "--fingerprint", "m"]
     code = main([*flags, "--labels", f"{tmp_path}/labels.csv", "--measure", "score"])
     assert code == 1  # 200 good images of a category do not promise 0.01
     found = read_calibration(f"{tmp_path}/thresholds.json")
@@ -117,7 +116,7 @@ def test_labels_give_max_f1_as_well(
     [
         (["--category", "nut"], "of 2 models: m (250 images), other (1 images)", 2),
         (["--category", "zipper"], "of 0 models; score them first", 2),
-        (["--model", "m", "--labels", "nothing.csv"], "--labels can't be used", 2),
+        (["--fingerprint", "m", "--labels", "nothing.csv"], "--labels can't be used", 2),
         (["--scores", "nowhere"], "holds no scores", 2),
     ],
 )
@@ -136,7 +135,7 @@ def test_what_can_not_be_calibrated_is_told(
 
 
 def test_thresholds_json_is_plain(scores: str, tmp_path: Path) -> None:
-    main(["--scores", scores, "--output", str(tmp_path), "--model", "m", "--allow-too-few"])
+    main(["--scores", scores, "--output", str(tmp_path), "--fingerprint", "m", "--allow-too-few"])
     document = json.loads((tmp_path / "thresholds.json").read_text())
     assert document["model"] == "m"
     assert set(document["limits"]["bolt"]["score"]) == {

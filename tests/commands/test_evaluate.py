@@ -57,7 +57,7 @@ def test_references_of_a_step_are_made_by_the_model_that_is_measured() -> None:
         (["--output", "out", "--data", ""], "--data"),
         (["--output", "", "--data", "a"], "--output"),
         (["--output", "out", "--data", "a", "--allow-missing"], "--paper"),
-        (["--output", "out", "--data", "a", "--model", "abc"], "--scores"),
+        (["--output", "out", "--data", "a", "--fingerprint", "abc"], "--scores"),
         (["--output", "o", "--data", "a", "--scores", "s", "--checkpoint", "all"], "--checkpoint"),
         (["--output", "out", "--data", "a", "--sigma", "-1"], "--sigma"),
         (["--output", "out", "--data", "a", "--few-shot", "0"], "--few-shot"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -276,3 +276,32 @@ def test_a_size_that_the_backbone_cannot_see_is_refused(
     for made in (config, references):
         with pytest.raises(ValueError, match=words):
             made(**settings)
+
+
+def test_a_model_has_one_name() -> None:
+    small = config(model="small").model_spec
+    assert asdict(small) | SMALL_MODEL == asdict(small)
+    assert config(model="mvtec_colondb") == config(
+        checkpoint="mvtec_colondb", model="mvtec_colondb"
+    )
+    assert (
+        config(model="s3://b/mine.pth").model_spec
+        == config(checkpoint="s3://b/mine.pth").model_spec
+    )
+    made = config(model="small")
+    assert replace(made, limit=3).model_spec == small, (
+        "settings that are changed later hold it, too"
+    )
+
+
+@pytest.mark.parametrize("flag", ["backbone", "backbone_weights", "checkpoint"])
+def test_a_model_is_not_named_twice(flag: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"--model small says what --{flag.replace('_', '-')} says"
+    ):
+        config(model="small", **{flag: "another"})
+
+
+def test_an_unknown_name_of_a_model_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="no model of that name; known are small, all, mvtec_colo"):
+        config(model="smal")

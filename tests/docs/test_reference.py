@@ -86,11 +86,12 @@ def test_every_error_code_says_whether_it_is_final() -> None:
 @pytest.mark.parametrize(
     ("tables", "parse", "arguments"),
     [
-        (("model-settings", "score-settings"), score.parse, []),
+        (("model-settings", "images-settings", "score-settings"), score.parse, []),
         (("model-settings", "train-settings"), train.parse, []),
         (("model-settings", "evaluate-settings"), evaluate.parse, []),
         (("model-settings", "benchmark-settings"), benchmark.parse, []),
-        (("model-settings", "score-settings", "calibrate-settings"), calibrate.parse, []),
+        (("model-settings", "images-settings", "calibrate-settings"), calibrate.parse, []),
+        (("model-settings", "images-settings", "references-settings"), references.parse, []),
         (("nightly-settings",), nightly.parse, []),
         (("compact-settings",), maintain.parse, ["compact"]),
         (("vacuum-settings",), maintain.parse, ["vacuum"]),

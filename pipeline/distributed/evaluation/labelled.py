@@ -103,7 +103,7 @@ def existing_scores(
     scores = _read_scores(output, sets)
     found = f"{config.scores} holds scores of these images by"
     none = "score them first, or leave --scores"
-    identity = choose_identity(scores, config.model, found=found, none=none)
+    identity = choose_identity(scores, config.fingerprint, found=found, none=none)
     image_size = _image_size(config, output, rows_of(scores, identity).run_id.iloc[0])
     frame = pd.concat([_joined(each, scores, identity) for each in sets], ignore_index=True)
     return frame, image_size

@@ -252,10 +252,10 @@ def test_existing_scores_of_several_models_must_be_chosen_from(
         evaluate(existing)
     models = [evaluation.table.model[0], other.table.model[0]]
     assert all(f"{model} (14 images)" in str(refused.value) for model in models)
-    chosen = evaluate(replace(existing, model="float32"))
+    chosen = evaluate(replace(existing, fingerprint="float32"))
     pd.testing.assert_frame_equal(chosen.table, evaluation.table, rtol=0, atol=1e-12)
-    with pytest.raises(CannotRunError, match="choose one with --model"):
-        evaluate(replace(existing, model="no such"))
+    with pytest.raises(CannotRunError, match="choose one with --fingerprint"):
+        evaluate(replace(existing, fingerprint="no such"))
 
 
 def test_the_papers_folders_are_measured_each_with_weights_that_never_saw_it(
@@ -383,7 +383,7 @@ def test_scores_of_two_reference_sets_never_mix(tmp_path: Path) -> None:
     found = evaluate(config)
     assert row(found, "nut").model == "m+refs-2"
     assert found.errors.error.tolist() == ["not_scored"] * 2
-    named = evaluate(replace(config, model="m+refs-1"))
+    named = evaluate(replace(config, fingerprint="m+refs-1"))
     assert row(named, "nut").model == "m+refs-1"
     assert len(named.scores) == 4
 
