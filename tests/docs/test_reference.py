@@ -114,20 +114,8 @@ def test_flags_are_those_of_the_help(
     assert shown == helped - {"--help"}
 
 
-def test_flags_for_references_are_its_own_and_the_scoring_jobs(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with pytest.raises(SystemExit):
-        references.parse(["--help"])
-    helped = set(re.findall(r"^[│ ]+(--[a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE))
-    own = {"--output", "--unlabelled", "--add", "--max-images-per-category"}
-    assert set(re.findall(r"</span>`(--[a-z-]+)`", TABLES["references-settings"]())) == own
-    shared = "".join(TABLES[name]() for name in ("model-settings", "score-settings"))
-    assert helped - own - {"--help"} <= set(re.findall(r"</span>`(--[a-z-]+)`", shared))
-
-
 def test_settings_tell_kind_default_and_meaning() -> None:
-    score = TABLES["score-settings"]()
+    score = TABLES["images-settings"]() + TABLES["score-settings"]()
     assert "`--input` | text, may be repeated | required | Folders" in score
     assert "`--precision` | `fp32` or `bf16` | `fp32` |" in score
     assert "`--maps`, `--no-maps` | switch | on |" in score
@@ -142,7 +130,8 @@ def test_keys_of_scans_yaml_are_those_that_it_takes() -> None:
     links = re.findall(r"\[`(\w+)`\]\(#(\w+)\.\1\)", TABLES["scan-keys"]())
     assert {name for name, _ in links} == {each.name for each in fields(ScoreConfig)} - {*FLAGS}
     assert dict(links)["image_size"] == "modelconfig"
-    assert dict(links)["include"] == "scoreconfig"
+    assert dict(links)["include"] == "imagesconfig"
+    assert dict(links)["maps"] == "scoreconfig"
 
 
 def test_a_class_with_an_unexplained_attribute_is_refused() -> None:
