@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import ClassVar, Self
 
 from .checks import check_there, refuse_credentials
 from .job import JobConfig
@@ -18,6 +18,8 @@ DEFAULT_CATEGORY_COLUMN = "category"
 @dataclass(frozen=True, kw_only=True)
 class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
     """Which images, of which categories, through which model, on what."""
+
+    GROUP: ClassVar = "images"
 
     input: tuple[str, ...]
     """Folders (s3://bucket/prefix, gs://..., a local path), single objects, or lists of URIs: a

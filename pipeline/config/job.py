@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pipeline.logs import LogFormat
 
@@ -10,6 +11,8 @@ from pipeline.logs import LogFormat
 @dataclass(frozen=True, kw_only=True)
 class CommandConfig:
     """How a command tells of itself."""
+
+    GROUP: ClassVar = "this run"
 
     log_format: LogFormat = "text"
     """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
@@ -22,6 +25,8 @@ class CommandConfig:
 @dataclass(frozen=True, kw_only=True)
 class JobConfig(CommandConfig):
     """Where a job runs."""
+
+    GROUP: ClassVar = "this run"
 
     address: str | None = None
     """Ray cluster to use. Default: the one this job was submitted to ($RAY_ADDRESS), else the one
