@@ -6,6 +6,8 @@ import logging
 
 from pipeline import command
 from pipeline.config import NONE, ScoreConfig
+from pipeline.output.layout import PAGE, run_folder
+from pipeline.storage import absolute
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +32,14 @@ def score(config: ScoreConfig) -> int:
 
     report = score_bucket(config)
     print(report.table())
+    if not report.page_problem:
+        print(next_steps(config.output, report.run_id), flush=True)
     if report.status != "done":
         return command.fail(report.message, command.FAILED)
     return command.DONE
+
+
+def next_steps(output: str, run_id: str) -> str:
+    """Where what was found can be looked at."""
+    opened = f"pipeline.results.open_results({absolute(output)!r}).top(20)"
+    return f"\npage: {run_folder(output, run_id)}/{PAGE}\nnext: open the page; in Python, {opened}"

@@ -4,6 +4,7 @@ from .benchmark import BenchmarkConfig
 from .calibrate import CalibrateConfig
 from .evaluate import AS_IS, EvaluateConfig
 from .images import DEFAULT_CATEGORY_COLUMN, ImagesConfig
+from .job import is_local
 from .maintain import Compact, Vacuum
 from .model import NONE, ModelConfig, ModelSpec
 from .nightly import NightlyConfig
@@ -32,4 +33,5 @@ __all__ = [
     "SubmitConfig",
     "TrainConfig",
     "Vacuum",
+    "is_local",
 ]

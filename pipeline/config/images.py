@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
 
 from .checks import check_there, refuse_credentials
-from .job import JobConfig
-from .model import ModelSpec, NamedModelConfig
+from .job import JobConfig, is_local
+from .model import RELEASED_WEIGHTS, ModelSpec, NamedModelConfig
 from .scorer import ScorerConfig
+from .weights import check_fit, check_released
 
 DEFAULT_CATEGORY_COLUMN = "category"
 
@@ -72,10 +73,11 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
         self.modified_since()
 
     def on_this_machine(self) -> Self:
-        """The same settings, once the local files that they name were found.
+        """The same settings, once what they name was looked for here.
 
         Raises:
-            ValueError: one is not there.
+            ValueError: a local file is not there or is another backbone's, or a Ray of this machine
+                can't get the released weights.
         """
         for each in self.input:
             check_there("--input", each, names="")
@@ -83,6 +85,11 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
         check_there("--backbone-weights", self.backbone_weights, names=tag)
         released = "released weights (mvtec_colondb, visa_clinicdb, all)"
         check_there("--checkpoint", self.checkpoint, names=released)
+        flag = "--checkpoint" if self.model is None else "--model"
+        check_fit(flag, self.checkpoint, self.backbone, prompt_length=self.prompt_length)
+        if is_local(self.address):
+            name = self.checkpoint if self.checkpoint in RELEASED_WEIGHTS else None
+            check_released(self.backbone, self.backbone_weights, name)
         return self
 
     def modified_since(self) -> datetime | None:

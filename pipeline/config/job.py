@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +21,11 @@ class CommandConfig:
     def remarks(self) -> list[str]:
         """What may not be meant."""
         return []
+
+
+def is_local(address: str | None) -> bool:
+    """Whether this address means a Ray of this machine."""
+    return address == "local" or (address is None and not os.environ.get("RAY_ADDRESS"))
 
 
 @dataclass(frozen=True, kw_only=True)
