@@ -6,8 +6,6 @@ import logging
 
 from pipeline import command
 from pipeline.config import NONE, ScoreConfig
-from pipeline.output.layout import PAGE, run_folder
-from pipeline.storage import absolute
 
 _log = logging.getLogger(__name__)
 
@@ -41,5 +39,8 @@ def score(config: ScoreConfig) -> int:
 
 def next_steps(output: str, run_id: str) -> str:
     """Where what was found can be looked at."""
+    from pipeline.output.layout import PAGE, run_folder  # not above: --help needs none of it
+    from pipeline.storage import absolute
+
     opened = f"pipeline.results.open_results({absolute(output)!r}).top(20)"
     return f"\npage: {run_folder(output, run_id)}/{PAGE}\nnext: open the page; in Python, {opened}"

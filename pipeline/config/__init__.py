@@ -2,6 +2,7 @@
 
 from .benchmark import BenchmarkConfig
 from .calibrate import CalibrateConfig
+from .doctor import DoctorConfig
 from .evaluate import AS_IS, EvaluateConfig
 from .images import DEFAULT_CATEGORY_COLUMN, ImagesConfig
 from .job import is_local
@@ -23,6 +24,7 @@ __all__ = [
     "BuildReferencesConfig",
     "CalibrateConfig",
     "Compact",
+    "DoctorConfig",
     "EvaluateConfig",
     "ImagesConfig",
     "ModelConfig",

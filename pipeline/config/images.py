@@ -60,8 +60,7 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
             ValueError: names the flag and the remedy.
         """
         refuse_credentials(self)
-        if not self.input or not all(self.input):
-            raise ValueError("--input needs at least one folder or list, and no empty name")
+        self._check_input()
         if self.category is not None and not self.category.strip():
             raise ValueError("--category is empty; give a class name such as 'metal nut'")
         if self.category_regex is not None:
@@ -72,6 +71,10 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
             raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")
         self.modified_since()
 
+    def _check_input(self) -> None:
+        if not self.input or not all(self.input):
+            raise ValueError("--input needs at least one folder or list, and no empty name")
+
     def on_this_machine(self) -> Self:
         """The same settings, once what they name was looked for here.
 
@@ -81,6 +84,15 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
         """
         for each in self.input:
             check_there("--input", each, names="")
+        self.check_weights()
+        return self
+
+    def check_weights(self) -> None:
+        """Look for the model's weights here, as far as that takes no PyTorch.
+
+        Raises:
+            ValueError: as of ``on_this_machine``.
+        """
         tag = "an open_clip tag such as openai"
         check_there("--backbone-weights", self.backbone_weights, names=tag)
         released = "released weights (mvtec_colondb, visa_clinicdb, all)"
@@ -90,7 +102,6 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
         if is_local(self.address):
             name = self.checkpoint if self.checkpoint in RELEASED_WEIGHTS else None
             check_released(self.backbone, self.backbone_weights, name)
-        return self
 
     def modified_since(self) -> datetime | None:
         """The time that ``since`` means, counted from now if it is a duration.
