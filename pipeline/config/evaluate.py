@@ -157,7 +157,7 @@ class EvaluateConfig(NamedModelConfig, ScorerConfig, JobConfig):
         shared = {
             each.name: getattr(self, each.name) for each in fields(ScoreConfig) if each.name in own
         }
-        given = {"input": lists, "checkpoint": checkpoint, "max_error_rate": 1.0}
+        given = {"input": lists, "checkpoint": checkpoint, "model": None, "max_error_rate": 1.0}
         return ScoreConfig(**(shared | given))
 
     def references_config(
@@ -176,7 +176,7 @@ class EvaluateConfig(NamedModelConfig, ScorerConfig, JobConfig):
         kept = {each.name for each in fields(BuildReferencesConfig)} & own - {"unlabelled"}
         return BuildReferencesConfig(
             **{name: getattr(self, name) for name in kept}
-            | {"input": (images,), "checkpoint": checkpoint, "output": output}
+            | {"input": (images,), "checkpoint": checkpoint, "model": None, "output": output}
             | {"max_error_rate": 1.0, "max_images_per_category": most},
             unlabelled=unlabelled,
         )
