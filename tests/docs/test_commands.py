@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pipeline.commands import (
     score,
     train,
 )
+from pipeline.commands.__main__ import COMMANDS as ADACLIP
 from tests.docs.snippets import ROOT, blocks
 
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.glob("docs/**/*.md")}
@@ -58,6 +60,16 @@ def test_command_lines_of_jobs_are_ones_that_their_parsers_take() -> None:
                 PARSERS[name](words[position + 1 :])
                 parsed.add(name)
     assert parsed == PARSERS.keys()
+
+
+def test_commands_of_the_package_are_ones_that_their_parsers_take() -> None:
+    named = set()
+    for page, words in COMMANDS:
+        if words[0] == "adaclip" and not words[1].startswith("-"):
+            assert words[1] in ADACLIP, page
+            import_module(f"pipeline.commands.{words[1]}").parse(words[2:])
+            named.add(words[1])
+    assert named > {"score", "references", "nightly", "calibrate", "benchmark"}
 
 
 def test_modules_that_are_run_exist() -> None:

@@ -1,4 +1,4 @@
-"""What docs/queries.md prints is what its Python prints, of a table that is made up here."""
+"""What README and docs/queries.md print is what their Python prints, of a table made up here."""
 
 from __future__ import annotations
 
@@ -67,15 +67,30 @@ def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("output")
 def test_the_page_prints_what_it_says() -> None:
-    pairs = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", PAGE, re.M | re.S)
+    pairs = printing(PAGE)
     assert len(pairs) == 6
+    run(pairs)
+    assert Path("look-at-these.csv").read_text().count("\n") > 5
+
+
+@pytest.mark.usefixtures("output")
+def test_the_readme_prints_what_it_says() -> None:
+    run([pair for pair in printing((ROOT / "README.md").read_text()) if pair[1]])
+
+
+def printing(page: str) -> list[tuple[str, str]]:
+    """The Python blocks of a page, each with the text that follows, if any does."""
+    return re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", page, re.M | re.S)
+
+
+def run(pairs: list[tuple[str, str]]) -> None:
+    """Run the blocks in one namespace; what each prints must be what follows it."""
     namespace: dict[str, Any] = {}
     for number, (code, shown) in enumerate(pairs):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), pd.option_context("display.width", 120):
             exec(compile(code.replace("s3://bucket/scores", "scores"), "page", "exec"), namespace)
         assert clean(printed.getvalue()) == clean(shown), f"block {number}:\n{printed.getvalue()}"
-    assert Path("look-at-these.csv").read_text().count("\n") > 5
 
 
 def clean(text: str) -> str:
