@@ -161,7 +161,6 @@ def test_every_page_with_python_is_tested() -> None:
     pages = {
         path.name for path in (ROOT / "docs").glob("*.md") if python_blocks(f"docs/{path.name}")
     }
-    # notebook.md shows the script that test_notebook runs; test_queries runs queries.md.
-    assert pages == {
-        *("concepts.md", "getting-started.md", "notebook.md", "queries.md", "results.md"),
-    }
+    # notebook.md shows the script that test_notebook runs; others have tests of their own.
+    elsewhere = {"notebook.md", "queries.md", "migrating-lookout.md"}
+    assert pages == {"concepts.md", "getting-started.md", "results.md"} | elsewhere
