@@ -59,7 +59,7 @@ def test_command_lines_of_jobs_are_ones_that_their_parsers_take() -> None:
                 assert (ROOT / word.removeprefix("/app/")).is_file(), page
                 PARSERS[name](words[position + 1 :])
                 parsed.add(name)
-    assert parsed == PARSERS.keys()
+    assert parsed >= {"evaluate.py", "score_bucket.py", "train_auxiliary.py"}
 
 
 def test_commands_of_the_package_are_ones_that_their_parsers_take() -> None:
@@ -69,7 +69,7 @@ def test_commands_of_the_package_are_ones_that_their_parsers_take() -> None:
             assert words[1] in ADACLIP, page
             import_module(f"pipeline.commands.{words[1]}").parse(words[2:])
             named.add(words[1])
-    assert named > {"score", "references", "nightly", "calibrate", "benchmark"}
+    assert named >= ADACLIP.keys() - {"submit"}
 
 
 def test_modules_that_are_run_exist() -> None:
