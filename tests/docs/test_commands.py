@@ -59,7 +59,7 @@ def test_command_lines_of_jobs_are_ones_that_their_parsers_take() -> None:
                 assert (ROOT / word.removeprefix("/app/")).is_file(), page
                 PARSERS[name](words[position + 1 :])
                 parsed.add(name)
-    assert parsed >= {"evaluate.py", "score_bucket.py", "train_auxiliary.py"}
+    assert parsed >= {"benchmark.py", "score_bucket.py"}
 
 
 def test_commands_of_the_package_are_ones_that_their_parsers_take() -> None:
