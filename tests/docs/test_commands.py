@@ -17,6 +17,7 @@ from pipeline.commands import (
     evaluate,
     maintain,
     nightly,
+    references,
     score,
     train,
 )
@@ -27,9 +28,11 @@ PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.gl
 PAGES["README.md"] = (ROOT / "README.md").read_text()
 # The runbook has a test of its own.
 ABOUT_JOBS = ("cluster", "evaluation", "getting-started", "inputs", "nightly", "output", "scale")
-ABOUT_JOBS += ("concepts", "differences", "training", "troubleshooting")
+ABOUT_JOBS += ("concepts", "differences", "training", "troubleshooting", "choosing", "results")
+ABOUT_JOBS += ("migrating-anomalib", "migrating-csv", "migrating-lookout", "references")
 PARSERS: dict[str, Callable[[list[str]], object]] = {
     "benchmark.py": benchmark.parse,
+    "build_references.py": references.parse,
     "calibrate.py": calibrate.parse,
     "evaluate.py": evaluate.parse,
     "maintain.py": maintain.parse,
@@ -90,8 +93,9 @@ def test_flags_that_the_text_names_exist(capsys: pytest.CaptureFixture[str]) -> 
         subcommands = [["compact"], ["vacuum"]] if name == "maintain.py" else [[]]
         for arguments in subcommands:
             with pytest.raises(SystemExit):
-                parse([*arguments, "--help"])
-    known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+                parse([*arguments, "--help-all"])
+    known = {"--help", "--help-all"}
+    known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
     for page in ABOUT_JOBS:
         text = PAGES[f"docs/{page}.md"]
         prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
