@@ -210,6 +210,11 @@ def _default(each: dataclasses.Field[Any]) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
+def listing(path: str, language: str) -> str:
+    """A file as it stands."""
+    return f"```{language}\n{(ROOT / path).read_text().strip()}\n```"
+
+
 def notebook(path: str) -> str:
     """A script of ``# %%`` cells as Markdown: text cells as they are, the others as Python."""
     cells = re.split(r"^# %%(.*)\n", (ROOT / path).read_text(), flags=re.MULTILINE)[1:]
@@ -247,6 +252,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "submit-settings": lambda: settings(SubmitConfig),
     "vacuum-settings": lambda: settings(Vacuum),
     "scan-keys": scan_keys,
+    "scans-example": lambda: listing("infra/scans.example.yaml", "yaml"),
     "bucket-to-decision": lambda: notebook("docs/notebooks/bucket_to_decision.py"),
     "alert-keys": lambda: settings(AlertRule, flags=False),
 }
