@@ -101,7 +101,8 @@ class Results:
         Raises:
             FileNotFoundError: the folder has no score table.
             StorageError: it can't be listed.
-            ValueError: a date is not YYYY-MM-DD, or there is no such column.
+            ValueError: a date is not YYYY-MM-DD, a range ends before it begins, or there is no such
+                column.
         """
         wanted = _checked(columns)
         selection = Selection(scan_date=scan_date, category=category, model=model, prefix=prefix)

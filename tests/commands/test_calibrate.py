@@ -44,6 +44,11 @@ def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         (["--scores", "b", "--precision", "bf16"], "--precision goes with --input"),
         (["--scores", "b", "--include", "*.jpg"], "--include goes with --input"),
         (["--scores", "b", "--from-date", "yesterday"], "--from-date"),
+        (
+            # It read everything and then said that there are 0 models.
+            ["--scores", "b", "--from-date", "2026-02-01", "--to-date", "2026-01-31"],
+            "--from-date 2026-02-01 is after --to-date 2026-01-31",
+        ),
         (["--input", "a", "--prefix", "s3://b"], "--prefix selects rows of --scores"),
         (["--input", "a", "--batch-size", "0"], "--batch-size"),
         (["--scores", "s3://user:pass@b/x"], "--scores holds a password"),

@@ -90,6 +90,12 @@ def test_what_is_no_date_is_refused(results: Results, asked: str) -> None:
         results.scores(scan_date=asked)
 
 
+def test_a_range_that_ends_before_it_begins_gave_an_empty_frame(results: Results) -> None:
+    with pytest.raises(ValueError, match=r"\(from, to\), and 2026-01-03 is after 2026-01-01"):
+        results.scores(scan_date=(DAYS[2], DAYS[0]))
+    assert len(results.scores(scan_date=(DAYS[2], DAYS[2]), columns=[])) == ROWS
+
+
 def test_only_the_columns_asked_for_are_read(results: Results, output: Path) -> None:
     results.scores(scan_date=DAYS[0], columns=["score"], latest=False)
     file = file_of(output, DAYS[0])
