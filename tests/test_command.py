@@ -7,11 +7,12 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pipeline import logs
-from pipeline.command import CANNOT_RUN, FAILED, fail, run
+from pipeline.command import CANNOT_RUN, FAILED, fail, parse, run
 from pipeline.config import ScoreConfig
 
 LOG = logging.getLogger("pipeline.scan")
@@ -74,3 +75,13 @@ def test_what_may_not_be_meant_is_said_before_the_work(capsys: pytest.CaptureFix
     config = ScoreConfig(input=("a",), output="b", image_size=336)
     assert run(lambda: config, lambda *_: 0, goes_on="") == 0
     assert "warning: --image-size 336: ViT-L-14-336 is used at 518" in capsys.readouterr().err
+
+
+def test_a_pattern_that_the_shell_has_replaced_is_explained(tmp_path: Path) -> None:
+    files = [tmp_path / f"{i}.jpg" for i in range(3)]
+    for each in files:
+        each.touch()
+    given = ["--input", *map(str, files), "--output", "o"]
+    with pytest.raises(ValueError, match=r"--input is followed by 3 files.* --include \"\*\.jpg\""):
+        parse(ScoreConfig, "score", given)
+    assert parse(ScoreConfig, "score", ["--input", str(files[0]), "--output", "o"]).output == "o"

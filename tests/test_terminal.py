@@ -33,7 +33,14 @@ def test_clean_bounds_the_length(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (9e5, "250.0 h")],
+    [
+        (0, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (9e5, "10.4 days"),
+    ],
 )
 def test_duration_is_short(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected

@@ -12,11 +12,9 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import griffe
 import pyarrow as pa
 
 from pipeline.config import (
@@ -47,6 +45,7 @@ from pipeline.schema import (
     SCORE_SCHEMA,
     ErrorCode,
 )
+from pipeline.usage import attribute_docs
 
 ROOT = Path(__file__).parents[2]
 COMMAND = "python -m infra.docs.reference"
@@ -86,7 +85,7 @@ def arrow_name(kind: pa.DataType) -> str:
 
 def error_codes() -> str:
     """Every error code, what it means, and whether another run tries the image again."""
-    docs = attribute_docs(ErrorCode)
+    docs = explained(ErrorCode)
     rows = [(f"`{code}`", prose(docs[code.name]), _again(code)) for code in ErrorCode]
     return table(("error", "meaning", "tried again by the next run"), rows)
 
@@ -99,7 +98,7 @@ def _again(code: ErrorCode) -> str:
 
 def object_fields(kind: type) -> str:
     """Name and meaning of every field of a dataclass that is written as a JSON object."""
-    docs = attribute_docs(kind)
+    docs = explained(kind)
     rows = [(f"`{each.name}`", prose(docs[each.name])) for each in _fields(kind)]
     return table(("field", "meaning"), rows)
 
@@ -121,7 +120,7 @@ def settings(kind: type, *, beside: type | None = None, flags: bool = True) -> s
         flags: as command-line flags, else as keys of a YAML file.
     """
     inherited = {each.name for each in _fields(beside)} - {*kind.__annotations__} if beside else ()
-    docs, types = attribute_docs(kind), typing.get_type_hints(kind)
+    docs, types = explained(kind), typing.get_type_hints(kind)
     rows = []
     for each in _fields(kind):
         if each.name in inherited:
@@ -133,31 +132,19 @@ def settings(kind: type, *, beside: type | None = None, flags: bool = True) -> s
     return table(("flag" if flags else "key", "type", "default", "meaning"), rows)
 
 
-@cache
-def attribute_docs(kind: type) -> dict[str, str]:
-    """The docstrings under the attributes of a class, those of its bases included.
+def explained(kind: type) -> dict[str, str]:
+    """The docstrings below a dataclass's fields or an enumeration's members.
 
     Raises:
-        UndocumentedError: one of its own has none.
+        UndocumentedError: one has none.
     """
-    found: dict[str, str] = {}
-    for base in kind.__bases__:
-        if base.__module__.split(".")[0] in ("pipeline",):
-            found |= attribute_docs(base)
-    package = kind.__module__.split(".")[0]
-    source = _package(package)[f"{kind.__module__.partition('.')[2]}.{kind.__name__}"]
-    for name, attribute in source.attributes.items():
-        if name.startswith("_") or "property" in attribute.labels:
-            continue
-        if not attribute.docstring:
+    found = attribute_docs(kind)
+    names = getattr(kind, "__members__", None) or getattr(kind, "_fields", None)
+    names = names or [each.name for each in _fields(kind)]
+    for name in names:
+        if name not in found:
             raise UndocumentedError(f"{kind.__module__}.{kind.__name__}.{name} has no docstring")
-        found[name] = attribute.docstring.value
     return found
-
-
-@cache
-def _package(name: str) -> Any:
-    return griffe.load(name, search_paths=[ROOT], resolve_aliases=False)
 
 
 def prose(text: str) -> str:
@@ -223,6 +210,11 @@ def _default(each: dataclasses.Field[Any]) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
+def listing(path: str, language: str) -> str:
+    """A file as it stands."""
+    return f"```{language}\n{(ROOT / path).read_text().strip()}\n```"
+
+
 def notebook(path: str) -> str:
     """A script of ``# %%`` cells as Markdown: text cells as they are, the others as Python."""
     cells = re.split(r"^# %%(.*)\n", (ROOT / path).read_text(), flags=re.MULTILINE)[1:]
@@ -260,6 +252,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "submit-settings": lambda: settings(SubmitConfig),
     "vacuum-settings": lambda: settings(Vacuum),
     "scan-keys": scan_keys,
+    "scans-example": lambda: listing("infra/scans.example.yaml", "yaml"),
     "bucket-to-decision": lambda: notebook("docs/notebooks/bucket_to_decision.py"),
     "alert-keys": lambda: settings(AlertRule, flags=False),
 }

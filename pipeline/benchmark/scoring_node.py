@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pipeline.config import BenchmarkConfig
-from pipeline.distributed.cluster import connected, is_local, run_as_scorer
+from pipeline.config import BenchmarkConfig, is_local
+from pipeline.distributed.cluster import connected, run_as_scorer
 
 from .machine import in_own_process
 from .whole_job import make_case

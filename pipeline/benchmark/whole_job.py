@@ -12,8 +12,8 @@ from typing import Any
 from uuid import uuid4
 
 import pipeline
-from pipeline.config import NONE, BenchmarkConfig, ModelConfig, ScoreConfig
-from pipeline.distributed.cluster import connected, is_local, num_nodes, watched_object_stores
+from pipeline.config import NONE, BenchmarkConfig, ModelConfig, ScoreConfig, is_local
+from pipeline.distributed.cluster import connected, num_nodes, watched_object_stores
 from pipeline.distributed.scorer import AnomalyScorer
 from pipeline.distributed.scoring import score_bucket
 from pipeline.errors import CannotRunError

@@ -9,6 +9,7 @@ from pipeline.command import CANNOT_RUN, DONE
 
 # Imported by name: to say what is wrong with one command line takes nothing that another needs.
 COMMANDS = {
+    "doctor": "whether everything is in place for a run, and how long one would take",
     "score": "score a bucket",
     "references": "make references that images are compared with",
     "nightly": "score what is new in several places, and tell what was found",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pyarrow as pa
 
@@ -28,9 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None = None) -> Compact | Vacuum:
     """The settings of a command line (default: this process's); exits with 2 if it is wrong."""
-    either: Any = Compact | Vacuum  # tyro makes subcommands of a union
-    config: Compact | Vacuum = command.parse(either, "maintain", arguments)
-    return config
+    configs: dict[str, type[Compact | Vacuum]] = {"compact": Compact, "vacuum": Vacuum}
+    return command.parse_one_of(configs, "maintain", arguments)
 
 
 def work(config: Compact | Vacuum) -> int:

@@ -30,6 +30,17 @@ def score(config: ScoreConfig) -> int:
 
     report = score_bucket(config)
     print(report.table())
+    if not report.page_problem:
+        print(next_steps(config.output, report.run_id), flush=True)
     if report.status != "done":
         return command.fail(report.message, command.FAILED)
     return command.DONE
+
+
+def next_steps(output: str, run_id: str) -> str:
+    """Where what was found can be looked at."""
+    from pipeline.output.layout import PAGE, run_folder  # not above: --help needs none of it
+    from pipeline.storage import absolute
+
+    opened = f"pipeline.results.open_results({absolute(output)!r}).top(20)"
+    return f"\npage: {run_folder(output, run_id)}/{PAGE}\nnext: open the page; in Python, {opened}"

@@ -2,8 +2,10 @@
 
 from .benchmark import BenchmarkConfig
 from .calibrate import CalibrateConfig
+from .doctor import DoctorConfig
 from .evaluate import AS_IS, EvaluateConfig
 from .images import DEFAULT_CATEGORY_COLUMN, ImagesConfig
+from .job import is_local
 from .maintain import Compact, Vacuum
 from .model import NONE, ModelConfig, ModelSpec
 from .nightly import NightlyConfig
@@ -22,6 +24,7 @@ __all__ = [
     "BuildReferencesConfig",
     "CalibrateConfig",
     "Compact",
+    "DoctorConfig",
     "EvaluateConfig",
     "ImagesConfig",
     "ModelConfig",
@@ -32,4 +35,5 @@ __all__ = [
     "SubmitConfig",
     "TrainConfig",
     "Vacuum",
+    "is_local",
 ]

@@ -6,7 +6,7 @@ import importlib.util
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # AdaCLIP's released weights see images at 518 px (the released code's --image_size) through this
 # backbone, which CLIP was trained with at 336.
@@ -46,7 +46,7 @@ def backbone_input(backbone: str) -> BackboneInput | None:
     the model says what is wrong with it.
     """
     try:
-        vision = json.loads(_configuration(backbone).read_text())["vision_cfg"]
+        vision = _configuration(backbone)["vision_cfg"]
         size, patch = vision.get("image_size", _IMAGE_SIZE), vision.get("patch_size", _PATCH_SIZE)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
@@ -56,10 +56,33 @@ def backbone_input(backbone: str) -> BackboneInput | None:
     return BackboneInput(released if backbone.removesuffix("-quickgelu") == name else size, patch)
 
 
-def _configuration(backbone: str) -> Path:
+class Widths(NamedTuple):
+    """Lengths of a backbone's vectors."""
+
+    vision: int
+    """Of the image tower's tokens."""
+    text: int
+    """Of the text tower's tokens."""
+    embedding: int
+    """Of the space that both share."""
+
+
+def backbone_widths(backbone: str) -> Widths | None:
+    """The widths of a backbone; None as of ``backbone_input``."""
+    try:
+        found = _configuration(backbone)
+        return Widths(found["vision_cfg"]["width"], found["text_cfg"]["width"], found["embed_dim"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _configuration(backbone: str) -> dict[str, Any]:
     if backbone.endswith(".json"):
-        return Path(backbone)
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.origin is None:
-        raise OSError("open_clip is not installed")
-    return Path(package.origin).parent / "model_configs" / f"{backbone}.json"
+        path = Path(backbone)
+    else:
+        package = importlib.util.find_spec("open_clip")
+        if package is None or package.origin is None:
+            raise OSError("open_clip is not installed")
+        path = Path(package.origin).parent / "model_configs" / f"{backbone}.json"
+    configuration: dict[str, Any] = json.loads(path.read_text())
+    return configuration

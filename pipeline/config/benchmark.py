@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from .checks import check_at_least, refuse_credentials
 from .job import JobConfig
@@ -31,6 +31,10 @@ class BenchmarkConfig(NamedModelConfig, JobConfig):
     --backbone-weights none and --checkpoint none, so are the weights, and nothing is downloaded.
     Exit codes: 0 done, 1 failed, 2 the command can't be carried out as given, 130 interrupted.
     """
+
+    GROUP: ClassVar = "measurement"
+    COMMON: ClassVar = "part model images price_per_gpu_hour precision batch_size output address"
+    EXAMPLE: ClassVar = "adaclip benchmark --images 1e6 --price-per-gpu-hour 3"
 
     part: tuple[Part, ...] = ()
     """What to measure. Repeat for more. Default: model and job. "model": the stages of a forward

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from .checks import check_date, check_given, refuse_credentials
 from .images import ImagesConfig
@@ -22,6 +22,15 @@ class CalibrateConfig(ImagesConfig):
     few images for the wanted share (thresholds.json is written all the same, and says what they
     allow to promise); 2 the command can't be carried out as given; 130 interrupted.
     """
+
+    GROUP: ClassVar = "thresholds"
+    COMMON: ClassVar = (
+        "input scores prefix false_alarm_rate confidence labels model references fingerprint"
+    )
+    EXAMPLE: ClassVar = (
+        "adaclip calibrate --scores s3://bucket/scores --prefix s3://bucket/known-good/ \\\n"
+        "    --false-alarm-rate 0.05 --output s3://models/mine"
+    )
 
     output: str
     """Folder that receives thresholds.json, such as the model's own; with --input also the scores/,

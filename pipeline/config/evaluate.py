@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 from .checks import check_at_least, refuse_credentials
 from .job import JobConfig
@@ -25,6 +25,12 @@ class EvaluateConfig(NamedModelConfig, ScorerConfig, JobConfig):
     codes: 0 done, 1 failed or more unusable images than --max-error-rate, 2 the command can't be
     carried out as given (nothing was measured), 130 interrupted.
     """
+
+    GROUP: ClassVar = "measurement"
+    COMMON: ClassVar = "data paper scores split model few_shot unlabelled precision address"
+    EXAMPLE: ClassVar = (
+        "adaclip evaluate --data visa=s3://datasets/visa --output s3://bucket/evaluation"
+    )
 
     output: str
     """Folder that receives metrics.csv, metrics.parquet, metrics.md, errors.csv and plots/, the
@@ -151,7 +157,7 @@ class EvaluateConfig(NamedModelConfig, ScorerConfig, JobConfig):
         shared = {
             each.name: getattr(self, each.name) for each in fields(ScoreConfig) if each.name in own
         }
-        given = {"input": lists, "checkpoint": checkpoint, "max_error_rate": 1.0}
+        given = {"input": lists, "checkpoint": checkpoint, "model": None, "max_error_rate": 1.0}
         return ScoreConfig(**(shared | given))
 
     def references_config(
@@ -170,7 +176,7 @@ class EvaluateConfig(NamedModelConfig, ScorerConfig, JobConfig):
         kept = {each.name for each in fields(BuildReferencesConfig)} & own - {"unlabelled"}
         return BuildReferencesConfig(
             **{name: getattr(self, name) for name in kept}
-            | {"input": (images,), "checkpoint": checkpoint, "output": output}
+            | {"input": (images,), "checkpoint": checkpoint, "model": None, "output": output}
             | {"max_error_rate": 1.0, "max_images_per_category": most},
             unlabelled=unlabelled,
         )

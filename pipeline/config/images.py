@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import ClassVar, Self
 
 from .checks import check_there, refuse_credentials
-from .job import JobConfig
-from .model import ModelSpec, NamedModelConfig
+from .job import JobConfig, is_local
+from .model import RELEASED_WEIGHTS, ModelSpec, NamedModelConfig
 from .scorer import ScorerConfig
+from .weights import check_fit, check_released
 
 DEFAULT_CATEGORY_COLUMN = "category"
 
@@ -18,6 +19,8 @@ DEFAULT_CATEGORY_COLUMN = "category"
 @dataclass(frozen=True, kw_only=True)
 class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
     """Which images, of which categories, through which model, on what."""
+
+    GROUP: ClassVar = "images"
 
     input: tuple[str, ...]
     """Folders (s3://bucket/prefix, gs://..., a local path), single objects, or lists of URIs: a
@@ -57,8 +60,7 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
             ValueError: names the flag and the remedy.
         """
         refuse_credentials(self)
-        if not self.input or not all(self.input):
-            raise ValueError("--input needs at least one folder or list, and no empty name")
+        self._check_input()
         if self.category is not None and not self.category.strip():
             raise ValueError("--category is empty; give a class name such as 'metal nut'")
         if self.category_regex is not None:
@@ -69,19 +71,37 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
             raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")
         self.modified_since()
 
+    def _check_input(self) -> None:
+        if not self.input or not all(self.input):
+            raise ValueError("--input needs at least one folder or list, and no empty name")
+
     def on_this_machine(self) -> Self:
-        """The same settings, once the local files that they name were found.
+        """The same settings, once what they name was looked for here.
 
         Raises:
-            ValueError: one is not there.
+            ValueError: a local file is not there or is another backbone's, or a Ray of this machine
+                can't get the released weights.
         """
         for each in self.input:
             check_there("--input", each, names="")
+        self.check_weights()
+        return self
+
+    def check_weights(self) -> None:
+        """Look for the model's weights here, as far as that takes no PyTorch.
+
+        Raises:
+            ValueError: as of ``on_this_machine``.
+        """
         tag = "an open_clip tag such as openai"
         check_there("--backbone-weights", self.backbone_weights, names=tag)
         released = "released weights (mvtec_colondb, visa_clinicdb, all)"
         check_there("--checkpoint", self.checkpoint, names=released)
-        return self
+        flag = "--checkpoint" if self.model is None else "--model"
+        check_fit(flag, self.checkpoint, self.backbone, prompt_length=self.prompt_length)
+        if is_local(self.address):
+            name = self.checkpoint if self.checkpoint in RELEASED_WEIGHTS else None
+            check_released(self.backbone, self.backbone_weights, name)
 
     def modified_since(self) -> datetime | None:
         """The time that ``since`` means, counted from now if it is a duration.

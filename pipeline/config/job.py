@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pipeline.logs import LogFormat
 
@@ -10,6 +12,8 @@ from pipeline.logs import LogFormat
 @dataclass(frozen=True, kw_only=True)
 class CommandConfig:
     """How a command tells of itself."""
+
+    GROUP: ClassVar = "this run"
 
     log_format: LogFormat = "text"
     """json: progress and errors as lines of JSON on standard error; tables stay as they are."""
@@ -19,9 +23,16 @@ class CommandConfig:
         return []
 
 
+def is_local(address: str | None) -> bool:
+    """Whether this address means a Ray of this machine."""
+    return address == "local" or (address is None and not os.environ.get("RAY_ADDRESS"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobConfig(CommandConfig):
     """Where a job runs."""
+
+    GROUP: ClassVar = "this run"
 
     address: str | None = None
     """Ray cluster to use. Default: the one this job was submitted to ($RAY_ADDRESS), else the one

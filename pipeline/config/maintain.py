@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import ClassVar
 
 from .checks import check_at_least, check_date, check_given, refuse_credentials
 from .job import CommandConfig
@@ -16,6 +17,8 @@ KEEP = timedelta(days=90)
 @dataclass(frozen=True, kw_only=True)
 class MaintainConfig(CommandConfig):
     """Which output."""
+
+    GROUP: ClassVar = "this run"
 
     output: str
     """Folder that holds scores/, maps/ and runs/."""
@@ -42,6 +45,8 @@ class Compact(MaintainConfig):
     until a vacuum.
     """
 
+    EXAMPLE: ClassVar = "adaclip maintain compact --output s3://bucket/scores --dry-run"
+
     before: str = ""
     """Only partitions of an earlier scan date, YYYY-MM-DD. Default: today (UTC)."""
     dry_run: bool = False
@@ -61,6 +66,8 @@ class Vacuum(MaintainConfig):
     Map shards that no score row points to, folders of runs that died or left no row, and
     half-written files.
     """
+
+    EXAMPLE: ClassVar = "adaclip maintain vacuum --output s3://bucket/scores"
 
     delete: bool = False
     """Delete what is listed. Without it, nothing is changed."""

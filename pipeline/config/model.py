@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pipeline.packaged import SMALL_MODEL
 
@@ -19,6 +19,8 @@ RELEASED_WEIGHTS = ("all", "mvtec_colondb", "visa_clinicdb")  # the released cod
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Which model, for every job. The defaults are the released one."""
+
+    GROUP: ClassVar = "the model in detail"
 
     backbone: str = "ViT-L-14-336"
     """open_clip model name, or path of an open_clip JSON configuration."""
@@ -87,11 +89,13 @@ class ModelConfig:
 class NamedModelConfig(ModelConfig):
     """The same, or the few models that most people use, by name."""
 
+    GROUP: ClassVar = "the model"
+
     model: str | None = None
-    """Which model: AdaCLIP's released weights "all" (the default), "mvtec_colondb" or
-    "visa_clinicdb", named after the data that trained them; "small", which comes with the package
-    and is for trying; or a path or URI of weights of your own. Weights of another backbone than
-    ViT-L-14-336: --backbone, --backbone-weights and --checkpoint instead."""
+    """"all" (the default), "mvtec_colondb" or "visa_clinicdb", AdaCLIP's released weights; "small",
+    which comes with the package, for trying; or a path or URI of weights of your own. The released
+    ones are named after the data that trained them. For another backbone than ViT-L-14-336 give
+    --backbone, --backbone-weights and --checkpoint instead."""
 
     def _settle_model(self) -> None:
         """Put what a name stands for, and the backbone's own size, where nothing else is given.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import ClassVar
 
 from .checks import check_date, check_given, refuse_credentials
 from .job import JobConfig
@@ -19,6 +20,10 @@ class NightlyConfig(JobConfig):
     summary tells which); 2 the command or its scans.yaml can't be used (nothing was scored);
     130 interrupted.
     """
+
+    GROUP: ClassVar = "this night"
+    COMMON: ClassVar = "dry_run source since limit price_per_hour log_format address"
+    EXAMPLE: ClassVar = "adaclip nightly --config scans.yaml --dry-run"
 
     config: str
     """scans.yaml, a path or URI; docs/nightly.md and infra/scans.example.yaml explain it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -21,13 +21,14 @@ class PageConfig(CommandConfig):
 
     Exit codes: 0 written; 1 the output can't be read or the page can't be written; 2 the command
     can't be carried out as given, such as a night that is not there.
-
-    Examples:
-      python -m pipeline.report s3://bucket/scores
-      python -m pipeline.report s3://bucket/scores --nights 7 --html week.html
-      python -m pipeline.report scores --from 2026-11-01 --to 2026-11-30 --html s3://pages/nov.html
-      python -m pipeline.report scores --run 20261123T020000Z-3fa9c1
     """
+
+    GROUP: ClassVar = "the page"
+    COMMON: ClassVar = "html nights from_ to run gallery"
+    EXAMPLE: ClassVar = (
+        "adaclip report s3://bucket/scores --nights 7 --html week.html\n"
+        "adaclip report scores --from 2026-11-01 --to 2026-11-30 --html s3://pages/nov.html"
+    )
 
     output: tyro.conf.Positional[str]
     """The scoring job's --output: a folder or any URI, such as s3://bucket/scores."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 from .checks import check_at_least
 from .images import ImagesConfig
@@ -18,6 +19,12 @@ class BuildReferencesConfig(ImagesConfig):
     Exit codes: 0 done, 1 failed, too many errors, or a category has no references (the others are
     written); 2 the command can't be carried out as given, 130 interrupted.
     """
+
+    GROUP: ClassVar = "references"
+    COMMON: ClassVar = "model unlabelled add category include precision address"
+    EXAMPLE: ClassVar = (
+        "adaclip references --input s3://bucket/known-good --output s3://models/references"
+    )
 
     output: str
     """Folder that receives references.json and sets/, one file for each category."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import ClassVar
 
 from .checks import check_at_least, check_date, check_given, check_positive
 from .images import ImagesConfig
@@ -25,6 +26,12 @@ class ScoreConfig(ImagesConfig):
     errors, 2 the command can't be carried out as given (nothing was scored), 130 interrupted.
     """
 
+    GROUP: ClassVar = "results"
+    COMMON: ClassVar = (
+        "model references category include since limit thresholds precision batch_size address"
+    )
+    EXAMPLE: ClassVar = "adaclip score --input photos --output scores --model small"
+
     output: str
     """Folder that receives scores/, maps/ and runs/. Read the scores with
     pandas.read_parquet("<output>/scores")."""
@@ -40,10 +47,10 @@ class ScoreConfig(ImagesConfig):
     that is repeated fails again. Off: only errors of this run's own images do."""
 
     references: str | None = None
-    """Judge images beside their siblings: a folder that jobs/build_references.py made, or "auto",
-    which makes references of each category as soon as 20 of its images are listed, below the
-    output, and uses the same ones from then on (docs/references.md). Categories without
-    references are scored as without this flag."""
+    """Judge images beside their siblings: a folder that adaclip references made, or "auto" for
+    those of the bucket itself. The latter makes references of each category as soon as 20 of its
+    images are listed, below the output, and uses the same ones from then on (docs/references.md).
+    Categories without references are scored as without this flag."""
     refresh_references: bool = False
     """With --references auto: make all references anew, from what is listed now. Their images are
     scored again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from .checks import check_at_least, check_positive
 
@@ -11,6 +11,8 @@ from .checks import check_at_least, check_positive
 @dataclass(frozen=True, kw_only=True)
 class ScorerConfig:
     """How the model runs, and on what."""
+
+    GROUP: ClassVar = "speed and memory"
 
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is meant for GPUs; on the tests' small model it moves scores by up to 0.01."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import tyro
 
@@ -17,6 +18,11 @@ class SubmitConfig(CommandConfig):
     The command stands behind "--". Exit codes: the command's own; 130 if it was stopped
     before it could tell; 1 if it was lost; 2 if it can't be submitted.
     """
+
+    EXAMPLE: ClassVar = (
+        "adaclip submit --address http://head:8265 -- python jobs/score_bucket.py \\\n"
+        "    --input s3://bucket/prefix --output s3://bucket/scores"
+    )
 
     address: str | None = None
     """Job server of the cluster, such as http://head:8265. Default: $RAY_API_SERVER_ADDRESS, or

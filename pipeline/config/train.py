@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from .checks import check_at_least, refuse_credentials
 from .job import JobConfig
@@ -20,6 +20,13 @@ class TrainConfig(ModelConfig, JobConfig):
     Exit codes: 0 done, 1 failed, 2 the command can't be carried out as given (nothing was
     trained), 130 interrupted.
     """
+
+    GROUP: ClassVar = "training"
+    COMMON: ClassVar = "init epochs lr batch_size held_out precision num_workers address"
+    EXAMPLE: ClassVar = (
+        "adaclip train --data mvtec=s3://datasets/mvtec --data colondb=s3://datasets/colondb \\\n"
+        "    --output s3://models/mine --precision bf16"
+    )
 
     data: tuple[str, ...]
     """Labelled data set: a folder, or a .parquet or .csv list. NAME=URI names it in the model card;

@@ -17,7 +17,7 @@ import ray
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from ray.data import DataContext
 
-from pipeline.config import ScoreConfig
+from pipeline.config import ScoreConfig, is_local
 from pipeline.errors import CannotRunError
 from pipeline.redaction import redact
 
@@ -34,11 +34,6 @@ class ObjectStoreUse:
 
     peak_bytes: int = 0
     spilled_bytes: int = 0
-
-
-def is_local(address: str | None) -> bool:
-    """Whether ``connected`` would start a Ray of its own."""
-    return address == "local" or (address is None and not os.environ.get("RAY_ADDRESS"))
 
 
 def quiet_data() -> DataContext:

@@ -19,17 +19,18 @@ from pipeline.calibration import Calibration, read_calibration
 from pipeline.config import ScoreConfig
 from pipeline.errors import CannotRunError
 from pipeline.identity import ModelIdentity
-from pipeline.inputs.manifest import Manifest, build_manifest
+from pipeline.inputs.manifest import Manifest, build_manifest, holds_anything
 from pipeline.logs import bind
 from pipeline.output.layout import CONFIG, MANIFEST, PAGE, REPORT, run_folder
 from pipeline.output.ledger import IdSet, read_final_ids
-from pipeline.output.lock import OutputLock
+from pipeline.output.lock import LOCK_NAME, OutputLock
 from pipeline.output.reference_catalogue import ReferencesInUse
 from pipeline.output.writer import ResultWriter
 from pipeline.redaction import redact
 from pipeline.report import RunReport
 from pipeline.report.page import write_run_page
-from pipeline.storage import absolute, write_object
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError, absolute, stat, write_object
 from pipeline.terminal import PROGRESS_INTERVAL_S
 
 from .errors import explained
@@ -64,6 +65,7 @@ def score_bucket(
             nothing was scored.
         LockLostError: another run took the output over; what was written before stays.
     """
+    _refuse_nothing(config)
     run_id = run_id or new_run_id()
     bind(run_id=run_id, source=source or absolute(config.output))
     lock = OutputLock(config.output, run_id=run_id, wait_s=config.lock_wait_s, needed=config.lock)
@@ -73,14 +75,39 @@ def score_bucket(
         return _Run(config, run_id, source, lock).score(scorer, page=page)
 
 
+def _refuse_nothing(config: ScoreConfig) -> None:
+    """A first run with a mistyped input leaves no output behind.
+
+    Raises:
+        CannotRunError: the output is new, and there is no object to score.
+    """
+    if config.allow_empty or config.since is not None or not _is_new(config.output):
+        return
+    with explained("an input can't be listed"):
+        if not holds_anything(config):
+            raise _nothing(config)
+
+
+def _is_new(output: str) -> bool:
+    try:
+        stat(f"{absolute(output)}/{LOCK_NAME}")
+    except StorageError as error:
+        return error.code == ErrorCode.NOT_FOUND
+    return False
+
+
+def _nothing(config: ScoreConfig, left_out: str = "") -> CannotRunError:
+    return CannotRunError(
+        f"there is no object below {', '.join(config.input)}{left_out}; check the prefix, or give "
+        "--allow-empty if that may happen"
+    )
+
+
 def tell_page(config: ScoreConfig, run_id: str, *, pictures: bool = True) -> str:
     """Write a run's report.html; returns why there is none, or ""."""
-    folder = run_folder(config.output, run_id)
     problem = write_run_page(config.output, run_id, gallery=config.gallery if pictures else 0)
     if problem:
         _log.warning(f"report.html can't be written: {problem}")
-    else:
-        _log.info(f"page: {folder}/{PAGE}")
     return problem
 
 
@@ -126,6 +153,8 @@ class _Run:
                 # Who interrupts a run waits for its end, so then no picture is read.
                 pictures = report.status != "interrupted"
                 report.page_problem = tell_page(config, report.run_id, pictures=pictures)
+                if report.status in ("interrupted", "failed") and not report.page_problem:
+                    _log.info(f"page: {self._folder}/{PAGE}")
         return report
 
     def _know_the_model(self) -> ReferencesInUse:
@@ -159,7 +188,9 @@ class _Run:
         with explained("an input can't be listed"):
             manifest = build_manifest(config, report.identity, done, folder, on_progress)
         for remark in manifest.remarks():
-            _log.info(remark)
+            _log.warning(remark)
+        for line in manifest.summary():
+            _log.info(line)
         others = manifest.other_outputs.total()
         report.listed, report.excluded = manifest.listed, manifest.excluded + others
         report.skipped, report.pending = manifest.skipped, manifest.pending
@@ -168,10 +199,7 @@ class _Run:
         if not (manifest.listed or nothing_new or config.allow_empty):
             left_out = f" (globs leave out {manifest.excluded:,})" if manifest.excluded else ""
             left_out += f" but {others:,} files of other outputs" if others else ""
-            raise CannotRunError(
-                f"there is no object below {', '.join(config.input)}{left_out}; check the prefix, "
-                "or give --allow-empty if that may happen"
-            )
+            raise _nothing(config, left_out)
         return manifest
 
     def _score_pending(self, manifest: Manifest, references: ReferencesInUse, scorer: type) -> None:

@@ -19,14 +19,18 @@ from pipeline.config import ScoreConfig
 from pipeline.identity import ModelIdentity
 from pipeline.output.ledger import Before, Ids, IdSet, image_ids
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode
-from pipeline.storage import absolute, write_object
+from pipeline.storage import absolute, list_objects, write_object
+from pipeline.terminal import clean
 
+from .inventory import is_inventory
 from .job_files import JobFiles
+from .lists import is_list
 from .objects import LIST_SUFFIXES, read_input
 
 ROWS_PER_FILE = 10_000  # 1 MB of manifest; Ray Data cuts a file into blocks in one task
 DEFAULT_CATEGORY = "object"  # for a key with no folder below the prefix
 MAX_REMARKS = 10
+SHOWN, EXAMPLES = 10, 3  # classes before a run, and images of each
 
 
 @dataclass
@@ -48,13 +52,62 @@ class Manifest:
     pending: int = 0
     """Rows of the manifest: listed − skipped."""
     pending_bytes: int = 0
+    categories: Counter[str | None] = field(default_factory=Counter)
+    """Rows by class name; None = the rule finds none."""
+    examples: dict[str | None, list[str]] = field(default_factory=dict)
+    """URIs of the first rows of the first classes."""
+    by_folder: bool = False
+    """Class names are those of folders, unless a list gives them."""
 
     def remarks(self) -> list[str]:
         """What an input holds that may not be meant."""
-        return [
+        remarks = [
             f"{output} is the output of another job: its {count:,} files are left out"
             for output, count in self.other_outputs.most_common(MAX_REMARKS)
         ]
+        if self.by_folder and (count := self.categories[DEFAULT_CATEGORY]):
+            remarks.append(
+                f"{count:,} images lie in no folder below the prefix, so the model is told that "
+                f'they show "{DEFAULT_CATEGORY}"; --category tells it what they show'
+            )
+        return remarks
+
+    def summary(self) -> list[str]:
+        """What is to be scored, for a terminal: classes with counts and examples."""
+        lines = []
+        for name, uris in self.examples.items():
+            shown = ", ".join(clean(uri.rsplit("/", 1)[-1], 30) for uri in uris)
+            more = ", ..." if self.categories[name] > len(uris) else ""
+            label = "no class name" if name is None else clean(name, 26)
+            lines.append(f"  {label:<28}{self.categories[name]:>12,}  {shown}{more}")
+        if left := len(self.categories) - len(self.examples):
+            count = self.categories.total() - sum(self.categories[name] for name in self.examples)
+            lines.append(f"  {f'{left:,} others':<28}{count:>12,}")
+        return lines
+
+    def add_pending(self, rows: pa.Table) -> None:
+        """Count rows that are to be scored."""
+        self.pending += len(rows)
+        self.pending_bytes += pc.sum(rows["size"]).as_py() or 0
+        for each in pc.value_counts(rows["category"]).to_pylist():
+            self.categories[each["values"]] += each["counts"]
+        for name in list(self.categories)[:SHOWN]:
+            kept = self.examples.setdefault(name, [])
+            if len(kept) < EXAMPLES:
+                own = pc.equal(pc.fill_null(rows["category"], ""), name or "")
+                kept += rows["uri"].filter(own)[: EXAMPLES - len(kept)].to_pylist()
+
+
+def holds_anything(config: ScoreConfig) -> bool:
+    """Whether there is any object below the inputs; lists count as one without being read.
+
+    Raises:
+        StorageError: an input can't be listed.
+    """
+    for each in map(absolute, config.input):
+        if is_list(each) or is_inventory(each) or any(list_objects(each)):
+            return True
+    return False
 
 
 def build_manifest(
@@ -102,6 +155,7 @@ def pending_images(
         StorageError: an input can't be listed.
         ValueError: an input list has no column "uri".
     """
+    manifest.by_folder = config.category is None and config.category_regex is None
     # Inputs may overlap, and a list may name an object twice: each counts once. One folder names
     # every object once, and needs no such sets.
     alone = len(config.input) == 1 and not config.input[0].lower().endswith(LIST_SUFFIXES)
@@ -131,8 +185,7 @@ def pending_images(
         if new.any():
             mask = pa.array(new)
             rows = _rows(objects.filter(mask), ids[new], category.filter(mask))
-            manifest.pending += len(rows)
-            manifest.pending_bytes += pc.sum(rows["size"]).as_py() or 0
+            manifest.add_pending(rows)
             yield rows
         on_progress(manifest)
         if manifest.pending == config.limit:

@@ -40,6 +40,17 @@ def test_protocols_are_repeated_numbers_or_the_bucket_as_it_is() -> None:
     assert not parse(flags[:4]).has_protocols
 
 
+def test_a_model_by_name_is_that_of_the_scoring_and_of_the_references() -> None:
+    flags = ["--output", "out", "--data", "a", "--few-shot", "1"]
+    for name in ("all", "small"):
+        named = parse([*flags, "--model", name])
+        assert named.checkpoint is not None
+        scored = named.score_config(("l.parquet",), named.checkpoint)
+        made = named.references_config("l.parquet", named.checkpoint, "r", unlabelled=True, most=9)
+        assert scored.model_spec == made.model_spec
+        assert (scored.backbone, scored.checkpoint) == (named.backbone, named.checkpoint)
+
+
 def test_references_of_a_step_are_made_by_the_model_that_is_measured() -> None:
     config = parse(["--output", "out", "--data", "a", "--few-shot", "1", "--image-size", "336"])
     made = config.references_config("l.parquet", "mine.pth", "refs", unlabelled=True, most=700)

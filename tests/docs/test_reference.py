@@ -20,8 +20,8 @@ from infra.docs.reference import (
     TABLES,
     UndocumentedError,
     arrow_name,
-    attribute_docs,
     columns,
+    explained,
     filled,
     prose,
 )
@@ -104,14 +104,14 @@ def test_flags_are_those_of_the_help(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):
-        parse([*arguments, "--help"])
-    helped = set(re.findall(r"^[│ ]+(--[a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+        parse([*arguments, "--help-all"])
+    helped = set(re.findall(r"^  (--[a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE))
     shown = set()
     for name in tables:
         flags = re.findall(r"^\| <span id=.*?</span>`(--[a-z-]+)`", TABLES[name](), re.MULTILINE)
         assert len(flags) == len(set(flags))
         shown |= set(flags)
-    assert shown == helped - {"--help"}
+    assert shown == helped
 
 
 def test_settings_tell_kind_default_and_meaning() -> None:
@@ -136,7 +136,7 @@ def test_keys_of_scans_yaml_are_those_that_it_takes() -> None:
 
 def test_a_class_with_an_unexplained_attribute_is_refused() -> None:
     with pytest.raises(UndocumentedError, match=r"StepRecord\.\w+ has no docstring"):
-        attribute_docs(StepRecord)
+        explained(StepRecord)
 
 
 def test_prose_keeps_its_characters_and_marks_code() -> None:
@@ -204,7 +204,7 @@ def test_positional_and_renamed_settings_are_called_as_on_the_command_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     docs = {"target": "What to rename.", "from_": "Its name."}
-    monkeypatch.setattr(reference, "attribute_docs", lambda kind: docs)
+    monkeypatch.setattr(reference, "explained", lambda kind: docs)
     shown = reference.settings(Renaming)
     assert "`TARGET` | text | required | What to rename. |" in shown
     assert "`--from` | text | none | Its name. |" in shown

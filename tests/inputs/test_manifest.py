@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -167,7 +168,7 @@ def test_an_older_output_below_an_input_is_left_out_and_said(
     manifest, rows = build(config)
     assert names(rows) == ["1.png", "2.png", "3.JPG", "top.png"]
     assert manifest.excluded == 0
-    (remark,) = manifest.remarks()
+    remark = manifest.remarks()[0]
     assert remark == f"file://{older} is the output of another job: its 4 files are left out"
 
 
@@ -449,3 +450,36 @@ def test_a_list_tells_of_archived_objects_too(bucket: str) -> None:
     ledger: list[str] = []
     assert night(bucket, ledger, f"s3://{bucket}/list.csv") == {"a.png": "archived"}
     assert night(bucket, ledger) == {}
+
+
+def test_of_a_class_three_examples_are_shown(config: ScoreConfig) -> None:
+    for i in range(5):
+        write(Path(config.input[0]) / f"bottle/{i}.png")
+    [line] = build(replace(config, category="pin", include=("*?.png",)))[0].summary()
+    assert re.fullmatch(r"  pin +7  (\w+\.png, ){3}\.\.\.", line)
+
+
+def test_what_is_to_be_scored_is_shown_by_class(config: ScoreConfig) -> None:
+    for i in range(12):
+        write(Path(config.input[0]) / f"z{i:02d}/1.png")
+    made, _ = build(config)
+    lines = made.summary()
+    assert len(lines) == 11
+    assert lines[-1].split()[1] == "others"
+    counts = [int(line[28:].split()[0]) for line in lines]
+    assert sum(counts) == made.pending == 16
+
+
+def test_images_in_no_folder_are_remarked_unless_they_have_a_class(config: ScoreConfig) -> None:
+    [remark] = build(config)[0].remarks()
+    assert (
+        'images lie in no folder below the prefix, so the model is told that they show "object"'
+        in (remark)
+    )
+    assert build(replace(config, category="object", output=f"{config.output}2"))[0].remarks() == []
+
+
+def test_objects_without_a_class_are_counted_as_such(config: ScoreConfig) -> None:
+    made, _ = build(replace(config, category_regex="(?P<category>bottle)"))
+    assert made.categories == {"bottle": 2, None: 2}
+    assert any(line.split()[:4] == ["no", "class", "name", "2"] for line in made.summary())

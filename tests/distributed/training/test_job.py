@@ -45,7 +45,7 @@ from pipeline.synthetic import generate
 from tests.bucket import put
 from tests.listening import on_each_line
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BUCKET = "training"
 SIZE = 56
 NUM_EPOCHS = 8
@@ -193,7 +193,8 @@ def continued(config: TrainConfig) -> TrainingResult:
     address = ray.get_runtime_context().gcs_address
     flags = [*as_flags(config), "--address", address]
     with subprocess.Popen([sys.executable, "jobs/train_auxiliary.py", *flags], cwd=ROOT) as driver:
-        wait_for(lambda: load_state(config.output).step > 0)
+        wait_for(lambda: load_state(config.output).step > 0 or driver.poll() is not None)
+        assert driver.poll() is None, "it should go on until it is killed"
         driver.kill()
     wait_for(lambda: not workers())
     reached = load_state(config.output).step
