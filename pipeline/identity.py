@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+NAMED = 5  # categories that a ``repr`` lists
 MARK = "+refs-"  # between the fingerprint of AdaCLIP and the id of a reference set
 
 
@@ -45,6 +46,12 @@ class ModelIdentity:
     """Fingerprint of AdaCLIP and the decoder."""
     references: Mapping[str, str] = field(default_factory=dict)
     """By category, the id of its reference set; ids of two categories differ."""
+
+    def __repr__(self) -> str:
+        """Of very many categories, how many have references."""
+        few = len(self.references) <= NAMED
+        shown = dict(self.references) if few else f"<of {len(self.references):,} categories>"
+        return f"ModelIdentity(base={self.base!r}, references={shown})"
 
     def of(self, category: str | None) -> str:
         """What rows of a category carry as their model."""

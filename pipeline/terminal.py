@@ -11,6 +11,11 @@ def clean(text: str, limit: int = 120) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number of things: "1 row", "2 rows"; ``several`` where an s at the end won't do."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
     if seconds < 90:

@@ -8,8 +8,10 @@ import pyarrow as pa
 
 from pipeline import command
 from pipeline.config import Compact, Vacuum
+from pipeline.errors import CannotRunError
 from pipeline.output.compaction import compact, plan
 from pipeline.output.lock import OutputLock
+from pipeline.output.snapshot import is_output
 from pipeline.output.vacuum import find_garbage, vacuum
 from pipeline.storage import absolute
 from pipeline.terminal import clean
@@ -30,14 +32,23 @@ def parse(arguments: list[str] | None = None) -> Compact | Vacuum:
 
 
 def work(config: Compact | Vacuum) -> int:
-    """Compact, or find and remove what no row needs; returns the exit code."""
-    if isinstance(config, Compact):
-        return _compact(config)
-    return _vacuum(config)
+    """Compact, or find and remove what no row needs; returns the exit code.
 
-
-def _compact(config: Compact) -> int:
+    Raises:
+        CannotRunError: no run ever wrote to the output; nothing is written then, not even a lock.
+    """
     output = absolute(config.output)
+    if not is_output(output):
+        raise CannotRunError(
+            f"{output} holds neither scores/ nor runs/: no run has written there yet, or --output "
+            "is mistyped. There is nothing to maintain, and nothing was written"
+        )
+    if isinstance(config, Compact):
+        return _compact(output, config)
+    return _vacuum(output, config)
+
+
+def _compact(output: str, config: Compact) -> int:
     before = config.before or datetime.now(UTC).date().isoformat()
     if config.dry_run:
         groups = plan(output, before=before)
@@ -53,8 +64,7 @@ def _compact(config: Compact) -> int:
     return command.FAILED if done.failures else command.DONE
 
 
-def _vacuum(config: Vacuum) -> int:
-    output = absolute(config.output)
+def _vacuum(output: str, config: Vacuum) -> int:
     grace, keep = timedelta(hours=config.grace_hours), timedelta(days=config.keep_days)
     if config.delete:
         with OutputLock(output, run_id="vacuum", needed=config.lock) as lock:

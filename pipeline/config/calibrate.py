@@ -103,6 +103,8 @@ class CalibrateConfig(ImagesConfig):
         for name in ("from_date", "to_date"):
             if (value := getattr(self, name)) is not None:
                 check_date(f"--{name.replace('_', '-')}", value)
+        if self.from_date and self.to_date and self.from_date > self.to_date:
+            raise ValueError(f"--from-date {self.from_date} is after --to-date {self.to_date}")
 
     def on_this_machine(self) -> Self:
         """As of the scoring job; with --scores no image is read."""

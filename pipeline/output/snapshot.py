@@ -29,6 +29,8 @@ from pipeline.storage import (
     write_object,
 )
 
+from .layout import runs_of, scores_of
+
 JOURNAL = "compaction.json"
 FORMER = "_compaction.json"  # inside the score folder, in outputs of older versions
 ATTEMPTS = 20  # a compaction that commits a file a second hits a read of seconds once or twice
@@ -131,6 +133,15 @@ def holds_scores(folder: str) -> bool:
     return any(page for page in _pages(absolute(folder)))
 
 
+def is_output(output: str) -> bool:
+    """Whether a run ever wrote to a folder: it has scores, or says of itself that it ran.
+
+    Raises:
+        StorageError: the folder can't be listed.
+    """
+    return any(_holds_objects(folder) for folder in (scores_of(output), runs_of(output)))
+
+
 def read_scores(
     folder: str, read: Callable[[list[str]], T], partitions: Sequence[str] | None = None
 ) -> T:
@@ -181,6 +192,15 @@ def _pages(folder: str) -> Iterator[list[ObjectInfo]]:
     except StorageError as error:
         if error.code != ErrorCode.NOT_FOUND:
             raise
+
+
+def _holds_objects(folder: str) -> bool:
+    try:
+        return any(page for page in list_objects(folder))
+    except StorageError as error:
+        if error.code != ErrorCode.NOT_FOUND:
+            raise
+        return False
 
 
 def _files(

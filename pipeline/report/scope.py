@@ -15,6 +15,7 @@ from pipeline.nightly.told import untold_runs
 from pipeline.output.layout import by_scan_date, scores_of
 from pipeline.output.rows import read_rows
 
+NAMED = 10  # models that an error lists: those with the most rows
 MAX_RUNS = 100  # whose report.json a page of many nights reads: the newest
 
 
@@ -65,7 +66,8 @@ def find_scope(output: str, files: list[str], query: Query, report: dict[str, An
         report: report.json of ``query.run_id``, or empty.
 
     Raises:
-        ValueError: there is no such night, or it has no row with the query's references.
+        ValueError: there is no such night, or it has no row of the query's model, or none with its
+            references.
         StorageError, OSError: the output can't be read.
     """
     if query.run_id is not None:
@@ -80,6 +82,8 @@ def find_scope(output: str, files: list[str], query: Query, report: dict[str, An
     rows = _count(output, found, pc.scalar(True), of_all=False)
     newest = max(rows, key=lambda kind: kind.run_id, default=_Kind("", ""))
     model = query.model or base_of(newest.model)
+    if query.model and not any(base_of(kind.model) == base_of(model) for kind in rows):
+        raise ValueError(_no_such_model(output, model, rows))
     rows = _with_categories(output, found, base_of(model), rows)
     identity = _choose(model, rows)
     own = [kind for kind in rows if kind.model == identity.of(kind.category)]
@@ -163,6 +167,19 @@ def _scope_of_run(output: str, files: list[str], query: Query, report: dict[str,
         past={date: uris for date, uris in by_date.items() if date not in recent},
         run_ids=[*untold, run_id],
         untold=untold,
+    )
+
+
+def _no_such_model(output: str, model: str, rows: Counter[_Kind]) -> str:
+    counts: Counter[str] = Counter()
+    for kind, number in rows.items():
+        counts[base_of(kind.model)] += number
+    there = [f"{name} ({number:,})" for name, number in counts.most_common(NAMED)]
+    there += [f"{len(counts) - NAMED:,} more"] if len(counts) > NAMED else []
+    return (
+        f"these nights of {output} have no row of the model {base_of(model)}; they have, with the "
+        f"number of rows, {', '.join(there) or 'no row at all'}. "
+        "Give one of these fingerprints, or other nights"
     )
 
 

@@ -4,9 +4,9 @@ Needs neither Ray nor torch.
 """
 
 from .masks import ImageMasks, Masks
+from .nothing_selected import NothingSelectedWarning
 from .regions import Polygon, Region, find_regions
 from .results import Results, open_results
-from .table import NothingSelectedWarning
 
 __all__ = [
     "ImageMasks",

@@ -106,12 +106,17 @@ def overlaid(
         box: x0, y0, x1, y1 in the image's pixels.
         opacity: of the colour where the map is 1, in [0, 1].
     """
-    strength = opacity * anomaly_map[..., None]
-    mixed = np.asarray(image) * (1 - strength) + _colour(anomaly_map) * strength
-    drawn = Image.fromarray(mixed.astype(np.uint8))
+    drawn = coloured(image, anomaly_map, opacity)
     width = max(1, drawn.width // 200)
     ImageDraw.Draw(drawn).rectangle(box, outline=(255, 255, 255), width=width)
     return drawn
+
+
+def coloured(image: Image.Image, anomaly_map: NDArray[np.float32], opacity: float) -> Image.Image:
+    """``overlaid`` without a box."""
+    strength = opacity * anomaly_map[..., None]
+    mixed = np.asarray(image) * (1 - strength) + _colour(anomaly_map) * strength
+    return Image.fromarray(mixed.astype(np.uint8))
 
 
 def _locate(file: pq.ParquetFile, row: int) -> tuple[int, int]:

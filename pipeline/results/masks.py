@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration, CalibrationError
 from pipeline.identity import ModelIdentity
+from pipeline.redaction import redact
 from pipeline.schema import require_columns
 from pipeline.storage import absolute, write_object
+from pipeline.terminal import counted
 
 from .regions import Polygon, Region, find_regions
 
@@ -29,6 +31,7 @@ BOX_DTYPES = {
     **dict.fromkeys(("x0", "y0", "x1", "y1", "area"), "int64"),
     "peak": "float64",
 }
+SHOWN_TEXT = 60  # characters of a URI or category in a ``repr``
 COORDINATE_DIGITS = 2  # of COCO polygons: a hundredth of a pixel
 
 
@@ -111,6 +114,12 @@ class ImageMasks:
     regions: tuple[Region, ...]
     """The highest peak first."""
 
+    def __repr__(self) -> str:
+        """The end of its URI, and how many regions, not which."""
+        names = f"{_end_of(self.uri)}, {_end_of(self.category)}"
+        regions = f"{counted(len(self.regions), 'region')} above {self.threshold:.3f}"
+        return f"ImageMasks({names}, score={self.score:.3f}, {regions})"
+
 
 @dataclass(frozen=True)
 class Masks:
@@ -120,6 +129,14 @@ class Masks:
     output_categories: Callable[[], Iterable[str]] = field(default=tuple, repr=False, compare=False)
     """Reads the class names of the whole output, which ``coco`` numbers; default: those of the
     images only."""
+
+    def __repr__(self) -> str:
+        """How many images and regions, not which."""
+        regions = sum(len(image.regions) for image in self.images)
+        return (
+            f"Masks({counted(len(self.images), 'image')}, {counted(regions, 'region')}, "
+            f"{counted(len({each.category for each in self.images}), 'category', 'categories')})"
+        )
 
     def boxes(self) -> pd.DataFrame:
         """One row a region: uri, category, score and threshold of the image, x0, y0, x1, y1 (x1,
@@ -233,6 +250,12 @@ def find_masks(
             regions=tuple(regions),
         )
     return Masks(tuple(found[position] for position in sorted(found)))
+
+
+def _end_of(text: str) -> str:
+    """Of another one's text, for a ``repr``."""
+    text = redact(text)
+    return repr(text if len(text) <= SHOWN_TEXT else f"…{text[1 - SHOWN_TEXT :]}")
 
 
 def _annotation(

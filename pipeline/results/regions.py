@@ -9,6 +9,8 @@ from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.terminal import counted
+
 NEIGHBOURS = np.ones((3, 3), dtype=int)  # pixels that touch at a corner are one region
 # Outlines are traced through at most so many points a side: maps of large images are smooth.
 OUTLINE_SIDE = 1024
@@ -25,6 +27,11 @@ class Polygon:
 
     outer: NDArray[np.float64]
     holes: tuple[NDArray[np.float64], ...] = ()
+
+    def __repr__(self) -> str:
+        """How many points, not which."""
+        holes = f", {counted(len(self.holes), 'hole')}" if self.holes else ""
+        return f"Polygon({counted(len(self.outer), 'point')}{holes})"
 
     @property
     def area(self) -> float:
@@ -46,6 +53,11 @@ class Region:
     """Sub-pixel outlines; several where parts touch at corners only."""
     mask: NDArray[np.bool_]
     """[y1 − y0, x1 − x0], true on the region's pixels within the box."""
+
+    def __repr__(self) -> str:
+        """Without its pixels and points."""
+        polygons = counted(len(self.polygons), "polygon")
+        return f"Region(box={self.box}, area={self.area}, peak={self.peak:.3f}, {polygons})"
 
 
 def find_regions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,16 +15,19 @@ from PIL import Image
 from pipeline.anomaly_map import Size, render
 from pipeline.calibration import MEASURES, Measure, above
 from pipeline.config.checks import check_given
-from pipeline.identity import ModelIdentity
+from pipeline.identity import ModelIdentity, base_of
 from pipeline.images import decode
 from pipeline.output.layout import scores_of
 from pipeline.output.rows import COLUMNS
 from pipeline.redaction import holds_credential, redact
 from pipeline.schema import require_columns
 from pipeline.storage import absolute, read_object
+from pipeline.terminal import counted
 
+from .caption import captioned
 from .maps import MapReader, overlaid
 from .masks import MASK_COLUMNS, MapLimits, MapThreshold, Masks, find_masks
+from .nothing_selected import warn_if_nothing_is_selected
 from .selection import Days, Selection, names_of
 from .similar import read_similar
 from .table import (
@@ -33,7 +36,6 @@ from .table import (
     read_frame,
     read_top,
     values_of,
-    warn_if_nothing_begins,
 )
 
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
@@ -47,9 +49,12 @@ class Results:
         self.uri = absolute(uri)
         self._folder = scores_of(self.uri)
         self._maps = MapReader(self.uri)
+        self._known = ""  # what a read of the whole table found, for ``repr``
 
     def __repr__(self) -> str:
-        return f"open_results({redact(self.uri)!r})"
+        """Its place, and behind it what ``scores()`` of everything found last; reads nothing."""
+        known = f"  # {self._known}" if self._known else ""
+        return f"open_results({redact(self.uri)!r}){known}"
 
     def newest_model(self) -> ModelIdentity:
         """The model of the newest row, and of each category the references of its newest row.
@@ -85,7 +90,8 @@ class Results:
             scan_date: only these partitions: a date (YYYY-MM-DD or a ``date``), a list of dates,
                 or a range as a tuple (from, to), both inclusive, None = open. An empty list has no
                 rows.
-            category: only this class, or these; an empty list has no rows.
+            category: only this class, or these; an empty list has no rows. Where no row has one of
+                them, a ``NothingSelectedWarning`` names the nearest that there are.
             min_score: only rows with at least this score.
             latest: of several rows for one object, model and category (a failed try, an older
                 version), only the newest among the rows selected by the other arguments but the
@@ -101,12 +107,15 @@ class Results:
         Raises:
             FileNotFoundError: the folder has no score table.
             StorageError: it can't be listed.
-            ValueError: a date is not YYYY-MM-DD, or there is no such column.
+            ValueError: a date is not YYYY-MM-DD, a range ends before it begins, or there is no such
+                column.
         """
         wanted = _checked(columns)
         selection = Selection(scan_date=scan_date, category=category, model=model, prefix=prefix)
         frame = read_frame(self._folder, selection, wanted, latest=latest, minimum=min_score)
-        warn_if_nothing_begins(frame, self._folder, selection)
+        warn_if_nothing_is_selected(frame, self._folder, selection)
+        if all(each is None for each in (scan_date, category, min_score, columns, model, prefix)):
+            self._known = _contents(frame)
         selected: pd.DataFrame = frame[wanted]
         return selected
 
@@ -146,7 +155,7 @@ class Results:
         wanted = _checked(columns)
         selection = Selection(scan_date=scan_date, category=category, model=model, prefix=prefix)
         frame = read_top(self._folder, selection, wanted, n=n, by=by, per_category=per_category)
-        warn_if_nothing_begins(frame, self._folder, selection)
+        warn_if_nothing_is_selected(frame, self._folder, selection)
         selected: pd.DataFrame = frame[wanted]
         return selected
 
@@ -162,9 +171,11 @@ class Results:
             float32 [height, width], abnormal probability in [0, 1].
 
         Raises:
+            TypeError: there is not one row, such as ``frame.iloc[0]``.
             ValueError: the row has no map, or lacks these columns.
             FileNotFoundError: the row is from before a compaction, and its shard is gone.
         """
+        _check_one(row)
         require_columns(row, MAP_PLACE if size else (*MAP_PLACE, "width", "height"))
         if pd.isna(row["map_file"]):
             name, error = row.get("uri", "the row"), row.get("error", "unknown")
@@ -172,15 +183,28 @@ class Results:
         grid = self._maps.grid(str(row["map_file"]), int(row["map_row"]))
         return render(grid, size or (int(row["height"]), int(row["width"])), sigma)
 
-    def overlay(self, row: Any, *, opacity: float = 0.5, size: int = 518) -> Image.Image:
-        """The image with its map in colours and its box, at most ``size`` pixels wide or high.
+    def overlay(
+        self, row: Any, *, opacity: float = 0.5, size: int = 518, caption: bool = True
+    ) -> Image.Image:
+        """The image with its map in colours and its box, above its score and file name.
 
         The more abnormal, the stronger the colour. The image is read from its own URI.
 
+        Args:
+            row: a row of ``scores()`` with uri, etag, width, height, box_x0 to box_y1, map_file and
+                map_row; with score, too, where the caption is to have it.
+            opacity: of the colour where the map is 1, in [0, 1].
+            size: the image is at most so many pixels wide and high.
+            caption: a strip below it has score, name and a scale of the colours from 0 to 1; it is
+                44 pixels high and at least 160 wide. False leaves it out; the other pixels are the
+                same.
+
         Raises:
+            TypeError: there is not one row, such as ``frame.iloc[0]``.
             ValueError: the row has no map, lacks columns, or the image was replaced since.
             StorageError: the image can't be read any more.
         """
+        _check_one(row)
         require_columns(row, ("uri", "etag", "width", "height", *BOX, *MAP_PLACE))
         data, etag = read_object(str(row["uri"]))
         if etag != row["etag"]:
@@ -190,7 +214,11 @@ class Results:
         image.thumbnail((size, size))
         scale = image.width / float(row["width"])
         box = [float(row[name]) * scale for name in BOX]
-        return overlaid(image, self.map(row, (image.height, image.width)), box, opacity)
+        drawn = overlaid(image, self.map(row, (image.height, image.width)), box, opacity)
+        if not caption:
+            return drawn
+        name, score = redact(str(row["uri"]).rpartition("/")[2]), row.get("score")
+        return captioned(drawn, name, None if pd.isna(score) else float(score), opacity)
 
     def similar(
         self, row: Any, n: int = 10, *, columns: str | Sequence[str] | None = None
@@ -211,12 +239,14 @@ class Results:
             without an embedding are in no row.
 
         Raises:
+            TypeError: there is not one row, such as ``frame.iloc[0]``.
             ValueError: the row has no embedding or lacks these columns, n is below 1, or there is
                 no such column.
             FileNotFoundError: the row is from before a compaction, and its shard is gone.
         """
         if n < 1:
             raise ValueError(f"n is {n}; ask for at least one image")
+        _check_one(row)
         require_columns(row, ("uri", "category", "model", *MAP_PLACE))
         wanted = list(dict.fromkeys(["uri", SIMILARITY.name, *_checked(columns)]))
         selected: pd.DataFrame = read_similar(self._folder, self._maps, row, wanted, n=n)[wanted]
@@ -270,6 +300,24 @@ def open_results(uri: str) -> Results:
             "environment variables, files or roles"
         )
     return Results(uri)
+
+
+def _contents(frame: pd.DataFrame) -> str:
+    """How much a score table holds, in a line."""
+    kinds = (
+        counted(frame["category"].nunique(), "category", "categories"),
+        counted(len({base_of(model) for model in frame["model"].unique()}), "model"),
+        counted(frame["scan_date"].nunique(), "date"),
+    )
+    return f"{counted(len(frame), 'row')} of {', '.join(kinds)} when last read"
+
+
+def _check_one(row: Any) -> None:
+    """Refuse a frame, the number of a row, or a tuple of its values."""
+    if isinstance(row, pd.Series | Mapping):
+        return
+    given = f"a frame of {len(row):,}" if isinstance(row, pd.DataFrame) else type(row).__name__
+    raise TypeError(f"one row of scores() is wanted, such as frame.iloc[0], not {given}")
 
 
 def _checked(columns: str | Sequence[str] | None) -> list[str]:

@@ -48,7 +48,7 @@ class Selection:
         Raises:
             FileNotFoundError: the folder has no score file at all.
             StorageError: the folder can't be listed.
-            ValueError: a date is none.
+            ValueError: a date is none, or a range ends before it begins.
         """
 
         def read_selected(files: list[str]) -> T:
@@ -100,6 +100,8 @@ class Selection:
         if len(self.scan_date) != 2:
             raise ValueError("a range of dates is (from, to); single dates go into a list")
         first, last = ("" if day is None else _iso(day) for day in self.scan_date)
+        if last and first > last:
+            raise ValueError(f"a range of dates is (from, to), and {first} is after {last}")
         dated = ((uri, scan_date_of(uri)) for uri in files)
         return [uri for uri, day in dated if day and first <= day <= (last or "9999")]
 

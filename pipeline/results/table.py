@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -16,8 +15,6 @@ from pipeline.calibration import Measure
 from pipeline.identity import ModelIdentity, base_of, references_of
 from pipeline.output.rows import COLUMNS, HELD_BY, by_category, plain, rows_that_hold
 from pipeline.output.tally import BY_SCORE, Highest
-from pipeline.redaction import redact
-from pipeline.storage import absolute_prefix
 
 from .selection import Selection
 
@@ -150,31 +147,6 @@ def values_of(folder: str, column: str) -> list[str]:
         return found
 
     return sorted(Selection().read(folder, read))
-
-
-class NothingSelectedWarning(UserWarning):
-    """No row has a URI that begins with the prefix asked for."""
-
-
-def warn_if_nothing_begins(frame: pd.DataFrame, folder: str, selection: Selection) -> None:
-    """Tell of a prefix that no row has, whatever else was asked for, beside a URI that there is."""
-    if selection.prefix is None or len(frame):
-        return
-    prefix = Selection(prefix=selection.prefix)
-
-    def count(files: list[str]) -> int:
-        return sum(batch.num_rows for batch in prefix.batches(folder, files, ["image_id"]))
-
-    def read(files: list[str]) -> str:
-        # Of one file, to its end: a scan that is left half-way may end the process at its exit.
-        batches = list(Selection().batches(folder, files[:1], ["uri"]))
-        uris = [batch.column("uri")[0].as_py() for batch in batches if batch.num_rows]
-        return f"; one that the table has is {redact(uris[0])}" if uris else ", or any other"
-
-    if prefix.read(folder, count):
-        return
-    message = f"no row has a URI that begins with {redact(absolute_prefix(selection.prefix))}"
-    warnings.warn(message + Selection().read(folder, read), NothingSelectedWarning, stacklevel=3)
 
 
 def newest_identity(folder: str) -> ModelIdentity:

@@ -203,7 +203,7 @@ def test_a_key_is_copied_as_it_is(folder: Path, open_page: Open) -> None:
     page.fill("#filter-key", "/69.jpg")
     page.locator("#filter-key").blur()
     page.keyboard.press("c")
-    expect(page.locator("#status")).to_have_text("Key copied")
+    expect(page.locator("#status")).to_have_text("File name copied")
     assert str(page.evaluate("navigator.clipboard.readText()")).endswith("/69.jpg")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+from pipeline.report.page import make_page
+from tests import outputs
 from tests.browser.conftest import Open
 
 
@@ -57,6 +60,37 @@ def test_help_and_search_have_keys(page: Page) -> None:
     page.keyboard.type("b+?69")
     assert page.locator("#filter-key").input_value() == "b+?69", "letters are text where one types"
     assert not page.locator("#help").is_visible()
+
+
+def test_one_of_a_kind_was_counted_as_several(tmp_path: Path, open_page: Open) -> None:
+    """It said "Runs" and "1 categories", and had a column of what is over no threshold."""
+    outputs.write(str(tmp_path / "out"), [outputs.scored("file:///gone", 1, 0.5)], "2026-01-05")
+    (tmp_path / "one.html").write_bytes(make_page(str(tmp_path / "out")))
+    page = open_page(tmp_path / "one.html")
+    assert "1 category" in page.locator("#tiles").inner_text()
+    assert page.locator("#runs-title, #runs-link").all_inner_texts() == ["Run", "Run"]
+    titles = page.locator("#category-table thead th").all_inner_texts()
+    assert titles == ["Category", "Images", "Errors", "Median", "95 %", "Highest"]
+    assert page.locator("#category-hint").inner_text() == "", "there is no other to click"
+    ticks = page.locator("#chart-scores .xtick text").all_text_contents()
+    assert len({*ticks}) == len(ticks) > 1, "0.5, 0.5, 0.5"
+
+
+def test_several_runs_are_runs(folder: Path, open_page: Open) -> None:
+    page = open_page(folder / "nights.html")
+    assert page.locator("#runs-title").inner_text() == "Runs"
+    assert page.locator("#runs-link").inner_text() == "Runs"
+
+
+def test_file_names_were_called_keys(page: Page) -> None:
+    page.locator(".card .open").first.click()
+    body = page.locator("body").inner_text()
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    body += page.locator("body").inner_text()
+    assert "File name contains" in body
+    assert "Copy file name" in body
+    assert not re.findall(r"\bkeys?\b", body, re.I)
 
 
 def test_hostile_names_stay_text(page: Page) -> None:

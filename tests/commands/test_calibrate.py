@@ -44,6 +44,11 @@ def scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         (["--scores", "b", "--precision", "bf16"], "--precision goes with --input"),
         (["--scores", "b", "--include", "*.jpg"], "--include goes with --input"),
         (["--scores", "b", "--from-date", "yesterday"], "--from-date"),
+        (
+            # It read everything and then said that there are 0 models.
+            ["--scores", "b", "--from-date", "2026-02-01", "--to-date", "2026-01-31"],
+            "--from-date 2026-02-01 is after --to-date 2026-01-31",
+        ),
         (["--input", "a", "--prefix", "s3://b"], "--prefix selects rows of --scores"),
         (["--input", "a", "--batch-size", "0"], "--batch-size"),
         (["--scores", "s3://user:pass@b/x"], "--scores holds a password"),
@@ -115,7 +120,7 @@ def test_labels_give_max_f1_as_well(
     ("flags", "words", "code"),
     [
         (["--category", "nut"], "of 2 models: m (250 images), other (1 images)", 2),
-        (["--category", "zipper"], "of 0 models; score them first", 2),
+        (["--category", "zipper"], "no row has the category 'zipper'; the table has '", 2),
         (["--fingerprint", "m", "--labels", "nothing.csv"], "--labels can't be used", 2),
         (["--scores", "nowhere"], "holds no scores", 2),
     ],

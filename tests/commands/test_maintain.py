@@ -102,15 +102,51 @@ def test_a_locked_output_is_left_alone(output: str, capsys: pytest.CaptureFixtur
     assert [path for path in files(output) if path.name != "lock.json"] == before
 
 
+@pytest.mark.parametrize("kind", ["missing", "empty", "images"])
+@pytest.mark.parametrize(
+    "command", [["compact"], ["compact", "--dry-run"], ["vacuum"], ["vacuum", "--delete"]]
+)
+def test_a_mistyped_output_got_a_lock_and_ended_with_0(
+    tmp_path: Path, command: list[str], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    if kind != "missing":
+        folder.mkdir()
+    if kind == "images":
+        write_object(str(folder / "maps.jpg"), b"no output")
+    before = sorted(tmp_path.rglob("*"))
+    assert main([*command, "--output", str(folder)]) == 2
+    told = capsys.readouterr()
+    assert f"{folder} holds neither scores/ nor runs/" in told.err
+    assert "no run has written there yet, or --output is mistyped" in told.err
+    assert told.out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_output_of_runs_without_scores_is_none_that_was_mistyped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its first run was killed before it scored anything."""
+    write_object(f"{tmp_path}/runs/20260101T0-x/config.json", b"{}")
+    assert main(["vacuum", "--output", str(tmp_path), "--grace-hours", "0"]) == 0
+    assert "a run that died" in capsys.readouterr().out
+
+
+def test_a_mistyped_bucket_or_key_is_told(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compact", "--output", f"s3://{bucket}/mistyped"]) == 2
+    assert "neither scores/ nor runs/" in capsys.readouterr().err
+
+
 def test_a_store_that_holds_no_lock_is_told_of_with_its_remedy(
     point_at: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Swift's s3api refuses conditions."""
-    with OddS3(refuses={"if-none-match": 501}).running() as endpoint:
+    report = {"out/runs/1/report.json": b"{}"}
+    with OddS3(refuses={"if-none-match": 501}, objects=report).running() as endpoint:
         point_at(endpoint)
         for name in ("compact", "vacuum --delete"):
             flags = [*name.split(), "--output", "s3://bucket/out"]
             assert main(flags) == 2
             assert "--no-lock" in capsys.readouterr().err
             assert main([*flags, "--no-lock"]) == 0
-            assert "no lock is taken" in capsys.readouterr().out
+            assert "no lock is taken" in capsys.readouterr().err

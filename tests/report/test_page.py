@@ -188,6 +188,21 @@ def test_the_command_writes_a_page(
     assert data_of(target.read_bytes())["run_id"] == RUN
 
 
+def test_a_model_that_is_not_there_gave_an_empty_page_and_code_0(
+    output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [outputs.scored("s3://b/other", i, 0.5) for i in range(2)]
+    outputs.write(output, rows, "2026-01-01", model="other")
+    target = tmp_path / "zzz.html"
+    for asked in ("zzz", "zzz+refs-1"):
+        assert command.main([output, "--fingerprint", asked, "--html", str(target)]) == 2
+        told = capsys.readouterr().err
+        assert "have no row of the model zzz; they have, with the number of rows, m (" in told
+        assert ", other (2). Give one of these fingerprints" in told
+        assert not target.exists()
+    assert command.main([output, "--fingerprint", "other", "--html", str(target)]) == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -67,6 +67,29 @@ def calibration(model: str = "m", **limits: float) -> Calibration:
     return Calibration(model=model, false_alarm_rate=0.3, confidence=0.9, limits=made)
 
 
+def test_masks_printed_every_pixel_and_point_of_their_regions(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = results.to_masks(0.5)
+    assert repr(masks) == "Masks(3 images, 4 regions, 2 categories)"
+    ring = next(image for image in masks.images if image.uri.endswith("/1.jpg"))
+    told = "ImageMasks('s3://b/in/1.jpg', 'nut', score=0.800, 1 region above 0.500)"
+    assert repr(ring) == told
+    (region,) = ring.regions
+    x0, y0, x1, y1 = region.box
+    assert repr(region) == (
+        f"Region(box=({x0}, {y0}, {x1}, {y1}), area={region.area}, peak={region.peak:.3f}, "
+        "1 polygon)"
+    )
+    (polygon,) = region.polygons
+    assert repr(polygon) == f"Polygon({len(polygon.outer):,} points, 1 hole)"
+    monkeypatch.setenv("SOME_API_KEY", "canary0123456789")
+    secret = replace(ring, uri=f"s3://b/{'x' * 900}/canary0123456789/1.jpg")
+    assert repr(secret).startswith("ImageMasks('…xxx")
+    assert "/***/1.jpg', 'nut'" in repr(secret)
+    assert len(repr(secret)) < 160
+
+
 def test_regions_lie_where_the_map_is_above(results: Results) -> None:
     frame = results.scores()
     (masks,) = results.to_masks(0.5, frame.iloc[0]).images

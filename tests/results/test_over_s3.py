@@ -36,7 +36,7 @@ assert results.top(1).score.iloc[0] == 0.75
 row = frame.iloc[0].copy()
 assert results.map(row).shape == (64, 96)
 row["etag"] = stat(row["uri"]).etag
-assert results.overlay(row).size == (96, 64)
+assert results.overlay(row, caption=False).size == (96, 64)
 """
 ONE_COLUMN = """
 from pipeline.results import open_results

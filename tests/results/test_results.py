@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,10 +111,53 @@ def test_a_map_file_outside_the_output_is_refused(results: Results) -> None:
 def test_an_overlay_is_the_image_with_its_box(results: Results) -> None:
     row = results.scores().set_index("image_id").loc[f"{1:032x}"].copy()
     row["etag"] = stat(row["uri"]).etag
-    overlay = results.overlay(row, size=48)
+    overlay = results.overlay(row, size=48, caption=False)
     assert (overlay.mode, overlay.size) == ("RGB", (48, 32))
     assert overlay.getpixel((5, 5)) == (255, 255, 255)
     assert overlay.getpixel((10, 10)) != (255, 255, 255)
+
+
+def test_an_overlay_carries_its_score_its_name_and_the_colours_of_its_map(
+    tmp_path: Path,
+) -> None:
+    """Saved pictures told nothing of which image it is, nor how abnormal red is."""
+    names = ("a.jpg", "b.jpg", "\n" + "long " * 40 + ".jpg")
+    for name in names:
+        (tmp_path / name).write_bytes(jpeg(0))
+    rows = [
+        scored("s3://b/in", i, i / 10) | {"uri": uri, "etag": stat(uri).etag}
+        for i, uri in enumerate(f"file://{tmp_path}/{name}" for name in names)
+    ]
+    write(f"{tmp_path}/out", rows, "2026-01-01")
+    results = open_results(f"{tmp_path}/out")
+    frame = results.scores().sort_values("score")
+    plain = results.overlay(frame.iloc[0], caption=False)
+    pictures = [results.overlay(row) for _, row in frame.iterrows()]
+    for picture in pictures:
+        assert (picture.mode, picture.size) == ("RGB", (160, plain.height + 44))
+    assert pictures[0].crop((0, 0, *plain.size)).tobytes() == plain.tobytes()
+    strips = [each.crop((0, plain.height, *each.size)).tobytes() for each in pictures]
+    assert len({*strips}) == 3, "names and scores"
+    strip = np.asarray(pictures[0])[plain.height :].astype(int)
+    coloured = np.ptp(strip, axis=2) > 25
+    assert coloured.any(axis=0).sum() > 20, "the scale"
+    weak = np.asarray(results.overlay(frame.iloc[0], opacity=0.1))[plain.height :].astype(int)
+    assert not (np.ptp(weak, axis=2) > 25).any(), "as pale as the map's colours"
+    unscored = results.overlay(frame.iloc[0].drop("score"))
+    assert unscored.size == pictures[0].size
+
+
+def test_a_frame_in_the_place_of_a_row_ended_in_an_ambiguous_truth_value(results: Results) -> None:
+    frame = results.scores()
+    ask: tuple[Callable[[Any], object], ...] = (results.map, results.overlay, results.similar)
+    for method in ask:
+        with pytest.raises(TypeError, match=r"one row .* frame.iloc\[0\], not a frame of 302"):
+            method(frame)
+        with pytest.raises(TypeError, match=r"frame.iloc\[0\], not int"):
+            method(0)
+        with pytest.raises(TypeError, match=r"frame.iloc\[0\], not Pandas"):
+            method(next(frame.itertuples()))
+    assert results.map(dict(frame.iloc[0])).shape == (64, 96)
 
 
 def test_an_output_without_scores_is_named(tmp_path: Path) -> None:
@@ -214,6 +259,30 @@ def test_a_failure_ends_with_a_score_with_other_references(tmp_path: Path) -> No
     write(str(tmp_path), [scored("s3://b/in", 0, None)], "2026-01-01", references={"nut": "1"})
     write(str(tmp_path), [scored("s3://b/in", 0, 0.7)], "2026-01-02", references={"nut": "2"})
     assert open_results(str(tmp_path)).scores().error.isna().all()
+
+
+def test_an_output_tells_what_it_holds_once_it_was_read(tmp_path: Path) -> None:
+    for day in (1, 2):
+        rows = [scored("s3://b/in", day, 0.5)]
+        write(str(tmp_path), rows, f"2026-01-0{day}", references={"bolt": "1"})
+    results = open_results(str(tmp_path))
+    results.scores(category="nut")
+    assert repr(results) == f"open_results('file://{tmp_path}')", "nothing of the whole"
+    results.scores()
+    told = "2 rows of 2 categories, 1 model, 2 dates when last read"
+    assert repr(results) == f"open_results('file://{tmp_path}')  # {told}"
+
+
+def test_an_output_that_is_not_there_has_a_repr(tmp_path: Path) -> None:
+    assert repr(open_results(f"{tmp_path}/none")) == f"open_results('file://{tmp_path}/none')"
+    assert "s3://no-such-bucket" in repr(open_results("s3://no-such-bucket/out"))
+
+
+def test_a_model_with_references_of_many_categories_is_shown_in_a_line() -> None:
+    few = ModelIdentity("m", {"bolt": "2"})
+    assert repr(few) == "ModelIdentity(base='m', references={'bolt': '2'})"
+    many = ModelIdentity("m", {f"part {i}": str(i) for i in range(2_000)})
+    assert repr(many) == "ModelIdentity(base='m', references=<of 2,000 categories>)"
 
 
 def test_an_output_tells_its_place_and_no_secret(

@@ -90,6 +90,12 @@ def test_what_is_no_date_is_refused(results: Results, asked: str) -> None:
         results.scores(scan_date=asked)
 
 
+def test_a_range_that_ends_before_it_begins_gave_an_empty_frame(results: Results) -> None:
+    with pytest.raises(ValueError, match=r"\(from, to\), and 2026-01-03 is after 2026-01-01"):
+        results.scores(scan_date=(DAYS[2], DAYS[0]))
+    assert len(results.scores(scan_date=(DAYS[2], DAYS[2]), columns=[])) == ROWS
+
+
 def test_only_the_columns_asked_for_are_read(results: Results, output: Path) -> None:
     results.scores(scan_date=DAYS[0], columns=["score"], latest=False)
     file = file_of(output, DAYS[0])
@@ -130,8 +136,28 @@ def test_row_groups_without_the_category_are_not_read(
     assert read <= column_bytes(file_of(output, DAYS[0]), {*columns}, groups) + FOOTER
 
 
-def test_a_category_that_is_nowhere_gives_no_rows(results: Results) -> None:
-    assert len(results.scores(category="zipper")) == 0
+def test_a_category_that_is_nowhere_gave_no_rows_without_a_word(results: Results) -> None:
+    there = r"no row has the category 'Nuts'; the table has 'nut', .*'bolt'"
+    with pytest.warns(NothingSelectedWarning, match=there):
+        assert len(results.scores(category="Nuts")) == 0
+    with pytest.warns(NothingSelectedWarning, match="'zipper'") as told:
+        assert len(results.top(1, category=["zipper", "nut"])) == 1
+    assert {each.filename for each in told} == {__file__}, "the line that asked"
+    with warnings.catch_warnings():  # it is the date and the score that leave nothing
+        warnings.simplefilter("error")
+        assert results.scores(category="nut", scan_date="1999-01-01").empty
+        assert results.scores(category="nut", min_score=2, columns=["uri"]).empty
+
+
+def test_of_very_many_categories_the_nearest_are_named(tmp_path: Path) -> None:
+    rows = [outputs.scored("s3://b", i, 0.5) | {"category": f"part {i}"} for i in range(40)]
+    rows[7]["category"] = "metal_nut\x1b[31m"
+    outputs.write(str(tmp_path), rows, "2026-01-01")
+    with pytest.warns(NothingSelectedWarning) as told:
+        open_results(str(tmp_path)).scores(category="metal nut")
+    (warning,) = told
+    assert "the table has 'metal_nut\\x1b[31m', 'part " in str(warning.message)
+    assert str(warning.message).endswith(" and 35 more")
 
 
 @pytest.mark.parametrize("nothing", [{"category": []}, {"scan_date": []}, {"category": ()}])

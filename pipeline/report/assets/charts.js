@@ -81,9 +81,9 @@ function drawScores(data, category, rows) {
     });
   }
   traces.push({
-    type: "bar", x: front.x, y: front.y, width: front.width * 0.86, customdata: front.n,
+    type: "bar", x: front.x, y: front.y, width: front.width * 0.86, customdata: front.n.map((n) => counted(n, "image")),
     marker: { color: colour("now") },
-    hovertemplate: "%{y:.2%}: %{customdata:,} images<extra></extra>",
+    hovertemplate: "%{y:.2%}: %{customdata}<extra></extra>",
   });
   const top = Math.max(...front.y, ...back.y, 1e-9);
   traces.push({
@@ -92,9 +92,10 @@ function drawScores(data, category, rows) {
     marker: { symbol: "line-ns-open", size: 7, color: colour("alert"), line: { width: 1.2 } },
   });
   const [a, b] = [from / data.bins, to / data.bins];
+  const digits = b - a < 0.1 ? 3 : 2; // else several ticks read the same
   draw("chart-scores", traces, {
     title: heading("Share of images by score"),
-    xaxis: { range: [a, b], tickformat: ".2~f" },
+    xaxis: { range: [a, b], tickformat: `.${digits}~f` },
     yaxis: { range: [-0.07 * top, 1.08 * top], tickformat: ".0%", nticks: 5 },
     shapes: limits.map((x) => ({
       type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1,
@@ -105,7 +106,7 @@ function drawScores(data, category, rows) {
       xanchor: x > (a + b) / 2 ? "right" : "left", xshift: x > (a + b) / 2 ? -4 : 4,
       text: `alert over ${x.toFixed(3)}`, font: { color: colour("alert"), size: 11 },
     })),
-  }, `Distribution of ${count(category.now[0])} scores: median ${score(category.now[3])}, ` +
+  }, `Distribution of ${counted(category.now[0], "score")}: median ${score(category.now[3])}, ` +
      `before ${category.past[0] ? score(category.past[3]) : "nothing"}`);
 }
 
@@ -123,7 +124,7 @@ function drawNights(data, category) {
   const none = { mode: "lines", line: { width: 0 } };
   const limits = scoreLimits(category);
   const chosen = x.map((date) => data.dates.includes(date));
-  const text = nights.map((n) => `${count(n[1])} images`);
+  const text = nights.map((n) => counted(n[1], "image"));
   draw("chart-nights", [
     line(column(2), none),
     line(column(6), { ...none, fill: "tonexty", fillcolor: colour("band") }),
@@ -171,7 +172,14 @@ function drawCharts(data, chosen) {
   const rows = chosen ? data.gallery.filter((row) => row.category === chosen.name) : data.gallery;
   byId("chart-title").replaceChildren(
     chosen ? make("bdi", { textContent: shown(chosen.name) }) : "All categories");
-  drawScores(data, category, rows);
+  // Without a score, Plotly draws axes that run backwards and shares of 0, 0 and 0 %.
+  const scored = category.now[0] + category.past[0] > 0;
+  for (const id of ["chart-scores", "legend"]) byId(id).hidden = !scored;
+  byId("chart-none").hidden = scored;
+  byId("chart-none").textContent = category.errors
+    ? `Nothing was scored: ${counted(category.errors, "error")}, listed below.`
+    : "Nothing was scored.";
+  if (scored) drawScores(data, category, rows);
   byId("chart-nights").hidden = category.nights.length < 2;
   if (!byId("chart-nights").hidden) drawNights(data, category);
   byId("chart-counts").hidden = data.nights.length < 2;

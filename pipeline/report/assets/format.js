@@ -24,6 +24,9 @@ function make(tag, properties = {}, ...children) {
 
 const byId = (id) => document.getElementById(id);
 const count = (value) => Number(value ?? 0).toLocaleString("en-US");
+// "1 run", "2 runs"; ``several`` where an s at the end won't do.
+const counted = (value, one, several = `${one}s`) =>
+  `${count(value)} ${Number(value) === 1 ? one : several}`;
 const score = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
 const fileName = (uri) => uri.slice(uri.lastIndexOf("/") + 1) || uri;
 
@@ -49,14 +52,14 @@ function rate(value) {
   return value >= 100 ? count(Math.round(value)) : value.toPrecision(3);
 }
 
-// The folder that all keys are in: what they share tells nothing of one of them.
+// The folder that all files are in: what they share tells nothing of one of them.
 function sharedFolder(uris) {
   let shared = uris[0] ?? "";
   for (const uri of uris) while (!uri.startsWith(shared)) shared = shared.slice(0, -1);
   return shared.slice(0, shared.lastIndexOf("/") + 1);
 }
 
-// A key as its file name over its folder below the shared one; the whole of it on hover.
+// A file name over its folder below the shared one; the whole of it on hover.
 function keyLabel(uri, shared) {
   const name = fileName(uri);
   const folder = uri.slice(shared.length, uri.length - name.length) || "/";
@@ -86,7 +89,7 @@ async function copyText(text) {
 
 async function copyKey(uri, button) {
   const done = await copyText(uri);
-  say(done ? "Key copied" : "The browser does not allow copying");
+  say(done ? "File name copied" : "The browser does not allow copying");
   if (!button) return;
   const before = button.dataset.label ?? button.textContent;
   button.dataset.label = before;

@@ -119,7 +119,7 @@ function card(row, index) {
   }
   const copy = make("button", {
     type: "button", className: "copy", tabIndex, textContent: "Copy",
-    "aria-label": `Copy key ${shown(fileName(row.uri))}`, onclick: () => copyKey(row.uri, copy),
+    "aria-label": `Copy file name ${shown(fileName(row.uri))}`, onclick: () => copyKey(row.uri, copy),
   });
   const meter = make("span", { className: "meter", "aria-hidden": "true" }, make("i"));
   meter.firstChild.style.width = `${100 * row.score}%`;
@@ -282,6 +282,7 @@ function startGallery(data, pictures) {
   choices("filter-category", "all", names.map((name, i) => [String(i), shown(name).slice(0, 60)])
     .filter((_, i) => used.has(names[i])).sort((a, b) => (a[1] < b[1] ? -1 : 1)));
   choices("filter-night", "all", data.dates.map((date) => [date, date]));
+  byId("tools").hidden = !images.rows.length;
   byId("filter-night-label").hidden = data.dates.length < 2;
   byId("filter-over-label").hidden = !data.categories.some((each) => each.thresholds.length);
   byId("tools").addEventListener("submit", (event) => event.preventDefault());

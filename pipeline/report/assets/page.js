@@ -34,10 +34,11 @@ function showTiles(data) {
   const drifted = data.categories.filter((each) => each.drifted).length;
   const withThreshold = data.categories.some((each) => each.thresholds.length);
   const tiles = [
-    ["Scored", count(scored), `${count(data.categories.length + (data.others ? 1 : 0))} categories`],
+    ["Scored", count(scored),
+      counted(data.categories.length + (data.others ? 1 : 0), "category", "categories")],
     ["Errors", count(errors), percent(errors / (scored + errors)), errors ? "bad" : ""],
     withThreshold && ["Over threshold", count(over), percent(over / scored), over ? "bad" : ""],
-    data.past_dates.length && ["Drifted", count(drifted), "categories", drifted ? "bad" : ""],
+    data.past_dates.length && ["Drifted", count(drifted), drifted === 1 ? "category" : "categories", drifted ? "bad" : ""],
     seconds && ["Rate", rate(images_done / seconds), `images/s, ${duration(seconds)}`],
     run?.counts && ["Listed", count(run.counts.listed), before(run.counts)],
     run?.counts?.not_reached && ["Not reached", count(run.counts.not_reached), "next run", "bad"],
@@ -73,17 +74,20 @@ function showNotices(data) {
   if (uncalibrated.length) {
     add("", "Too few past images for an alert threshold", some(uncalibrated));
   }
+  const leftOut = (number, of) =>
+    add("", `${counted(number, "row")}${of} ${number === 1 ? "is" : "are"} left out`);
   const rows = (found) => found.reduce((sum, [, n]) => sum + n, 0);
   const left = Object.entries(data.other_models);
   const others = left.filter(([name]) => name.split("+refs-")[0] !== data.model);
   if (others.length) {
-    add("", `${count(rows(others))} rows of ${count(others.length)} other models are left out`);
+    leftOut(rows(others), ` of ${counted(others.length, "other model")}`);
   }
   const referred = rows(left) - rows(others);
-  if (referred) add("", `${count(referred)} rows with other references are left out`);
+  if (referred) leftOut(referred, " with other references");
   if (data.others) {
     add("", "More categories than the page lists",
-      `${count(data.others.now[0])} images and ${count(data.others.errors)} errors are in the rest`);
+      `${counted(data.others.now[0], "image")} and ${counted(data.others.errors, "error")} `
+        + "are in the rest");
   }
   byId("notices").replaceChildren(...notices);
 }
@@ -167,9 +171,10 @@ function showLegend(data) {
       ? item("past", before > 1 ? `${before} nights before` : "before") : "",
     data.gallery.length ? item("rug", "images of the gallery") : "",
     data.categories.some((c) => c.thresholds.length) ? item("limit", "alert threshold") : "");
-  byId("category-hint").textContent = data.past_dates.length
-    ? "Change: of the median, against the nights before. Click a category to see it alone."
-    : "Click a category to see it alone.";
+  byId("category-hint").textContent = [
+    data.past_dates.length && "Change: of the median, against the nights before.",
+    data.categories.length > 1 && "Click a category to see it alone.",
+  ].filter(Boolean).join(" ");
 }
 
 function showErrors(data) {
@@ -188,7 +193,7 @@ function showErrors(data) {
           kind.final ? "final: another try gives the same" : "the next run tries again" })),
       make("ul", {}, ...kind.examples.map((example) => {
         const copy = make("button", { type: "button", className: "copy", textContent: "Copy",
-          "aria-label": `Copy key ${shown(fileName(example.uri))}`,
+          "aria-label": `Copy file name ${shown(fileName(example.uri))}`,
           onclick: () => copyKey(example.uri, copy) });
         return make("li", {}, make("bdi", { className: "uri", textContent: shown(example.uri) }),
           make("bdi", { className: "message", textContent: shown(example.message) }), copy);
@@ -206,6 +211,8 @@ function showRuns(data) {
     ["Images/s", (run) => rate(run.images_per_s?.run)],
     ["Time", (run) => duration(run.seconds?.run)],
   ];
+  const title = data.runs.length === 1 ? "Run" : "Runs";
+  for (const id of ["runs-link", "runs-title"]) byId(id).textContent = title;
   const table = byId("run-table");
   table.tHead.rows[0].replaceChildren(...columns.map(([title]) =>
     make("th", { scope: "col", textContent: title })));
