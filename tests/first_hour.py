@@ -28,7 +28,12 @@ from pipeline.synthetic import generate_line
 
 ROOT = Path(__file__).parents[1]
 ADACLIP = Path(sys.executable).parent / "adaclip"
-PAGES = ("README.md", "docs/getting-started.md", "docs/choosing.md")
+# Pages, and the heading below which they are looked at.
+PAGES = {
+    "README.md": "# adaclip-pipeline",
+    "docs/getting-started.md": "# Getting started",
+    "docs/choosing.md": "## A pilot in five commands",
+}
 PARTS = {"metal nut": "gear", "cable": "connector"}  # class names, and what is drawn for them
 SIZE = 192  # pixels
 # What a command prints when it did its work.
@@ -57,8 +62,10 @@ MISTAKES = {
 
 def commands() -> Iterator[str]:
     """Of the pages' shell blocks, with the packaged model."""
-    for page in PAGES:
-        for block in re.findall(r"^```bash\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S):
+    for page, heading in PAGES.items():
+        text = (ROOT / page).read_text().split(f"{heading}\n", 1)[1]
+        text = text.split("\n## ", 1)[0] if heading.startswith("##") else text
+        for block in re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S):
             for line in block.replace("\\\n", " ").splitlines():
                 command = line.split("    #")[0].strip()
                 if command.startswith("adaclip "):
@@ -78,7 +85,8 @@ def photograph(part: str, number: int, *, damaged: bool) -> bytes:
 def fill(folder: Path) -> None:
     """Photographs here and in the bucket, and a ``scans.yaml``."""
     client = boto3.client("s3")
-    client.create_bucket(Bucket="bucket")
+    for bucket in ("bucket", "models"):
+        client.create_bucket(Bucket=bucket)
     numbers = iter(range(10_000))
     for part in PARTS:
         local = folder / "photos" / part

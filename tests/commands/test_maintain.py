@@ -46,7 +46,7 @@ def test_the_flags_are_parsed() -> None:
         # It sorts after every date of its year: nights under way would count as closed.
         (["compact", "--output", "out", "--before", "20261101"], "is not YYYY-MM-DD"),
         (["vacuum", "--output", "out", "--keep-days", "-1"], "--keep-days"),
-        ([], "Missing subcommand"),
+        ([], "usage: adaclip maintain compact|vacuum"),
     ],
 )
 def test_a_wrong_command_line_exits_with_2(
