@@ -174,6 +174,11 @@ LABELLED_SCHEMA = pa.schema(
 TIMINGS = ("fetch_s", "decode_s", "score_s")
 
 
+# How much of their range the values of an image of more than 8 bits take, from 0 to 1; null for
+# others, and where --gray-range gives the range.
+DEEP_SHARE = pa.field("deep_share", pa.float32())
+
+
 def pixel_schema(image_size: int) -> pa.Schema:
     """What the read stage hands to the scorers: manifest columns and uint8 HWC pixels.
 
@@ -187,6 +192,7 @@ def pixel_schema(image_size: int) -> pa.Schema:
             pa.field("pixels", pa.binary(image_size * image_size * 3)),
             pa.field("fetch_s", pa.float32()),
             pa.field("decode_s", pa.float32()),
+            DEEP_SHARE,
         ]
     )
 
@@ -205,6 +211,7 @@ def scored_schema() -> pa.Schema:
             *[field for field in MAP_SCHEMA if field.name != "image_id"],
             *[pa.field(name, pa.float32()) for name in TIMINGS],
             pa.field("scorer_memory", pa.int64()),
+            DEEP_SHARE,
         ]
     )
 

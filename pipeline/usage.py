@@ -139,6 +139,8 @@ def _kind(annotation: Any) -> str:
     arguments = [each for each in typing.get_args(annotation) if each not in (type(None), ...)]
     if typing.get_origin(annotation) is typing.Literal:
         return "|".join(str(each) for each in arguments)
+    if typing.get_origin(annotation) is tuple and len(arguments) > 1:
+        return " ".join(_kind(each) for each in arguments)
     return _KINDS.get(annotation) or "|".join(_kind(each) for each in arguments)
 
 

@@ -190,7 +190,7 @@ def _kind(annotation: Any) -> str:
             return " or ".join(f"`{value}`" for value in arguments)
         case origin if origin is tuple:
             one = _kind(arguments[0])
-            return f"{one}, may be repeated"
+            return f"{one}, may be repeated" if ... in arguments else f"{len(arguments)} {one}s"
         case origin if origin is Mapping:
             return f"one for each category ({_kind(arguments[1])})"
     chosen = [each for each in arguments if each is not type(None)]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
 
+from pipeline.gray_range import GrayRange
+
 from .checks import check_there, refuse_credentials
 from .job import JobConfig, is_local
 from .model import RELEASED_WEIGHTS, ModelSpec, NamedModelConfig
@@ -125,8 +127,9 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
 
     @property
     def decoder_suffix(self) -> str:
-        """What a decoder that changes results adds to the model's fingerprint."""
-        return "" if self.decoder == "exact" else f"-{self.decoder}-decoder"
+        """What decoding that changes results adds to the model's fingerprint."""
+        decoder = "" if self.decoder == "exact" else f"-{self.decoder}-decoder"
+        return decoder + ("" if self.gray_range is None else GrayRange(*self.gray_range).suffix)
 
     @property
     def model_spec(self) -> ModelSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,6 +22,11 @@ class ScorerConfig:
     half the CPU time and changes results, and so the fingerprint: everything is scored again.
     Pixels move by at most 1 of 255 grey levels, scores of the small model by up to 0.014
     (docs/performance.md)."""
+    gray_range: tuple[float, float] | None = None
+    """LOW HIGH: gray values of more than 8 bits that become black and white, such as 0 4095 for
+    12-bit pictures in 16-bit files. One mapping for all images, part of the fingerprint; also takes
+    floating-point, signed and 32-bit gray, which is refused without. Default: 0 to 65535 of 16
+    bits, or what a file declares (docs/inputs.md)."""
 
     batch_size: int | None = None
     """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes results by rounding only."""
@@ -40,3 +46,10 @@ class ScorerConfig:
         if (self.gpus_per_actor or 0) > 1:
             raise ValueError("--gpus-per-actor is at most 1; a copy of the model uses one GPU")
         check_positive("--max-megapixels", self.max_megapixels)
+        if self.gray_range is not None:
+            low, high = self.gray_range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(
+                    f"--gray-range {low:g} {high:g}: give two numbers, the one that becomes black "
+                    "and a larger one that becomes white, such as 0 4095"
+                )

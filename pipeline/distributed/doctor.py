@@ -111,6 +111,7 @@ class _Look:
             image_size=config.image_size,
             max_megapixels=config.max_megapixels,
             decoder=config.decoder,
+            gray_range=config.gray_range,
         ):
             for row in block.to_pylist():
                 if row["error"] is None:

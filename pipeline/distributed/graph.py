@@ -50,6 +50,7 @@ def scored_rows(
         image_size=config.image_size,
         max_megapixels=config.max_megapixels,
         decoder=config.decoder,
+        gray_range=config.gray_range,
         scorer=scorer,
         scorer_arguments={
             "model": config.model_spec,
@@ -74,6 +75,7 @@ def scoring_graph(
     image_size: int,
     max_megapixels: float,
     decoder: Decoder = "exact",
+    gray_range: tuple[float, float] | None = None,
     scorer: type,
     scorer_arguments: dict[str, Any],
 ) -> ray.data.Dataset:
@@ -91,6 +93,7 @@ def scoring_graph(
                 "image_size": image_size,
                 "max_megapixels": max_megapixels,
                 "decoder": decoder,
+                "gray_range": gray_range,
                 "log": start_reading_log(),
             },
             batch_size=None,

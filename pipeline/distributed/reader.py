@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.gray_range import GrayRange
 from pipeline.images import Decoder, ImageError, SquareImage, decode, to_square
 from pipeline.output.ledger import max_object_bytes
 from pipeline.schema import ErrorCode, pixel_schema
@@ -31,6 +32,7 @@ def read_images(
     image_size: int,
     max_megapixels: float,
     decoder: Decoder = "exact",
+    gray_range: tuple[float, float] | None = None,
     log: Any = None,
 ) -> Iterator[pa.Table]:
     """Fetch and decode a block of the manifest.
@@ -43,13 +45,19 @@ def read_images(
         image_size: side of the square in pixels.
         max_megapixels: larger images are refused before they are decoded.
         decoder: "fast" takes ``pipeline.images.fast``, whose pixels differ a little.
+        gray_range: of gray of more than 8 bits (``pipeline.images.decode``).
         log: handle of a ``ReadingLog``, by which rows that kill their readers are given up.
 
     Yields:
         Tables of ``schema.pixel_schema(image_size)``.
     """
     schema = pixel_schema(image_size)
-    square = partial(_decoder(decoder), size=image_size, max_megapixels=max_megapixels)
+    square = partial(
+        _decoder(decoder),
+        size=image_size,
+        max_megapixels=max_megapixels,
+        gray_range=None if gray_range is None else GrayRange(*gray_range),
+    )
     read = partial(_all_read, max_bytes=max_object_bytes(max_megapixels), square=square)
     done: list[Row] = []
     for row in read_logged(rows.to_pylist(), _key, log, read=read, give_up=_given_up):
@@ -107,8 +115,11 @@ def _decoder(decoder: Decoder) -> Callable[..., SquareImage]:
     return decode_square
 
 
-def _exact(data: bytes, *, size: int, max_megapixels: float) -> SquareImage:
-    return to_square(decode(data, max_megapixels=max_megapixels), size)
+def _exact(
+    data: bytes, *, size: int, max_megapixels: float, gray_range: GrayRange | None
+) -> SquareImage:
+    image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range)
+    return to_square(image, size)
 
 
 def _refuse_by_size(row: Row, max_bytes: int) -> None:
@@ -142,6 +153,7 @@ def _read(row: Row, fetch: Future[tuple[bytes, float]] | None, square: Square) -
         started = time.monotonic()
         image = square(data)
         row |= {"width": image.width, "height": image.height, "pixels": image.pixels.tobytes()}
+        row["deep_share"] = image.deep_share
         row["decode_s"] = time.monotonic() - started
     except StorageError as error:
         row |= {"error": error.code.value, "error_message": str(error)}

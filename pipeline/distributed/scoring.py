@@ -233,6 +233,8 @@ class _Run:
             writer.commit()
             report.map_bytes, report.score_bytes = writer.map_bytes, writer.score_bytes
             report.seconds["write"] = writer.seconds
+        for remark in report.remarks():
+            _log.warning(remark)
         if report.num_done != manifest.pending:
             raise RuntimeError(f"{manifest.pending} images went in, {report.num_done} came out")
 

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from pipeline.gray_range import GrayRange
 from pipeline.schema import ErrorCode
 
 from . import tiff
 from .formats import unread_format
+from .gray import NoNumberError, is_deep, is_deep_colour, ranged
 from .png import without_large_texts
 
 # OpenAI CLIP's preprocessing constants (github.com/openai/CLIP, clip.py), RGB order.
@@ -44,6 +46,8 @@ _TURNS = {
 }
 _ORIENTED = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # what tells of it
 
+_DEEP_SHARE = "deep_share"  # in Image.info, as of SquareImage
+
 Decoder = Literal["exact", "fast"]
 
 
@@ -68,10 +72,17 @@ class SquareImage:
     """Original width in pixels, EXIF orientation applied."""
     height: int
     """Original height in pixels."""
+    deep_share: float | None = None
+    """Of an image of more than 8 bits that came without a range: the share of its own range, from 0
+    to 1, that its values take. Where it is small, most of the picture's grey levels are lost."""
 
 
 def decode(
-    data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS, at_least: int | None = None
+    data: bytes,
+    *,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    at_least: int | None = None,
+    gray_range: GrayRange | None = None,
 ) -> Image.Image:
     """Decode to 8-bit RGB: first frame, EXIF orientation applied, transparency dropped.
 
@@ -83,6 +94,8 @@ def decode(
         max_megapixels: larger images are refused from their header, before pixels are allocated.
         at_least: for thumbnails: a JPEG may come at 1/2, 1/4 or 1/8 of its size, which takes a
             fraction of the time and memory, as long as both sides have so many pixels.
+        gray_range: of gray of more than 8 bits, also of signed, 32-bit and floating-point values,
+            which have none of their own; images of 8 bits are what they are.
 
     Raises:
         ImageError: with the code ``empty``, ``not_an_image``, ``truncated``, ``too_large`` or
@@ -94,10 +107,15 @@ def decode(
         image = open_header(data, max_megapixels)
         if at_least is not None:
             image.draft(None, (at_least, at_least))
-        return _to_rgb(upright(_as_meant(image, data), of=image))
+        deep_colour = is_deep_colour(image)  # once pixels are loaded, nothing tells of it
+        rgb = _to_rgb(upright(_as_meant(image, data, gray_range), of=image), gray_range)
+        if deep_colour:
+            extremes = [value for band in rgb.getextrema() for value in band]  # type: ignore[union-attr]
+            rgb.info[_DEEP_SHARE] = (max(extremes) - min(extremes)) / 255
+        return rgb
     except ImageError:
         raise
-    except tiff.UnreadPageError as error:
+    except (NoNumberError, tiff.UnreadPageError) as error:
         raise ImageError(ErrorCode.UNSUPPORTED_MODE, str(error)) from None
     except MemoryError:
         raise ImageError(ErrorCode.OUT_OF_MEMORY, "no memory to decode the image") from None
@@ -117,13 +135,19 @@ def _refused(data: bytes, error: Exception) -> ImageError:
     return ImageError(ErrorCode.NOT_AN_IMAGE, "no known image format")
 
 
-def _as_meant(image: Image.Image, data: bytes) -> Image.Image:
+def _as_meant(image: Image.Image, data: bytes, gray_range: GrayRange | None) -> Image.Image:
     """The image, or its pixels where Pillow would give others."""
+    if gray_range is not None and is_deep_colour(image):
+        raise ImageError(
+            ErrorCode.UNSUPPORTED_MODE,
+            "16-bit colours of which --gray-range wants all bits, and only 8 are read; leave the "
+            "flag out, or convert the image to 8 bits before upload",
+        )
     if image.format != "TIFF":
         return image
-    if told := tiff.refusal(image):
+    if told := tiff.refusal(image, ranged=gray_range is not None):
         raise ImageError(ErrorCode.UNSUPPORTED_MODE, told)
-    return tiff.corrected(image, data)
+    return tiff.corrected(image, data, gray_range)
 
 
 def upright(image: Image.Image, *, of: Image.Image | None = None) -> Image.Image:
@@ -156,7 +180,8 @@ def _orientation(image: Image.Image) -> int:
 def to_square(image: Image.Image, size: int) -> SquareImage:
     """Resize to [size, size] with Pillow's bicubic filter; the aspect ratio is not kept."""
     resized = image.resize((size, size), Image.Resampling.BICUBIC)
-    return SquareImage(np.asarray(resized), image.width, image.height)
+    share = image.info.get(_DEEP_SHARE)
+    return SquareImage(np.asarray(resized), image.width, image.height, share)
 
 
 def preprocess(image: bytes | Image.Image, size: int) -> NDArray[np.float32]:
@@ -215,14 +240,20 @@ def _read_header(data: bytes, max_pixels: int | None) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit gray arrives as "I;16" or, in some formats, as "I"
+def _to_rgb(image: Image.Image, gray_range: GrayRange | None = None) -> Image.Image:
+    if gray_range is not None and is_deep(image):
+        image = Image.fromarray(ranged(np.asarray(image), gray_range))
+    elif image.mode.startswith("I"):  # 16-bit gray arrives as "I;16" or, in some formats, as "I"
         values = np.asarray(image)
         if values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
-            raise ImageError(ErrorCode.UNSUPPORTED_MODE, "32-bit integers have no fixed range")
+            told = "32-bit integers have no fixed range; give one (--gray-range)"
+            raise ImageError(ErrorCode.UNSUPPORTED_MODE, told)
+        share = float(np.ptp(values)) / 0xFFFF if values.size else None
         image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+        image.info[_DEEP_SHARE] = share
     elif image.mode == "F":
-        raise ImageError(ErrorCode.UNSUPPORTED_MODE, "floating-point pixels have no fixed range")
+        told = "floating-point pixels have no fixed range; give one (--gray-range)"
+        raise ImageError(ErrorCode.UNSUPPORTED_MODE, told)
     if image.mode == "RGB":  # convert would copy all pixels
         image.load()
         return image

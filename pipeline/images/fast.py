@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from torchvision import io
 
+from pipeline.gray_range import GrayRange
 from pipeline.schema import ErrorCode
 
 from .decoding import MAX_MEGAPIXELS, ImageError, SquareImage, decode, open_header
@@ -25,26 +26,33 @@ from .decoding import MAX_MEGAPIXELS, ImageError, SquareImage, decode, open_head
 _DECODED = {("JPEG", "RGB"), ("JPEG", "L")}
 
 
-def decode_square(data: bytes, size: int, *, max_megapixels: float = MAX_MEGAPIXELS) -> SquareImage:
+def decode_square(
+    data: bytes,
+    size: int,
+    *,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    gray_range: GrayRange | None = None,
+) -> SquareImage:
     """Decode and resize to [size, size], whatever the aspect ratio.
 
     Args:
-        data, max_megapixels: as for ``pipeline.images.decode``.
+        data, max_megapixels, gray_range: as for ``pipeline.images.decode``.
         size: side of the square in pixels.
 
     Raises:
         ImageError: as ``pipeline.images.decode``.
     """
-    pixels = _plain_pixels(data, max_megapixels)
+    pixels, share = _plain_pixels(data, max_megapixels), None
     try:
         if pixels is None:
-            image = decode(data, max_megapixels=max_megapixels)
+            image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range)
+            share = image.info.get("deep_share")
             pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         resized = F.interpolate(pixels[None], (size, size), mode="bicubic", antialias=True)
     except MemoryError:
         raise ImageError(ErrorCode.OUT_OF_MEMORY, "no memory to resize the image") from None
     height, width = pixels.shape[1:]
-    return SquareImage(resized[0].permute(1, 2, 0).numpy(), width, height)
+    return SquareImage(resized[0].permute(1, 2, 0).numpy(), width, height, share)
 
 
 def _plain_pixels(data: bytes, max_megapixels: float) -> Tensor | None:

@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.gray_range import GrayRange
+
+from .gray import is_deep, ranged
+
 # Tags (TIFF 6.0; the last one of the DNG specification).
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _WIDTH, _HEIGHT = 254, 255, 256, 257
 _BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262
+_MAX_SAMPLE, _S_MAX_SAMPLE = 281, 341
+_FULL_SCALES = [2**bits - 1 for bits in range(9, 16)]
 _STRIP_OFFSETS, _STRIP_LENGTHS, _PLANES, _SUB_PAGES, _SAMPLE_FORMAT = 273, 279, 284, 330, 339
 _DNG_VERSION = 50706
 _WHITE_IS_ZERO, _RGB, _COLOUR_FILTERS, _LINEAR_RAW = 0, 2, 32803, 34892  # photometrics
@@ -20,6 +26,7 @@ _REDUCED = 1  # bit 0 of NewSubfileType
 _OLD_REDUCED = 2  # SubfileType
 MAX_PAGES = 32  # that are looked at for one that is no thumbnail
 
+_RANGE = "give one (--gray-range), or "
 _TO_PNG = "convert it to PNG or a TIFF of 8 or 16 bits before upload"
 
 
@@ -49,11 +56,15 @@ def choose_page(image: Image.Image) -> None:
     image.seek(0)
 
 
-def refusal(image: Image.Image) -> str | None:
+def refusal(image: Image.Image, *, ranged: bool = False) -> str | None:
     """Why a page can't be read right, and what to do; None if it can.
 
     By what the file declares, never by its values: of two pictures of one camera, one must not be
     scaled otherwise because it holds no dark pixel.
+
+    Args:
+        image: the page, as opened.
+        ranged: there is a range for values that have none of their own.
     """
     tags = _tags(image)
     if _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in (_COLOUR_FILTERS, _LINEAR_RAW):
@@ -61,25 +72,28 @@ def refusal(image: Image.Image) -> str | None:
     if _is_reduced(image) and _SUB_PAGES in tags:
         return f"a thumbnail whose picture lies in a sub-page, which is not read; {_TO_PNG}"
     bits = tags.get(_BITS, (1,))
-    if _SIGNED in _tuple(tags, _SAMPLE_FORMAT):
-        return f"signed integers of {bits[0]} bits have no fixed range; {_TO_PNG}"
-    if image.mode == "I" and bits[0] > 16:
-        return f"integers of {bits[0]} bits have no fixed range; {_TO_PNG}"
+    signed = _SIGNED in _tuple(tags, _SAMPLE_FORMAT)
+    if signed and not (ranged and bits[0] > 8 and is_deep(image)):
+        return f"signed integers of {bits[0]} bits have no fixed range; {_RANGE}{_TO_PNG}"
+    if image.mode == "I" and bits[0] > 16 and not ranged:
+        return f"integers of {bits[0]} bits have no fixed range; {_RANGE}{_TO_PNG}"
     plain = _STRIP_OFFSETS in tags and tags.get(_PHOTOMETRIC) == _RGB
     if _is_separate(tags) and not (plain and _PREMULTIPLIED not in _tuple(tags, _EXTRA)):
         return f"16-bit samples in separate planes that are no strips of plain RGB; {_TO_PNG}"
     return None
 
 
-def corrected(image: Image.Image, data: bytes) -> Image.Image:
+def corrected(image: Image.Image, data: bytes, gray_range: GrayRange | None = None) -> Image.Image:
     """A page's pixels where Pillow's are others, else the page itself.
 
     That is RGB of 16 bits in separate planes without compression, grey of 16 bits where white is
-    zero, and grey of fewer bits than its 16-bit pixels have.
+    zero, and grey of fewer bits than its 16-bit pixels have, or than it declares as its range.
 
     Args:
         image: the page, as opened.
         data: the file.
+        gray_range: the caller's for all gray of more than 8 bits, by which values stay as they are
+            but for the direction of grey where white is zero.
 
     Raises:
         OSError: its data ends before its pixels do.
@@ -87,16 +101,42 @@ def corrected(image: Image.Image, data: bytes) -> Image.Image:
     tags = _tags(image)
     if _is_separate(tags):
         return _separate(tags, data)
-    bits = tags.get(_BITS, (1,))[0]
     inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    if gray_range is not None and is_deep(image):
+        return _in_range(image, gray_range, inverted=inverted)
+    bits = _declared_bits(tags)
     if not image.mode.startswith("I;16") or (bits == 16 and not inverted):
         return image
     most = np.uint16(2**bits - 1)
-    values = np.asarray(image).astype(np.uint16)  # in this machine's byte order
+    values = np.minimum(np.asarray(image).astype(np.uint16), most)  # in this machine's byte order
     values = most - values if inverted else values
     if bits < 16:
         values = ((values.astype(np.uint32) * 0xFFFF + most // 2) // most).astype(np.uint16)
     return Image.fromarray(values)
+
+
+def _declared_bits(tags: Any) -> int:
+    """Bits of gray values, as far as a file says so.
+
+    What calls itself the largest value counts where it is one of a camera, 4095 for 12 bits. Others
+    are the largest of this picture (TIFF 6.0 calls the field a statistic), and would stretch each
+    picture otherwise.
+    """
+    bits = int(tags.get(_BITS, (1,))[0])
+    for tag in (_MAX_SAMPLE, _S_MAX_SAMPLE):
+        [most] = _tuple(tags, tag)[:1] or (0,)
+        if bits == 16 and most in _FULL_SCALES:
+            return int(most).bit_length()
+    return bits
+
+
+def _in_range(image: Image.Image, gray_range: GrayRange, *, inverted: bool) -> Image.Image:
+    values = np.asarray(image)
+    unsigned = _SIGNED not in _tuple(_tags(image), _SAMPLE_FORMAT)
+    if image.mode == "I" and unsigned:  # Pillow has no type for them, and gives the same bits
+        values = values.view(np.uint32)
+    pixels = ranged(values, gray_range)
+    return Image.fromarray(255 - pixels if inverted else pixels)
 
 
 def _tags(image: Image.Image) -> Any:

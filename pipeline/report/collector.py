@@ -27,7 +27,7 @@ SHOWN = (
     *("image_id", "uri", "etag", "category", "score", "score_logit", "zero_shot_score"),
     *("reference_score", "nearest_reference", "map_max", "anomalous_area"),
     *("box_x0", "box_y0", "box_x1", "box_y1", "width", "height", "map_file", "map_row"),
-    *("error", "error_message", "scored_at", "run_id", "scan_date"),
+    *("error", "error_message", "scored_at", "run_id", "scan_date", "model"),
 )
 
 

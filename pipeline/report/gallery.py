@@ -8,11 +8,13 @@ import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, TypedDict
 
 import numpy as np
 from PIL import Image
 
+from pipeline.gray_range import GrayRange
 from pipeline.images import MAX_MEGAPIXELS, ImageError, decode
 from pipeline.results import open_results
 from pipeline.storage import StorageError, read_object
@@ -66,9 +68,11 @@ def take_pictures(
     for i, row in enumerate(rows):
         by_shard[row["map_file"] or ""].append(i)
     large = threading.Lock()
-    uris = list(dict.fromkeys(row["nearest_reference"] for row in rows if row["nearest_reference"]))
+    uris = {row["nearest_reference"]: row["model"] for row in rows if row["nearest_reference"]}
     with ThreadPoolExecutor(threads) as pool:
-        found_references = pool.map(lambda uri: _reference(uri, share // 3, large), uris)
+        found_references = pool.map(
+            lambda each: _reference(each[0], share // 3, large, GrayRange.of(each[1])), uris.items()
+        )
         references = dict(zip(uris, found_references, strict=True))
         shards = [sorted(each, key=lambda i: rows[i]["map_row"] or 0) for each in by_shard.values()]
         for indices, found in zip(
@@ -122,12 +126,9 @@ def _image(row: dict[str, Any], max_bytes: int, large: threading.Lock) -> tuple[
         data, etag = read_object(row["uri"])
         if etag != row["etag"]:
             return None, "the image was replaced after it was scored"
-        pixels = row["width"] * row["height"]
-        if pixels > SIDE_BY_SIDE_PIXELS:
-            with large:
-                image = _decoded(data, pixels, side)
-        else:
-            image = _decoded(data, pixels, side)
+        pixels, gray_range = row["width"] * row["height"], GrayRange.of(row["model"])
+        with large if pixels > SIDE_BY_SIDE_PIXELS else nullcontext():
+            image = _decoded(data, pixels, side, gray_range)
     except StorageError as error:
         return None, f"the image can't be read any more ({error.code}): {error}"
     except ImageError as error:
@@ -135,20 +136,23 @@ def _image(row: dict[str, Any], max_bytes: int, large: threading.Lock) -> tuple[
     return _fitting(image, max_bytes), ""
 
 
-def _reference(uri: str, max_bytes: int, large: threading.Lock) -> bytes | None:
+def _reference(
+    uri: str, max_bytes: int, large: threading.Lock, gray_range: GrayRange | None
+) -> bytes | None:
     """An encoded reference image, or None if it is gone."""
     try:
         data, _ = read_object(uri)
         with large:  # the table does not tell how large it is
-            image = _decoded(data, int(MAX_MEGAPIXELS * 1e6), SMALL_SIDE)
+            image = _decoded(data, int(MAX_MEGAPIXELS * 1e6), SMALL_SIDE, gray_range)
     except (StorageError, ImageError):
         return None
     return _fitting(image, max_bytes)
 
 
-def _decoded(data: bytes, pixels: int, side: int) -> Image.Image:
+def _decoded(data: bytes, pixels: int, side: int, gray_range: GrayRange | None) -> Image.Image:
     # It was decoded before, whatever the limit was then.
-    image = decode(data, max_megapixels=1 + pixels / 1e6, at_least=2 * side)
+    limit = 1 + pixels / 1e6
+    image = decode(data, max_megapixels=limit, at_least=2 * side, gray_range=gray_range)
     image.thumbnail((side, side))
     return image
 

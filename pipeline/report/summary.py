@@ -18,12 +18,13 @@ from pipeline.output.ledger import Before
 from pipeline.output.tally import Tally
 from pipeline.provenance import peak_memory_bytes, versions
 from pipeline.redaction import redact, redacted_json
-from pipeline.schema import TIMINGS
+from pipeline.schema import DEEP_SHARE, TIMINGS
 from pipeline.terminal import clean, duration
 
 EXAMPLES_PER_ERROR = 3
 EXAMPLE = {"uri": "uri", "message": "error_message"}
 MAX_CATEGORIES = 10  # of the closing table
+NARROW = 1 / 8  # of the range of 16 bits: of a picture of 12, a sixteenth
 
 
 @dataclass(kw_only=True)
@@ -67,6 +68,10 @@ class RunReport:
     score_bytes: int = 0
     scorer_memory: int = 0
     """Peak resident bytes of the largest scorer process."""
+    deep: int = 0
+    """Images of more than 8 bits that were taken without a range."""
+    narrow: int = 0
+    """Of those, the ones that use less than ``NARROW`` of theirs."""
     page_problem: str = ""
     """Why the run folder has no report.html."""
     started: float = field(default_factory=time.monotonic)
@@ -140,6 +145,9 @@ class RunReport:
             stage = name.removesuffix("_s")
             spent = pc.sum(rows[name]).as_py() or 0.0
             self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+        shares = pc.drop_null(rows[DEEP_SHARE.name])
+        self.deep += len(shares)
+        self.narrow += pc.sum(pc.less(shares, NARROW)).as_py() or 0
         self.scorer_memory = max(self.scorer_memory, pc.max(rows["scorer_memory"]).as_py() or 0)
 
     @property
@@ -149,6 +157,16 @@ class RunReport:
             return None
         first, count = self.first_rows
         return _rate(self.num_done - count, self.last_rows - first)
+
+    def remarks(self) -> list[str]:
+        """What may not be meant, of the images as they were."""
+        if 2 * self.narrow <= self.deep or not self.deep:
+            return []
+        return [
+            f"{self.narrow:,} of {self.deep:,} images of more than 8 bits use less than an eighth "
+            "of their range, so the model sees little of them; where the camera has 12 bits, "
+            "--gray-range 0 4095 scores them as they are meant"
+        ]
 
     def start_line(self) -> str:
         """What there is to do, and how what is done had ended."""

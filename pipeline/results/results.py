@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.anomaly_map import Size, render
 from pipeline.calibration import MEASURES, Measure, above
 from pipeline.config.checks import check_given
+from pipeline.gray_range import GrayRange
 from pipeline.identity import ModelIdentity, base_of
 from pipeline.images import decode
 from pipeline.output.layout import scores_of
@@ -205,12 +206,13 @@ class Results:
             StorageError: the image can't be read any more.
         """
         _check_one(row)
-        require_columns(row, ("uri", "etag", "width", "height", *BOX, *MAP_PLACE))
+        require_columns(row, ("uri", "etag", "width", "height", "model", *BOX, *MAP_PLACE))
         data, etag = read_object(str(row["uri"]))
         if etag != row["etag"]:
             raise ValueError(f"{row['uri']} was replaced after it was scored")
         # It was decoded before, whatever the limit was then.
-        image = decode(data, max_megapixels=1 + row["width"] * row["height"] / 1e6)
+        limit, gray_range = 1 + row["width"] * row["height"] / 1e6, GrayRange.of(str(row["model"]))
+        image = decode(data, max_megapixels=limit, gray_range=gray_range)
         image.thumbnail((size, size))
         scale = image.width / float(row["width"])
         box = [float(row[name]) * scale for name in BOX]

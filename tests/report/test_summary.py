@@ -54,6 +54,16 @@ def test_counts_add_up() -> None:
     assert (counts["not_reached"], counts["excluded"]) == (0, 3)
 
 
+def test_deep_images_that_use_little_of_their_range_are_remarked_once_most_do() -> None:
+    made = report()
+    made.add(rows(scored=2, deep_share=0.06))
+    made.add(rows(scored=5))
+    assert "2 of 2 images of more than 8 bits use less than an eighth" in made.remarks()[0]
+    made.add(rows(scored=2, deep_share=0.9))
+    assert made.remarks() == []
+    assert report().remarks() == []
+
+
 def test_an_interrupted_run_tells_what_it_did_not_reach() -> None:
     made = report()
     made.add(rows(scored=3, errors={"empty": 1}))

@@ -83,7 +83,7 @@ def test_rows_that_lack_columns_say_which_to_ask_for(results: Results) -> None:
     frame = results.scores(min_score=0.9, columns=["uri", "map_file"])
     row = frame.iloc[0]
     remedy = r"ask scores\(\) for columns=\['etag', .*'map_row'\] too"
-    with pytest.raises(ValueError, match=f"no etag, width, height, box_x0, .*; {remedy}"):
+    with pytest.raises(ValueError, match=f"no etag, width, height, model, box_x0, .*; {remedy}"):
         results.overlay(row)
     with pytest.raises(ValueError, match="no map_row, width, height; "):
         results.map(row)

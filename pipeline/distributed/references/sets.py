@@ -270,6 +270,7 @@ class _Work:
             image_size=self.config.image_size,
             max_megapixels=self.config.max_megapixels,
             decoder=self.config.decoder,
+            gray_range=self.config.gray_range,
         )
 
 

@@ -1,0 +1,56 @@
+"""Pixels of more than 8 bits → 8 bits, by one range for all images of a run.
+
+A range per image would hide what is bright in one picture only, and make two pictures of one part
+differ because one of them holds a reflection.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.gray_range import GrayRange
+
+_ROWS = 1 << 22  # values that are converted at a time, so that floats of all never lie in memory
+DEEP = ("I", "F")  # beginnings of Pillow's modes of more than 8 bits a sample
+
+
+class NoNumberError(Exception):
+    """Pixels that are no numbers lie in no range."""
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether the pixels are gray of more than 8 bits."""
+    return image.mode.startswith(DEEP)
+
+
+def is_deep_colour(image: Image.Image) -> bool:
+    """Whether Pillow gives the higher bytes of 16-bit colours, of which a range needs both."""
+    codes = [str(part) for tile in getattr(image, "tile", ()) for part in _flat(tile[3])]
+    return image.mode in ("RGB", "RGBA", "RGBX") and any(
+        code.startswith("RGB") and ";16" in code for code in codes
+    )
+
+
+def ranged(values: NDArray[np.generic], gray_range: GrayRange) -> NDArray[np.uint8]:
+    """Values [H, W] of any real type → uint8, ``low`` to 0 and ``high`` to 255, rounded half up.
+
+    Raises:
+        NoNumberError: some are none.
+    """
+    flat = values.reshape(-1)
+    pixels = np.empty(flat.shape, np.uint8)
+    scale = 255 / (gray_range.high - gray_range.low)
+    for start in range(0, len(flat), _ROWS):
+        part = flat[start : start + _ROWS].astype(np.float64)
+        if np.isnan(part).any():
+            raise NoNumberError("some pixels are no numbers (NaN)")
+        np.clip((part - gray_range.low) * scale + 0.5, 0, 255, out=part)
+        pixels[start : start + _ROWS] = part
+    return pixels.reshape(values.shape)
+
+
+def _flat(arguments: object) -> tuple[object, ...]:
+    """A decoder's arguments, which are one or a tuple of them."""
+    return arguments if isinstance(arguments, tuple) else (arguments,)
