@@ -1,4 +1,4 @@
-"""S3 Inventory instead of a listing: S3's own daily table of a bucket, as Parquet or CSV.
+"""S3 Inventory instead of a listing: S3's own daily table of a bucket, in any of its formats.
 
 A bucket of a billion objects takes a million requests to list; its inventory is read like any
 table. It is a day or two old: objects put since are found by the next run, and objects deleted
@@ -65,17 +65,36 @@ def read_inventory(uri: str) -> Iterator[pa.Table]:
         keys = [file["key"] for file in manifest["files"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{uri} is not the manifest of an S3 Inventory: {error!r}") from error
-    if form not in ("Parquet", "CSV"):
-        raise ValueError(f"the inventory {uri} is {form}; configure Parquet or CSV as its format")
+    if form not in ("Parquet", "ORC", "CSV"):
+        raise ValueError(f"the inventory {uri} is {form}, not Parquet, ORC or CSV")
     bucket = uri.removeprefix("s3://").partition("/")[0]
     for key in keys:
         file = f"s3://{bucket}/{key}"
         try:
-            batches = _parquet_batches(file) if form == "Parquet" else _csv_batches(file, schema)
-            for batch in batches:
+            for batch in _batches(file, form, schema):
                 yield _current(batch)
         except (OSError, pa.ArrowException, ValueError) as error:
             raise ValueError(f"{file}, of the inventory {uri}, can't be read: {error}") from error
+
+
+def _batches(uri: str, form: str, schema: str) -> Iterator[pa.Table]:
+    if form == "CSV":
+        return _csv_batches(uri, schema)
+    return _parquet_batches(uri) if form == "Parquet" else _orc_batches(uri)
+
+
+def _orc_batches(uri: str) -> Iterator[pa.Table]:
+    """A stripe at a time, of which ORC's writers make 64 MB."""
+    from pyarrow import orc  # not above: few need it, and it loads a library of its own
+
+    filesystem, path = arrow_filesystem(uri)
+    with filesystem.open_input_file(path) as source:
+        file = orc.ORCFile(source)
+        columns = _columns(file.schema.names)
+        for stripe in range(file.nstripes):
+            rows = pa.table(file.read_stripe(stripe, columns=columns))
+            for start in range(0, len(rows), BATCH_ROWS):
+                yield rows[start : start + BATCH_ROWS]
 
 
 def _parquet_batches(uri: str) -> Iterator[pa.Table]:

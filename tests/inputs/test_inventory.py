@@ -8,11 +8,13 @@ import io
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote_plus
 
 import boto3
 import pyarrow as pa
+import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 
@@ -59,7 +61,10 @@ def destination(source: str) -> str:
     return name
 
 
-@pytest.fixture(params=["Parquet", "CSV"])
+SUFFIXES = {"Parquet": "parquet", "ORC": "orc", "CSV": "csv.gz"}
+
+
+@pytest.fixture(params=["Parquet", "ORC", "CSV"])
 def write(request: pytest.FixtureRequest, destination: str) -> Write:
     """Writes an inventory as S3 does, in two data files; returns its manifest's URI."""
 
@@ -67,10 +72,9 @@ def write(request: pytest.FixtureRequest, destination: str) -> Write:
         names = [name for name in NAMES if name in rows[0]]
         keys = []
         for part, some in enumerate((rows[:2], rows[2:])):
-            suffix = "parquet" if request.param == "Parquet" else "csv.gz"
-            keys.append(f"{FOLDER}/data/{part}.{suffix}")
-            data = as_parquet(some) if request.param == "Parquet" else as_csv(some, names)
-            put(destination, {keys[-1]: data})
+            keys.append(f"{FOLDER}/data/{part}.{SUFFIXES[request.param]}")
+            made = {"Parquet": as_parquet, "ORC": as_orc, "CSV": partial(as_csv, names=names)}
+            put(destination, {keys[-1]: made[request.param](some)})
         schema = ", ".join(NAMES[name] for name in names)
         return put_manifest(destination, keys, request.param, schema)
 
@@ -91,14 +95,24 @@ def put_manifest(bucket: str, keys: list[str], form: str, schema: str) -> str:
     return f"s3://{bucket}/{MANIFEST}"
 
 
-def as_parquet(rows: Rows) -> bytes:
-    sink = io.BytesIO()
+def typed(rows: Rows) -> pa.Table:
     table = pa.Table.from_pylist(rows)
     if "last_modified_date" in table.column_names:
         i = table.column_names.index("last_modified_date")
         time = table.column(i).cast(pa.timestamp("ms"))  # S3 writes no time zone
         table = table.set_column(i, "last_modified_date", time)
-    pq.write_table(table, sink, row_group_size=2)
+    return table
+
+
+def as_parquet(rows: Rows) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(typed(rows), sink, row_group_size=2)
+    return sink.getvalue()
+
+
+def as_orc(rows: Rows) -> bytes:
+    sink = io.BytesIO()
+    orc.write_table(typed(rows), sink, compression="zlib")
     return sink.getvalue()
 
 
@@ -234,8 +248,8 @@ def test_what_is_no_inventory_is_refused(destination: str) -> None:
         write_object(uri, text)
         with pytest.raises(ValueError, match="not the manifest of an S3 Inventory"):
             read(uri)
-    put_manifest(destination, [], "ORC", "")
-    with pytest.raises(ValueError, match="is ORC; configure Parquet or CSV"):
+    put_manifest(destination, [], "Avro", "")
+    with pytest.raises(ValueError, match="is Avro, not Parquet, ORC or CSV"):
         read(uri)
 
 
@@ -245,13 +259,14 @@ def test_only_a_manifest_in_a_bucket_is_an_inventory() -> None:
     assert not is_inventory("file:///images/manifest.json")
 
 
+@pytest.mark.parametrize(("form", "written"), [("Parquet", pq), ("ORC", orc)])
 def test_a_large_row_group_comes_in_batches(
-    source: str, destination: str, monkeypatch: pytest.MonkeyPatch
+    form: str, written: Any, source: str, destination: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inventory, "BATCH_ROWS", 50)
     row = versions(source)[0]
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([row | {"key": f"{i}.png"} for i in range(500)]), sink)
-    put(destination, {"data.parquet": sink.getvalue()})
-    tables = list(read_inventory(put_manifest(destination, ["data.parquet"], "Parquet", "")))
+    written.write_table(pa.Table.from_pylist([row | {"key": f"{i}.png"} for i in range(500)]), sink)
+    put(destination, {"data": sink.getvalue()})
+    tables = list(read_inventory(put_manifest(destination, ["data"], form, "")))
     assert [len(table) for table in tables] == [50] * 10
