@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.config import ScoreConfig
+from pipeline.errors import ExpectedError
 from pipeline.identity import ModelIdentity
 from pipeline.inputs.manifest import Manifest, pending_images
 from pipeline.nightly import webhook
@@ -18,7 +21,9 @@ from pipeline.nightly.rates import Rates, past_rates
 from pipeline.nightly.reviewing import review_run
 from pipeline.nightly.scans import Scans, Source
 from pipeline.nightly.told import mark_told
+from pipeline.output.compaction import compact, plan
 from pipeline.output.layout import PAGE, REVIEW, run_folder
+from pipeline.output.lock import OutputLock
 from pipeline.output.run_files import read_run_file, write_run_file
 from pipeline.redaction import redact, redacted_json
 from pipeline.storage import StorageError, absolute, write_object
@@ -33,6 +38,7 @@ from .scoring import final_ids, new_run_id, score_bucket, tell_page
 _log = logging.getLogger(__name__)
 
 FIRST_KEYS = 5  # that a preview shows
+FILES_WORTH_IT = 10  # fewer than so many files saved are left for another night
 
 
 def run_night(scans: Scans, scan_date: str, scorer: type = AnomalyScorer) -> Night:
@@ -59,7 +65,9 @@ def run_night(scans: Scans, scan_date: str, scorer: type = AnomalyScorer) -> Nig
         stopped = True
     results += [Result(source=source) for source in scans.sources[len(results) :]]
     night = Night(scan_date=scan_date, results=tuple(results), started=started)
-    night = night if stopped else night.with_problems(_tell_webhooks(night))
+    if not stopped:
+        night = night.with_problems(_tell_webhooks(night))
+        night = night.with_problems(_tidied(night))
     night = night.with_problems(_write_summary(night, scans.summary))
     if stopped:
         raise KeyboardInterrupt
@@ -194,6 +202,27 @@ def _told(error: Exception) -> str:
     if isinstance(error, RayError):
         text = text.splitlines()[-1]  # the cause; pages of traceback stand before it
     return redact(text)
+
+
+def _tidied(night: Night) -> Iterator[str]:
+    """Make one score file of the many of earlier dates, where that pays; what went wrong.
+
+    A reader asks the store twice for each file, whatever is in it. Maps stay where they are, so
+    that nothing is left over for a vacuum.
+    """
+    for each in night.results:
+        config, output = each.source.config, absolute(each.source.config.output)
+        if not each.source.compact or each.status in ("failed", "not_run"):
+            continue
+        try:
+            groups = plan(output, before=night.scan_date)
+            if sum(len(group.files) - 1 for group in groups) < FILES_WORTH_IT:
+                continue
+            with OutputLock(config.output, run_id="compact", needed=config.lock) as lock:
+                done = compact(output, before=night.scan_date, maps=False, check=lock.check)
+            yield from (f"{each.source.name}: {failure}" for failure in done.failures)
+        except (ExpectedError, StorageError, OSError, ValueError, pa.ArrowException) as error:
+            yield f"{each.source.name} is not compacted: {redact(str(error))}"
 
 
 def _tell_webhooks(night: Night) -> Iterator[str]:

@@ -30,7 +30,7 @@ OWN = ("name", "input", "output")  # of each source, so no defaults
 
 _scoring = {each.name: each for each in fields(ScoreConfig) if each.name not in FLAGS}
 _alert = {each.name: each for each in fields(AlertRule)}
-_KEYS = {*_scoring, "name", "alert", "webhook"}
+_KEYS = {*_scoring, "name", "alert", "webhook", "compact"}
 
 
 class ScansError(ValueError):
@@ -46,6 +46,8 @@ class Source:
     alert: AlertRule | None = None
     webhook: str | None = field(default=None, repr=False)
     """A secret, as all webhooks' URLs."""
+    compact: bool = True
+    """Whether the night makes one score file of the many small ones of earlier dates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +164,16 @@ class _Check:
                 self._wrong(f"{where}.{key}", "is missing")
         webhook = self._webhook(where, merged.get("webhook"))
         rule = self._alert(where, alert)
+        compact = merged.get("compact", True)
+        if not isinstance(compact, bool):
+            self._wrong(f"{where}.compact", "must be true or false")
         if len(self._mistakes) > before:
             return None
         config = self._made(where, ScoreConfig, settings)
         self._thresholds(where, config)
-        return config and Source(name=str(name), config=config, alert=rule, webhook=webhook)
+        return config and Source(
+            name=str(name), config=config, alert=rule, webhook=webhook, compact=compact
+        )
 
     def _alert(self, where: str, value: Any) -> AlertRule | None:
         if value is None or value is False:

@@ -110,11 +110,14 @@ def compact(
     *,
     before: str,
     target_bytes: int = TARGET_BYTES,
+    maps: bool = True,
     check: Check = lambda: None,
 ) -> Compaction:
     """Rewrite what ``plan`` finds. The caller holds the output's lock.
 
     Args:
+        maps: rewrite the map shards, too; the old ones stay until a vacuum. Without, rows point
+            where they pointed, and nothing is left over.
         check: called before each step that others see; raises if the lock is lost.
 
     Raises:
@@ -126,7 +129,7 @@ def compact(
     for number, group in enumerate(groups, 1):
         name = f"{group.partition}: {len(group.files)} files"
         try:
-            rows, replacement = _merge(output, group)
+            rows, replacement = _merge(output, group, maps=maps)
         except (OSError, StorageError, ValueError, pa.ArrowException) as error:
             done.failures.append(f"{name} left as they are: {error}")
             continue
@@ -170,8 +173,8 @@ def _switch(output: str, group: Group, rows: pa.Table, replacement: str, check: 
     write_journal(folder, Journal(generation=generation + 3))
 
 
-def _merge(output: str, group: Group) -> tuple[pa.Table, str]:
-    """All rows of a group, pointing into map shards that are written here, and their file's name.
+def _merge(output: str, group: Group, *, maps: bool) -> tuple[pa.Table, str]:
+    """All rows of a group, and the name of their file; with ``maps`` in shards of their own.
 
     The name comes after all others of the partition, also those of earlier compactions: whoever
     lists a folder page by page while files are replaced meets the new one after the old ones.
@@ -179,6 +182,11 @@ def _merge(output: str, group: Group) -> tuple[pa.Table, str]:
     name = f"{group.partition}/z-compacted-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{uuid4().hex[:6]}"
     tables = [_read(info.uri) for info in group.files]
     rows = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    return (_with_own_shards(output, name, rows) if maps else rows), f"{name}.parquet"
+
+
+def _with_own_shards(output: str, name: str, rows: pa.Table) -> pa.Table:
+    """The rows, pointing into map shards that are written here."""
     map_file = np.array(rows["map_file"].to_pylist(), dtype=object)
     map_row = rows["map_row"].fill_null(-1).to_numpy().copy()
     image_id = rows["image_id"]
@@ -197,7 +205,7 @@ def _merge(output: str, group: Group) -> tuple[pa.Table, str]:
     }
     for column, values in new.items():
         rows = rows.set_column(rows.column_names.index(column), SCORE_SCHEMA.field(column), values)
-    return rows, f"{name}.parquet"
+    return rows
 
 
 class _ShardWriter:

@@ -21,12 +21,13 @@ from pipeline.distributed.scoring import score_bucket
 from pipeline.errors import CannotRunError
 from pipeline.nightly.alerts import AlertRule
 from pipeline.nightly.scans import Scans, Source
-from pipeline.output.lock import OutputLock
+from pipeline.output.lock import LockLostError, OutputLock
 from pipeline.results import open_results
 from pipeline.storage import list_objects, read_object, write_object
 from tests import golden
 from tests.bucket import jpeg, put
 from tests.listening import on_each_line
+from tests.outputs import scored, write
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 TODAY = "2026-01-20"
@@ -328,3 +329,56 @@ def test_limit_since_and_rescore_do_what_they_say(config: ScoreConfig) -> None:
     assert set(latest.run_id) == {report.run_id}
     assert len(latest) == 3
     assert score(config).skipped == 3
+
+
+# --- score files of earlier nights ----------------------------------------------------------
+
+
+def fill(config: ScoreConfig, date: str, count: int = 12) -> None:
+    """A night that committed often."""
+    for i in range(count):
+        write(config.output, [scored("s3://b/in", i, i / 100)], date, run_id=f"{i:02d}")
+
+
+def score_files(config: ScoreConfig, date: str) -> list[str]:
+    pages = list_objects(f"{config.output}/scores/scan_date={date}")
+    return [info.uri for page in pages for info in page]
+
+
+def test_a_night_makes_one_score_file_of_the_many_of_earlier_dates(config: ScoreConfig) -> None:
+    fill(config, "2026-01-18")
+    fill(config, TODAY)
+    maps = objects(f"{config.output}/maps")
+    before = table(config).sort_values("uri")[["uri", "score", "map_file", "map_row"]]
+    done = night_of(scans(config, a=Source(name="a", config=config)), TODAY)
+    assert (done.failed, done.problems) == ([], ())
+    assert len(score_files(config, "2026-01-18")) == 1
+    assert len(score_files(config, TODAY)) >= 12, "today's are still being written"
+    assert objects(f"{config.output}/maps") >= maps, "no map has moved: nothing to vacuum"
+    after = table(config)
+    kept = after[after.run_id.str.len() == 2].sort_values("uri")[before.columns]
+    pd.testing.assert_frame_equal(kept, before, check_index_type=False, check_like=True)
+
+
+@pytest.mark.parametrize(("files", "wanted"), [(4, True), (12, False)])
+def test_few_files_and_sources_that_say_so_are_left_alone(
+    files: int, wanted: bool, config: ScoreConfig
+) -> None:
+    fill(config, "2026-01-18", files)
+    source = Source(name="a", config=config, compact=wanted)
+    assert night_of(scans(config, a=source), TODAY).problems == ()
+    assert len(score_files(config, "2026-01-18")) == files
+
+
+def test_an_output_that_can_not_be_compacted_is_a_problem_and_no_failure(
+    config: ScoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(config, "2026-01-18")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise LockLostError("the lock was taken over")
+
+    monkeypatch.setattr(nightly, "compact", refuse)
+    done = night_of(scans(config, a=Source(name="a", config=config)), TODAY)
+    assert done.failed == []
+    assert done.problems == ("a is not compacted: the lock was taken over",)

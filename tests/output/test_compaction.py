@@ -89,6 +89,16 @@ def test_rows_and_maps_stay_and_closed_partitions_get_one_file(
     assert len(read_final_ids(output, ModelIdentity("m"), max_megapixels=100)) == 2 * TOTAL
 
 
+def test_without_maps_rows_point_where_they_pointed(output: str) -> None:
+    before, shards = table(output), files(output, "maps")
+    done = run(output, maps=False)
+    assert (done.files_before, done.files_after, done.failures) == (5, 1, [])
+    assert files(output, "maps") == shards
+    pd.testing.assert_frame_equal(table(output), before)
+    check_maps(output)
+    assert run(output).files_before == 0, "nothing is small any more"
+
+
 def test_plain_pandas_reads_what_compaction_left(output: str) -> None:
     run(output)
     if output.startswith("file://"):
