@@ -177,9 +177,11 @@ def test_an_endpoint_that_is_not_there_tells_no_secret(
 ) -> None:
     """Botocore's message quotes the endpoint's whole URL."""
     endpoint = {"AWS_ENDPOINT_URL": f"http://me:{PASSWORD}@127.0.0.1:9"}
-    failed = run("--input=s3://bucket/in", f"--output={tmp_path}/out", environment=endpoint)
-    assert failed.returncode == 2
-    assert "http://***@127.0.0.1:9/bucket" in failed.stderr
+    flags = "--input=s3://bucket/in", f"--output={tmp_path}/out"
+    for more in ([], ["--since=2d"]):  # refused before anything is written, and by the run itself
+        failed = run(*flags, *more, environment=endpoint)
+        assert failed.returncode == 2
+        assert "http://***@127.0.0.1:9/bucket" in failed.stderr
     (report,) = (tmp_path / "out" / "runs").glob("*/report.json")
     assert json.loads(report.read_text())["status"] == "failed"
     assert_no_canary(cluster, report.read_text())

@@ -63,7 +63,12 @@ def start(address: str | None) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         with _without(b"Set ray log level from environment"):  # which tells of itself, once
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address,
+                include_dashboard=False,  # of one that is started here, and that ends with the job
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         where = f"the Ray cluster at {address} can't be reached" if address else "Ray can't start"

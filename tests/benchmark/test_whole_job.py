@@ -35,7 +35,7 @@ def test_scorers_that_waited_were_held_back_by_something(busy: float | None, lim
     assert found["limited_by"].startswith(limit)
 
 
-def test_feeding_runs_the_real_graph_with_simulated_gpus() -> None:
+def test_feeding_runs_the_real_graph_with_simulated_gpus(told: list[str]) -> None:
     config = BenchmarkConfig(
         scorer_rate=(500.0,),
         num_images=(48,),
@@ -44,9 +44,8 @@ def test_feeding_runs_the_real_graph_with_simulated_gpus() -> None:
         image_size=56,
         address="local",
     )
-    said: list[str] = []
-    (found,) = measure_feeding(config, said.append)
-    assert said == ["48 images of 64 px, scorer of 500 images/s"]
+    (found,) = measure_feeding(config)
+    assert told == ["48 images of 64 px, scorer of 500 images/s"]
     assert (found["images"], found["num_actors"], found["bare_images_per_s"]) == (48, 2, 1000.0)
     assert 0 < found["share_of_bare"] < 1  # 48 images don't outlast the start
     assert 0 < found["steady_share_of_bare"] <= 1.01

@@ -90,7 +90,7 @@ def test_the_enlarged_image_keeps_it_beside(paired: Page) -> None:
 
 def test_what_does_not_compare_is_said(paired: Page) -> None:
     notices = paired.locator("#notices").inner_text()
-    assert "1 rows with other references are left out" in notices
+    assert "1 row with other references is left out" in notices
     assert "Thresholds of other references: calibrate again" in notices
 
 

@@ -102,7 +102,7 @@ def test_the_evaluation_measures_the_row_that_holds(output: str) -> None:
     rows = pa.Table.from_pylist(images, schema=LABELLED_SCHEMA)
     labelled = LabelledSet("set", "set", "", rows)
     config = EvaluateConfig(
-        data=("set",), output=output, scores=output, model="new", image_size=518
+        data=("set",), output=output, scores=output, fingerprint="new", image_size=518
     )
     frame, _ = existing_scores(config, [labelled])
     assert answer(frame.assign(model="new")) == expected()
