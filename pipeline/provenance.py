@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,6 +14,11 @@ PACKAGES = ("adaclip-pipeline", "torch", "open_clip_torch", "ray", "pyarrow", "p
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that matter to a result."""
+    return dict(_versions())
+
+
+@cache  # they are asked for several times a run, and stay while a process does
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -20,7 +20,6 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
-from scipy.special import bdtr, bdtrik, betaincinv  # scipy.stats takes a second to import
 
 from pipeline.errors import ExpectedError
 
@@ -87,6 +86,9 @@ def find_limit(values: ArrayLike, false_alarm_rate: float, confidence: float) ->
     Raises:
         CalibrationError: there is no value, one is not finite, or a share is none.
     """
+    # Not above: every night reads limits, and few make any. scipy.stats would take a second.
+    from scipy.special import bdtr, bdtrik, betaincinv
+
     check_shares(false_alarm_rate, confidence)
     ordered = np.sort(_finite(values))
     count = len(ordered)

@@ -48,19 +48,21 @@ def compare(tonight: Mapping[str, Sample], past: Mapping[str, Sample]) -> list[D
     Returns:
         The compared categories, the largest statistic first.
     """
-    from scipy.stats import false_discovery_control, ks_2samp  # a second, where few nights compare
+    pairs = {
+        category: (sample, past[category])
+        for category, sample in tonight.items()
+        if category in past and min(sample.num_images, past[category].num_images) >= MIN_IMAGES
+    }
+    if not pairs:
+        return []
+    from scipy.stats import false_discovery_control, ks_2samp  # 1.6 s, and few nights compare
 
     compared = []
-    for category, sample in tonight.items():
-        before = past.get(category)
-        if before is None or min(sample.num_images, before.num_images) < MIN_IMAGES:
-            continue
+    for category, (sample, before) in pairs.items():
         # The exact p-value takes seconds for 10,000 images, and agrees where it matters.
         scores, old = sample.values("score"), before.values("score")
         test = ks_2samp(scores, old, method="asymp")
         compared.append((category, sample, before, float(test.statistic), float(test.pvalue)))
-    if not compared:
-        return []
     adjusted = false_discovery_control([row[-1] for row in compared], method="bh")
     found = [
         Drift(

@@ -12,6 +12,7 @@ import hashlib
 import html
 import json
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from string import Template
 from typing import Any
@@ -92,19 +93,28 @@ def write_run_page(output: str, run_id: str, *, gallery: int) -> str:
 
 def render(data: dict[str, Any], pictures: Sequence[Picture]) -> bytes:
     """The page of what ``gather`` and ``take_pictures`` found; no text in it is trusted."""
+    page, parts = _page()
+    texts = {
+        "title": html.escape(clean(_title(data), 200)),
+        "data": embedded(data),
+        "pictures": embedded(list(pictures)),
+    }
+    return page.substitute(parts | texts).encode()
+
+
+@cache  # 4 MB that are the same on every page of a night
+def _page() -> tuple[Template, dict[str, str]]:
+    """The document, and what stands in it whatever was found."""
     assets = files("pipeline.report") / "assets"
     own = "\n".join((assets / name).read_text("utf-8") for name in SCRIPTS)
     plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
     scripts = {"plotly": _script(plotly), "script": _script(own)}
-    page = Template((assets / "page.html").read_text("utf-8")).substitute(
-        title=html.escape(clean(_title(data), 200)),
-        csp=html.escape(_policy(scripts.values())),
-        style=(assets / "page.css").read_text("utf-8"),
-        data=embedded(data),
-        pictures=embedded(list(pictures)),
+    parts = {
+        "csp": html.escape(_policy(scripts.values())),
+        "style": (assets / "page.css").read_text("utf-8"),
         **scripts,
-    )
-    return page.encode()
+    }
+    return Template((assets / "page.html").read_text("utf-8")), parts
 
 
 def embedded(value: Any) -> str:
