@@ -53,7 +53,7 @@ MISTAKES = {
     "--input photos --output new": "are not in",
     "--input photos --output new --backbone ViT-B-16 --checkpoint CHECKPOINT": "another backbone",
     "--input photos --output new --model smal": "known are small",
-    "--input photos --output new --model small --image-size 200": "not a multiple of 8",
+    "--input photos --output new --model small --image-size 190": "not a multiple of 8",
     "--input photos --outptu new --model small": "--outptu",
     "--input photos/cable/0.jpg photos/cable/1.jpg --output new": "shell has put them",
     "--output new --model small": "--input",
