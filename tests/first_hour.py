@@ -38,6 +38,7 @@ PARTS = {"metal nut": "gear", "cable": "connector"}  # class names, and what is 
 SIZE = 192  # pixels
 # What a command prints when it did its work.
 EXPECTED = {
+    "demo": "most_anomalous.png",
     "doctor": "speed    yes",
     "score": "next: open the page",
     "references": "references: s3://",

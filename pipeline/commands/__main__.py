@@ -9,6 +9,7 @@ from pipeline.command import CANNOT_RUN, DONE
 
 # Imported by name: to say what is wrong with one command line takes nothing that another needs.
 COMMANDS = {
+    "demo": "generated photographs, scored with the small model",
     "doctor": "whether everything is in place for a run, and how long one would take",
     "score": "score a bucket",
     "references": "make references that images are compared with",
@@ -22,10 +23,13 @@ COMMANDS = {
     "submit": "run one of these on a cluster, and end with its exit code",
 }
 
+SHORT = {"bench": "benchmark"}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that the first argument names; returns its exit code."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    name = SHORT.get(name, name)
     if name in COMMANDS:
         code: int = import_module(f"pipeline.commands.{name}").main(rest)
         return code

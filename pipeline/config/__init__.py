@@ -2,6 +2,7 @@
 
 from .benchmark import BenchmarkConfig
 from .calibrate import CalibrateConfig
+from .demo import DemoConfig
 from .doctor import DoctorConfig
 from .evaluate import AS_IS, EvaluateConfig
 from .images import DEFAULT_CATEGORY_COLUMN, ImagesConfig
@@ -24,6 +25,7 @@ __all__ = [
     "BuildReferencesConfig",
     "CalibrateConfig",
     "Compact",
+    "DemoConfig",
     "DoctorConfig",
     "EvaluateConfig",
     "ImagesConfig",

@@ -75,8 +75,8 @@ class Manifest:
     def summary(self) -> list[str]:
         """What is to be scored, for a terminal: classes with counts and examples."""
         lines = []
-        for name, uris in self.examples.items():
-            shown = ", ".join(clean(uri.rsplit("/", 1)[-1], 30) for uri in uris)
+        for name, uris in sorted(self.examples.items(), key=lambda each: each[0] or ""):
+            shown = ", ".join(clean(uri.rsplit("/", 1)[-1], 30) for uri in sorted(uris))
             more = ", ..." if self.categories[name] > len(uris) else ""
             label = "no class name" if name is None else clean(name, 26)
             lines.append(f"  {label:<28}{self.categories[name]:>12,}  {shown}{more}")

@@ -18,6 +18,8 @@ from pipeline.config import (
     BuildReferencesConfig,
     CalibrateConfig,
     Compact,
+    DemoConfig,
+    DoctorConfig,
     EvaluateConfig,
     NightlyConfig,
     PageConfig,
@@ -46,6 +48,8 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
 # They draw and train what the repository shows, and are no command of the package.
 OF_THE_REPOSITORY = {ROOT / "jobs/demo.py", ROOT / "jobs/make_small_model.py"}
 SETTINGS: dict[str, type[Any]] = {
+    "demo": DemoConfig,
+    "doctor": DoctorConfig,
     "score": ScoreConfig,
     "references": BuildReferencesConfig,
     "nightly": NightlyConfig,
