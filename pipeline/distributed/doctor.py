@@ -148,9 +148,8 @@ class _Look:
         found = ray.cluster_resources()
         gpus = f"{found['GPU']:g} GPUs" if found.get("GPU") else "no GPU"
         where = self._config.address or "this machine"
-        return (
-            f"{where}: {found.get('CPU', 0):g} CPUs, {gpus}; {self._resources.num_actors} scorers"
-        )
+        actors = self._resources.num_actors
+        return f"{where}: {found.get('CPU', 0):g} CPUs, {gpus}; copies of the model: {actors}"
 
     def speed(self) -> str:
         if self._resources is None or not self._has_weights:

@@ -16,7 +16,7 @@ from pipeline.schema import ErrorCode
 
 from . import tiff
 from .formats import unread_format
-from .gray import NoNumberError, is_deep, is_deep_colour, ranged
+from .gray import DEEP_SHARE, NoNumberError, is_deep, is_deep_colour, ranged
 from .png import without_large_texts
 
 # OpenAI CLIP's preprocessing constants (github.com/openai/CLIP, clip.py), RGB order.
@@ -45,8 +45,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTED = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # what tells of it
-
-_DEEP_SHARE = "deep_share"  # in Image.info, as of SquareImage
 
 Decoder = Literal["exact", "fast"]
 
@@ -111,7 +109,7 @@ def decode(
         rgb = _to_rgb(upright(_as_meant(image, data, gray_range), of=image), gray_range)
         if deep_colour:
             extremes = [value for band in rgb.getextrema() for value in band]  # type: ignore[union-attr]
-            rgb.info[_DEEP_SHARE] = (max(extremes) - min(extremes)) / 255
+            rgb.info[DEEP_SHARE] = (max(extremes) - min(extremes)) / 255
         return rgb
     except ImageError:
         raise
@@ -180,7 +178,7 @@ def _orientation(image: Image.Image) -> int:
 def to_square(image: Image.Image, size: int) -> SquareImage:
     """Resize to [size, size] with Pillow's bicubic filter; the aspect ratio is not kept."""
     resized = image.resize((size, size), Image.Resampling.BICUBIC)
-    share = image.info.get(_DEEP_SHARE)
+    share = image.info.get(DEEP_SHARE)
     return SquareImage(np.asarray(resized), image.width, image.height, share)
 
 
@@ -245,12 +243,12 @@ def _to_rgb(image: Image.Image, gray_range: GrayRange | None = None) -> Image.Im
         image = Image.fromarray(ranged(np.asarray(image), gray_range))
     elif image.mode.startswith("I"):  # 16-bit gray arrives as "I;16" or, in some formats, as "I"
         values = np.asarray(image)
-        if values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
+        low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+        if low < 0 or high > 0xFFFF:
             told = "32-bit integers have no fixed range; give one (--gray-range)"
             raise ImageError(ErrorCode.UNSUPPORTED_MODE, told)
-        share = float(np.ptp(values)) / 0xFFFF if values.size else None
         image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-        image.info[_DEEP_SHARE] = share
+        image.info[DEEP_SHARE] = (high - low) / 0xFFFF
     elif image.mode == "F":
         told = "floating-point pixels have no fixed range; give one (--gray-range)"
         raise ImageError(ErrorCode.UNSUPPORTED_MODE, told)

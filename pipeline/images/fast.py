@@ -18,6 +18,7 @@ from pipeline.gray_range import GrayRange
 from pipeline.schema import ErrorCode
 
 from .decoding import MAX_MEGAPIXELS, ImageError, SquareImage, decode, open_header
+from .gray import DEEP_SHARE
 
 # File format and Pillow's mode of what torchvision decodes to the same pixels. Its PNG decoder ends
 # the process (signal 11) on most files whose compressed pixels are damaged; of 6,000 damaged JPEGs
@@ -46,7 +47,7 @@ def decode_square(
     try:
         if pixels is None:
             image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range)
-            share = image.info.get("deep_share")
+            share = image.info.get(DEEP_SHARE)
             pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         resized = F.interpolate(pixels[None], (size, size), mode="bicubic", antialias=True)
     except MemoryError:

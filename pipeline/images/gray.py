@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline.gray_range import GrayRange
 
 _ROWS = 1 << 22  # values that are converted at a time, so that floats of all never lie in memory
+DEEP_SHARE = "deep_share"  # in Image.info, as of SquareImage
 DEEP = ("I", "F")  # beginnings of Pillow's modes of more than 8 bits a sample
 
 
@@ -27,9 +28,9 @@ def is_deep(image: Image.Image) -> bool:
 
 def is_deep_colour(image: Image.Image) -> bool:
     """Whether Pillow gives the higher bytes of 16-bit colours, of which a range needs both."""
-    codes = [str(part) for tile in getattr(image, "tile", ()) for part in _flat(tile[3])]
+    tiles = getattr(image, "tile", ())  # one, or one for each of thousands of strips
     return image.mode in ("RGB", "RGBA", "RGBX") and any(
-        code.startswith("RGB") and ";16" in code for code in codes
+        code.startswith("RGB") and ";16" in code for tile in tiles[:1] for code in _texts(tile[3])
     )
 
 
@@ -51,6 +52,6 @@ def ranged(values: NDArray[np.generic], gray_range: GrayRange) -> NDArray[np.uin
     return pixels.reshape(values.shape)
 
 
-def _flat(arguments: object) -> tuple[object, ...]:
+def _texts(arguments: object) -> list[str]:
     """A decoder's arguments, which are one or a tuple of them."""
-    return arguments if isinstance(arguments, tuple) else (arguments,)
+    return [str(each) for each in (arguments if isinstance(arguments, tuple) else (arguments,))]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -91,7 +92,7 @@ class Manifest:
         self.pending_bytes += pc.sum(rows["size"]).as_py() or 0
         for each in pc.value_counts(rows["category"]).to_pylist():
             self.categories[each["values"]] += each["counts"]
-        for name in list(self.categories)[:SHOWN]:
+        for name in islice(self.categories, SHOWN):
             kept = self.examples.setdefault(name, [])
             if len(kept) < EXAMPLES:
                 own = pc.equal(pc.fill_null(rows["category"], ""), name or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -64,11 +65,21 @@ def test_files_of_other_formats_are_left_to_whoever_loads_them(body: bytes, tmp_
     check_fit("--checkpoint", "s3://bucket/x.pth", **SMALL)
 
 
+class Maker:
+    """Unpickled as it asks for, it would make a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._folder),)
+
+
 def test_nothing_that_a_file_names_is_called(tmp_path: Path) -> None:
-    """A state dict that holds something else than tensors, here a harmless function."""
-    torch.save({"a": Path(tmp_path)}, tmp_path / "x.pth")
+    torch.save({"a": Maker(tmp_path / "made")}, tmp_path / "x.pth")
     assert zipfile.is_zipfile(tmp_path / "x.pth")
     assert shapes(tmp_path / "x.pth") == {}
+    assert not (tmp_path / "made").exists()
 
 
 def test_it_takes_no_pytorch() -> None:
