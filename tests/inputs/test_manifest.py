@@ -1,20 +1,16 @@
-"""Inputs → rows of the manifest: category rules, globs, and what is done already."""
+"""Inputs → rows of the manifest: globs, overlaps, and what is done already."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import boto3
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import ScoreConfig
@@ -23,57 +19,10 @@ from pipeline.inputs import manifest as manifest_module
 from pipeline.inputs.manifest import Manifest, build_manifest, pending_images
 from pipeline.output.ledger import ID_TYPE, IdSet, ids_from_hex
 from pipeline.output.lock import OutputLock
-from pipeline.schema import MANIFEST_SCHEMA, image_id
-from pipeline.storage import StorageError, arrow_filesystem, stat
+from pipeline.schema import image_id
+from pipeline.storage import StorageError, stat
 from tests.bucket import put
-
-MODEL = "model-1"
-IDENTITY = ModelIdentity(MODEL)
-Rows = list[dict[str, Any]]
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """An input folder: two classes, one of them with a folder below, and a file at the top."""
-    folder = tmp_path / "images"
-    for key in ("bottle/1.png", "bottle/good/2.png", "metal-nut/3.JPG", "top.png"):
-        write(folder / key)
-    return folder
-
-
-@pytest.fixture
-def config(images: Path, tmp_path: Path) -> ScoreConfig:
-    return ScoreConfig(input=(str(images),), output=str(tmp_path / "out"))
-
-
-def write(path: Path, data: bytes = b"x") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
-
-
-def build(config: ScoreConfig, done: IdSet | None = None) -> tuple[Manifest, Rows]:
-    """The manifest and its rows, with what must hold for every manifest."""
-    folder = f"{config.output}/runs/{len(list(Path(config.output).glob('runs/*')))}/manifest"
-    manifest = build_manifest(config, IDENTITY, IdSet() if done is None else done, folder)
-    rows: Rows = []
-    for uri in manifest.files:
-        filesystem, path = arrow_filesystem(uri)
-        table = pq.read_table(path, filesystem=filesystem)
-        assert table.schema.equals(MANIFEST_SCHEMA)
-        rows += table.to_pylist()
-    assert len(rows) == len({row["image_id"] for row in rows}) == manifest.pending
-    assert manifest.listed == manifest.skipped + manifest.pending
-    return manifest, rows
-
-
-def names(rows: Rows) -> list[str]:
-    return sorted(row["uri"].rsplit("/", 1)[1] for row in rows)
-
-
-def categories(config: ScoreConfig) -> dict[str, str | None]:
-    """Class name by file name."""
-    return {row["uri"].rsplit("/", 1)[1]: row["category"] for row in build(config)[1]}
+from tests.inputs.building import IDENTITY, MODEL, Rows, build, names, write
 
 
 def test_a_row_tells_what_the_listing_told(config: ScoreConfig, images: Path) -> None:
@@ -91,63 +40,6 @@ def test_a_row_tells_what_the_listing_told(config: ScoreConfig, images: Path) ->
             "error_message": None,
         }
     ]
-
-
-def test_the_first_folder_names_the_class(config: ScoreConfig) -> None:
-    assert categories(config) == {
-        "1.png": "bottle",
-        "2.png": "bottle",
-        "3.JPG": "metal-nut",
-        "top.png": "object",
-    }
-
-
-@pytest.mark.parametrize(("level", "expected"), [(-1, "good"), (1, "good"), (0, "bottle")])
-def test_a_folder_at_another_level_names_the_class(
-    level: int, expected: str, config: ScoreConfig
-) -> None:
-    found = categories(replace(config, category_level=level))
-    assert found["2.png"] == expected
-    assert found["top.png"] == "object"
-
-
-def test_a_level_that_a_key_does_not_have_is_an_object(config: ScoreConfig) -> None:
-    assert categories(replace(config, category_level=1))["1.png"] == "object"
-    assert categories(replace(config, category_level=-2))["1.png"] == "object"
-
-
-def test_folders_without_a_name_name_no_class(bucket: str, config: ScoreConfig) -> None:
-    put(bucket, {"a//1.png": b"x", "//2.png": b"x"})
-    config = replace(config, input=(f"s3://{bucket}",), category_level=-1)
-    assert categories(config) == {"1.png": "a", "2.png": "object"}
-
-
-def test_a_constant_names_all_classes(config: ScoreConfig) -> None:
-    assert set(categories(replace(config, category="metal nut")).values()) == {"metal nut"}
-
-
-def test_an_expression_names_the_class_or_the_row_says_that_it_does_not(
-    config: ScoreConfig,
-) -> None:
-    config = replace(config, category_regex=r"/images/(?P<category>[^/]+)/")
-    _, rows = build(config)
-    found = {row["uri"].rsplit("/", 1)[1]: (row["category"], row["error"]) for row in rows}
-    assert found == {
-        "1.png": ("bottle", None),
-        "2.png": ("bottle", None),
-        "3.JPG": ("metal-nut", None),
-        "top.png": (None, "no_category"),
-    }
-    (failed,) = (row for row in rows if row["error"])
-    assert failed["error_message"]
-
-
-def test_an_expression_whose_group_is_empty_or_unused_gives_no_category(
-    config: ScoreConfig,
-) -> None:
-    for expression in (r"(?P<category>)", r"images|(?P<category>never)"):
-        _, rows = build(replace(config, category_regex=expression))
-        assert {row["error"] for row in rows} == {"no_category"}
 
 
 def test_globs_choose_keys_below_the_input_in_any_case(config: ScoreConfig) -> None:
@@ -231,17 +123,6 @@ def test_an_input_that_is_missing_is_an_error_and_an_empty_prefix_is_not(
     assert (manifest.listed, manifest.files, rows) == (0, [], [])
 
 
-def test_a_list_may_ask_for_one_image_under_two_classes(
-    config: ScoreConfig, images: Path, tmp_path: Path
-) -> None:
-    uri = images / "top.png"
-    listing = f"uri,category\n{uri},cable\n{uri},bottle\n{uri},cable\n"
-    source = write(tmp_path / "list.csv", listing.encode())
-    manifest, rows = build(replace(config, input=(str(source),)))
-    assert sorted(row["category"] for row in rows) == ["bottle", "cable"]
-    assert manifest.listed == 2
-
-
 def test_a_list_is_read_under_any_model_also_one_without_a_name(
     config: ScoreConfig, images: Path, tmp_path: Path
 ) -> None:
@@ -259,19 +140,6 @@ def test_an_object_in_a_list_and_in_a_folder_counts_once(
     source = write(tmp_path / "list.csv", listing.encode())
     manifest, _ = build(replace(config, input=(str(source), str(images))))
     assert (manifest.listed, manifest.skipped) == (4, 0)
-
-
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_an_empty_cell_of_a_list_names_no_class(
-    suffix: str, config: ScoreConfig, images: Path, tmp_path: Path
-) -> None:
-    uris = [str(images / "bottle" / name) for name in ("1.png", "good/2.png")]
-    frame = pd.DataFrame({"uri": uris, "category": ["cable", None]})
-    source = str(tmp_path / f"list.{suffix}")
-    frame.to_csv(source, index=False) if suffix == "csv" else frame.to_parquet(source)
-    _, rows = build(replace(config, input=(source,)))
-    found = {(row["category"], row["error"]) for row in rows}
-    assert found == {("cable", None), (None, "no_category")}
 
 
 def test_an_object_of_a_list_that_is_missing_has_a_row_without_a_version(
@@ -353,15 +221,6 @@ def test_image_id_depends_on_every_part_and_on_where_it_stands() -> None:
     assert max(Counter(made).values()) == 1
     assert all(len(value) == 16 for value in made)
     assert IdSet().add_new(np.array(made, dtype=ID_TYPE)).all()
-
-
-def test_a_folder_of_blanks_names_no_class(config: ScoreConfig, tmp_path: Path) -> None:
-    write(tmp_path / "blank" / " " / "1.png")
-    _, rows = build(replace(config, input=(str(tmp_path / "blank"),)))
-    assert [row["category"] for row in rows] == ["object"]
-    regex = r"blank/(?P<category>[^/]+)/"
-    _, rows = build(replace(config, input=(str(tmp_path / "blank"),), category_regex=regex))
-    assert [row["error"] for row in rows] == ["no_category"]
 
 
 def test_since_leaves_out_what_is_older_but_not_what_has_no_time(
@@ -450,36 +309,3 @@ def test_a_list_tells_of_archived_objects_too(bucket: str) -> None:
     ledger: list[str] = []
     assert night(bucket, ledger, f"s3://{bucket}/list.csv") == {"a.png": "archived"}
     assert night(bucket, ledger) == {}
-
-
-def test_of_a_class_three_examples_are_shown(config: ScoreConfig) -> None:
-    for i in range(5):
-        write(Path(config.input[0]) / f"bottle/{i}.png")
-    [line] = build(replace(config, category="pin", include=("*?.png",)))[0].summary()
-    assert re.fullmatch(r"  pin +7  (\w+\.png, ){3}\.\.\.", line)
-
-
-def test_what_is_to_be_scored_is_shown_by_class(config: ScoreConfig) -> None:
-    for i in range(12):
-        write(Path(config.input[0]) / f"z{i:02d}/1.png")
-    made, _ = build(config)
-    lines = made.summary()
-    assert len(lines) == 11
-    assert lines[-1].split()[1] == "others"
-    counts = [int(line[28:].split()[0]) for line in lines]
-    assert sum(counts) == made.pending == 16
-
-
-def test_images_in_no_folder_are_remarked_unless_they_have_a_class(config: ScoreConfig) -> None:
-    [remark] = build(config)[0].remarks()
-    assert (
-        'images lie in no folder below the prefix, so the model is told that they show "object"'
-        in (remark)
-    )
-    assert build(replace(config, category="object", output=f"{config.output}2"))[0].remarks() == []
-
-
-def test_objects_without_a_class_are_counted_as_such(config: ScoreConfig) -> None:
-    made, _ = build(replace(config, category_regex="(?P<category>bottle)"))
-    assert made.categories == {"bottle": 2, None: 2}
-    assert any(line.split()[:4] == ["no", "class", "name", "2"] for line in made.summary())
