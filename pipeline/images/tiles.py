@@ -64,7 +64,7 @@ def squares(
     image = decode(data, max_megapixels=max_megapixels, at_least=at_least, gray_range=gray_range)
     width, height = image.size if full is None else full
     layout = tiling.layout(width, height, side=side)
-    return Squares(_cut(image, layout, patch), width, height, image.info.get(DEEP_SHARE))
+    return Squares(cut(image, layout, patch), width, height, image.info.get(DEEP_SHARE))
 
 
 def _size_of_huge(data: bytes, max_megapixels: float) -> tuple[int, int] | None:
@@ -80,7 +80,8 @@ def _size_of_huge(data: bytes, max_megapixels: float) -> tuple[int, int] | None:
     return header.size[::-1] if is_lying(header) else header.size
 
 
-def _cut(image: Image.Image, layout: Layout, patch: int) -> Iterator[NDArray[np.uint8]]:
+def cut(image: Image.Image, layout: Layout, patch: int) -> Iterator[NDArray[np.uint8]]:
+    """The tiles [size, size, 3] of an image in the layout's order, ``patch`` pixels to a patch."""
     scale = image.height / layout.height
     tile = layout.side * patch
     for top in layout.tops:
