@@ -172,18 +172,9 @@ def test_tiles_need_a_backbone_whose_patches_are_known() -> None:
         config(tiles=2, backbone="own.json", image_size=224)
 
 
-@pytest.mark.parametrize("make", ["config", "references"])
-def test_references_are_not_of_tiles(make: str) -> None:
-    given = {"config": {"references": AUTO}, "references": {}}[make]
-    with pytest.raises(ValueError, match="--references are of whole images, --tiles are parts"):
-        {"config": config, "references": references}[make](tiles=2, **given)
-
-
 def test_maps_of_tiles_are_measured_at_the_size_of_all_of_them() -> None:
     measured = EvaluateConfig(data=("photos",), output="out", tiles=4)
     assert measured.measured_size == 4 * 518
-    with pytest.raises(ValueError, match="--few-shot and --unlabelled compare whole images"):
-        EvaluateConfig(data=("photos",), output="out", tiles=4, few_shot=(1,))
 
 
 # --- references -----------------------------------------------------------------------------
