@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from pipeline.images.extras import PACKAGES, Extra
 
 WIDTH, HEIGHT = 40, 24  # of the scene
 
@@ -30,6 +34,13 @@ def encode(image: Image.Image, file_format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
+
+
+def hide_extras(monkeypatch: pytest.MonkeyPatch, *extras: Extra) -> None:
+    """As if the packages of extras were not installed."""
+    for extra in extras:
+        for name in PACKAGES[extra]:
+            monkeypatch.setitem(sys.modules, name, None)
 
 
 def png(width: int, height: int, *chunks: bytes) -> bytes:

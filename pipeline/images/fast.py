@@ -17,7 +17,9 @@ from torchvision import io
 from pipeline.gray_range import GrayRange
 from pipeline.schema import ErrorCode
 
-from .decoding import MAX_MEGAPIXELS, ImageError, SquareImage, decode, open_header
+from .decoding import MAX_MEGAPIXELS, SquareImage, decode, open_header
+from .errors import ImageError
+from .frames import FRAMES
 from .gray import DEEP_SHARE
 
 # File format and Pillow's mode of what torchvision decodes to the same pixels. Its PNG decoder ends
@@ -33,27 +35,28 @@ def decode_square(
     *,
     max_megapixels: float = MAX_MEGAPIXELS,
     gray_range: GrayRange | None = None,
+    apart: bool = False,
 ) -> SquareImage:
     """Decode and resize to [size, size], whatever the aspect ratio.
 
     Args:
-        data, max_megapixels, gray_range: as for ``pipeline.images.decode``.
+        data, max_megapixels, gray_range, apart: as for ``pipeline.images.decode``.
         size: side of the square in pixels.
 
     Raises:
         ImageError: as ``pipeline.images.decode``.
     """
-    pixels, share = _plain_pixels(data, max_megapixels), None
+    pixels, share, frames = _plain_pixels(data, max_megapixels), None, 1
     try:
         if pixels is None:
-            image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range)
-            share = image.info.get(DEEP_SHARE)
+            image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range, apart=apart)
+            share, frames = image.info.get(DEEP_SHARE), image.info.get(FRAMES, 1)
             pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         resized = F.interpolate(pixels[None], (size, size), mode="bicubic", antialias=True)
     except MemoryError:
         raise ImageError(ErrorCode.OUT_OF_MEMORY, "no memory to resize the image") from None
     height, width = pixels.shape[1:]
-    return SquareImage(resized[0].permute(1, 2, 0).numpy(), width, height, share)
+    return SquareImage(resized[0].permute(1, 2, 0).numpy(), width, height, share, frames)
 
 
 def _plain_pixels(data: bytes, max_megapixels: float) -> Tensor | None:
