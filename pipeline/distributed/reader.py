@@ -34,6 +34,7 @@ def read_images(
     decoder: Decoder = "exact",
     gray_range: tuple[float, float] | None = None,
     log: Any = None,
+    apart: bool = False,
 ) -> Iterator[pa.Table]:
     """Fetch and decode a block of the manifest.
 
@@ -45,7 +46,8 @@ def read_images(
         image_size: side of the square in pixels.
         max_megapixels: larger images are refused before they are decoded.
         decoder: "fast" takes ``pipeline.images.fast``, whose pixels differ a little.
-        gray_range: of gray of more than 8 bits (``pipeline.images.decode``).
+        gray_range: of pixels of more than 8 bits (``pipeline.images.decode``).
+        apart: for a process that is no reader (``pipeline.images.decode``).
         log: handle of a ``ReadingLog``, by which rows that kill their readers are given up.
 
     Yields:
@@ -57,6 +59,7 @@ def read_images(
         size=image_size,
         max_megapixels=max_megapixels,
         gray_range=None if gray_range is None else GrayRange(*gray_range),
+        apart=apart,
     )
     read = partial(_all_read, max_bytes=max_object_bytes(max_megapixels), square=square)
     done: list[Row] = []
@@ -116,9 +119,9 @@ def _decoder(decoder: Decoder) -> Callable[..., SquareImage]:
 
 
 def _exact(
-    data: bytes, *, size: int, max_megapixels: float, gray_range: GrayRange | None
+    data: bytes, *, size: int, max_megapixels: float, gray_range: GrayRange | None, apart: bool
 ) -> SquareImage:
-    image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range)
+    image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range, apart=apart)
     return to_square(image, size)
 
 
@@ -153,7 +156,7 @@ def _read(row: Row, fetch: Future[tuple[bytes, float]] | None, square: Square) -
         started = time.monotonic()
         image = square(data)
         row |= {"width": image.width, "height": image.height, "pixels": image.pixels.tobytes()}
-        row["deep_share"] = image.deep_share
+        row |= {"frames": image.frames, "deep_share": image.deep_share}
         row["decode_s"] = time.monotonic() - started
     except StorageError as error:
         row |= {"error": error.code.value, "error_message": str(error)}
