@@ -12,10 +12,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.gray_range import GrayRange
-from pipeline.images import Decoder, ImageError, SquareImage, decode, to_square
+from pipeline.images import Decoder, ImageError
+from pipeline.images.tiles import Squares, squares
 from pipeline.output.ledger import max_object_bytes
 from pipeline.schema import ErrorCode, pixel_schema
 from pipeline.storage import StorageError, read_object
+from pipeline.tiling import WHOLE, Tiling
 
 from .reading_log import Row, read_logged
 
@@ -23,7 +25,7 @@ FETCH_THREADS = 16
 FETCHED_BYTES_AHEAD = 256 * 2**20  # encoded images waiting for the decoder, per task
 ROWS_PER_YIELD = 16  # bounds a task's memory: 13 MB of pixels at 518 px
 
-Square = Callable[[bytes], SquareImage]
+Cut = Callable[[bytes], Squares]
 
 
 def read_images(
@@ -33,6 +35,8 @@ def read_images(
     max_megapixels: float,
     decoder: Decoder = "exact",
     gray_range: tuple[float, float] | None = None,
+    tiling: tuple[int, int] = WHOLE,
+    side: int = 1,
     log: Any = None,
     apart: bool = False,
 ) -> Iterator[pa.Table]:
@@ -47,21 +51,25 @@ def read_images(
         max_megapixels: larger images are refused before they are decoded.
         decoder: "fast" takes ``pipeline.images.fast``, whose pixels differ a little.
         gray_range: of pixels of more than 8 bits (``pipeline.images.decode``).
+        tiling: which tiles of an image become rows of their own, side by side.
+        side: of a tile in patches.
         apart: for a process that is no reader (``pipeline.images.decode``).
         log: handle of a ``ReadingLog``, by which rows that kill their readers are given up.
 
     Yields:
-        Tables of ``schema.pixel_schema(image_size)``.
+        Tables of ``schema.pixel_schema(image_size)``; the tiles of an image one after the other.
     """
     schema = pixel_schema(image_size)
-    square = partial(
+    cut = partial(
         _decoder(decoder),
         size=image_size,
+        tiling=Tiling(*tiling),
+        side=side,
         max_megapixels=max_megapixels,
         gray_range=None if gray_range is None else GrayRange(*gray_range),
         apart=apart,
     )
-    read = partial(_all_read, max_bytes=max_object_bytes(max_megapixels), square=square)
+    read = partial(_all_read, max_bytes=max_object_bytes(max_megapixels), cut=cut)
     done: list[Row] = []
     for row in read_logged(rows.to_pylist(), _key, log, read=read, give_up=_given_up):
         done.append(row)
@@ -72,9 +80,9 @@ def read_images(
         yield pa.Table.from_pylist(done, schema=schema)
 
 
-def _all_read(rows: list[Row], *, max_bytes: int, square: Square) -> Iterator[Row]:
+def _all_read(rows: list[Row], *, max_bytes: int, cut: Cut) -> Iterator[Row]:
     for row, fetched in _fetch_ahead(rows, max_bytes):
-        yield _read(row, fetched, square)
+        yield from _read(row, fetched, cut)
 
 
 def _key(row: Row) -> str:
@@ -107,22 +115,15 @@ def _fetch_ahead(
         yield from waiting
 
 
-def _decoder(decoder: Decoder) -> Callable[..., SquareImage]:
+def _decoder(decoder: Decoder) -> Callable[..., Squares]:
     if decoder == "exact":
-        return _exact
+        return squares
     import torch  # only this decoder's readers need it
 
-    from pipeline.images.fast import decode_square
+    from pipeline.images.fast import fast_squares
 
     torch.set_num_threads(1)  # one reader decodes on one core
-    return decode_square
-
-
-def _exact(
-    data: bytes, *, size: int, max_megapixels: float, gray_range: GrayRange | None, apart: bool
-) -> SquareImage:
-    image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range, apart=apart)
-    return to_square(image, size)
+    return fast_squares
 
 
 def _refuse_by_size(row: Row, max_bytes: int) -> None:
@@ -147,17 +148,22 @@ def _fetch(uri: str, etag: str) -> tuple[bytes, float]:
     return data, time.monotonic() - started
 
 
-def _read(row: Row, fetch: Future[tuple[bytes, float]] | None, square: Square) -> Row:
+def _read(row: Row, fetch: Future[tuple[bytes, float]] | None, cut: Cut) -> Iterator[Row]:
+    """The row with its pixels, or a row for each tile; of the first all times that came before."""
     if fetch is None:
-        return row
+        yield row
+        return
     try:
-        data, fetch_s = fetch.result()
-        row["fetch_s"] = fetch_s
+        data, row["fetch_s"] = fetch.result()
         started = time.monotonic()
-        image = square(data)
-        row |= {"width": image.width, "height": image.height, "pixels": image.pixels.tobytes()}
+        image = cut(data)
+        row |= {"width": image.width, "height": image.height}
         row |= {"frames": image.frames, "deep_share": image.deep_share}
-        row["decode_s"] = time.monotonic() - started
+        for tile, pixels in enumerate(image.pixels):
+            told = {"tile": tile, "pixels": pixels.tobytes()}
+            yield row | told | {"decode_s": time.monotonic() - started}
+            row["fetch_s"], started = 0.0, time.monotonic()
+        return
     except StorageError as error:
         row |= {"error": error.code.value, "error_message": str(error)}
     except ImageError as error:
@@ -166,4 +172,4 @@ def _read(row: Row, fetch: Future[tuple[bytes, float]] | None, square: Square) -
     except MemoryError:
         message = "no memory to fetch or resize the image"
         row |= {"error": ErrorCode.OUT_OF_MEMORY.value, "error_message": message}
-    return row
+    yield row

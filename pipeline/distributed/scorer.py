@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 KEPT = (
     *(*MANIFEST_SCHEMA.names, "width", "height", "frames"),
-    *("fetch_s", "decode_s", "deep_share"),
+    *("fetch_s", "decode_s", "deep_share", "tile"),
 )
 
 

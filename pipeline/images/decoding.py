@@ -24,7 +24,7 @@ from .gray import DEEP_SHARE, NoNumberError, is_deep, is_deep_colour, ranged
 from .others import decode_other, is_read
 from .png import without_large_texts
 from .samples import TO_PNG, ElsewhereError, UnreadError, to_rgb
-from .turning import upright
+from .turning import is_lying, upright
 
 # OpenAI CLIP's preprocessing constants (github.com/openai/CLIP, clip.py), RGB order.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -65,7 +65,7 @@ def decode(
     data: bytes,
     *,
     max_megapixels: float = MAX_MEGAPIXELS,
-    at_least: int | None = None,
+    at_least: int | tuple[int, int] | None = None,
     gray_range: GrayRange | None = None,
     apart: bool = False,
 ) -> Image.Image:
@@ -77,8 +77,8 @@ def decode(
     Args:
         data: the object's bytes; the format is recognised from them, not from a name.
         max_megapixels: larger images are refused from their header, before pixels are allocated.
-        at_least: for thumbnails: a JPEG may come at 1/2, 1/4 or 1/8 of its size, which takes a
-            fraction of the time and memory, as long as both sides have so many pixels.
+        at_least: a JPEG may come at 1/2, 1/4 or 1/8 of its size, which takes a fraction of the time
+            and memory, as long as both sides, or its width and height, have so many pixels.
         gray_range: of gray of more than 8 bits, also of signed, 32-bit and floating-point values,
             which have none of their own; images of 8 bits are what they are.
         apart: what Pillow doesn't read goes to a process of its own, which a decoder may end; for
@@ -106,12 +106,16 @@ def decode(
 
 
 def _by_pillow(
-    data: bytes, max_megapixels: float, at_least: int | None, gray_range: GrayRange | None
+    data: bytes,
+    max_megapixels: float,
+    at_least: int | tuple[int, int] | None,
+    gray_range: GrayRange | None,
 ) -> Image.Image:
     image = open_header(data, max_megapixels)
     frames = count(image, data)
     if at_least is not None:
-        image.draft(None, (at_least, at_least))
+        sides = (at_least, at_least) if isinstance(at_least, int) else at_least
+        image.draft(None, sides[::-1] if is_lying(image) else sides)
     deep_colour = is_deep_colour(image)  # once pixels are loaded, nothing tells of it
     meant = _as_meant(image, data, max_megapixels, gray_range)
     rgb = _to_rgb(upright(meant, of=image), gray_range)

@@ -38,6 +38,11 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
     return upright
 
 
+def is_lying(image: Image.Image) -> bool:
+    """Whether ``upright`` makes the width of an opened image its height."""
+    return _orientation(image) >= 5
+
+
 def _orientation(image: Image.Image) -> int:
     """EXIF's number, 0 for none: damaged EXIF costs no image."""
     try:

@@ -14,9 +14,8 @@ from infra.docs.formats import CASES
 from pipeline.gray_range import GrayRange
 from pipeline.images import ImageError, decode, to_square
 from pipeline.images.extras import PACKAGES, Extra
-from pipeline.images.fast import decode_square
 from pipeline.schema import ErrorCode
-from tests.image_files import hide_extras
+from tests.image_files import fast_square, hide_extras
 
 BY_WORDS = {each.words: each for each in CASES}
 
@@ -41,7 +40,7 @@ def check(case: Case, expected: Shown | ErrorCode, gray_range: GrayRange | None)
     wanted = np.broadcast_to(pixels, (*pixels.shape[:2], 3)).astype(int)
     assert np.asarray(image).shape == wanted.shape
     assert abs(np.asarray(image).astype(int) - wanted).max() <= expected.tolerance
-    for square in (to_square(image, 8), decode_square(data, 8, gray_range=gray_range)):
+    for square in (to_square(image, 8), fast_square(data, 8, gray_range=gray_range)):
         assert (square.width, square.height) == image.size
         assert square.frames == case.frames
 

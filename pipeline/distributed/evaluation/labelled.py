@@ -125,7 +125,8 @@ def _image_size(config: EvaluateConfig, output: str, run_id: str) -> int:
     size: int = settings["image_size"]
     if config.image_size not in (0, size):
         raise CannotRunError(f"{config.scores} was scored at {size} px; leave --image-size out")
-    return size
+    tiles: int = settings.get("tiles", 1)  # which came later
+    return size * tiles
 
 
 def _read_scores(output: str, sets: Sequence[LabelledSet]) -> pd.DataFrame:
@@ -176,7 +177,7 @@ def category_rows(config: EvaluateConfig, frame: pd.DataFrame, output: str) -> l
     """
     frame["group"] = frame.groupby(["dataset", "category"], sort=False).ngroup()
     _log.info(f"measuring {len(frame):,} images")
-    pixels = measure_pixels(frame, output, image_size=config.image_size, sigma=config.sigma)
+    pixels = measure_pixels(frame, output, image_size=config.measured_size, sigma=config.sigma)
     groups = frame.groupby("group")
     return [_category_row(rows, pixels.get(rows.group.iloc[0])) for _, rows in groups]
 
