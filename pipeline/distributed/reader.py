@@ -38,6 +38,7 @@ def read_images(
     tiling: tuple[int, int] = WHOLE,
     side: int = 1,
     log: Any = None,
+    apart: bool = False,
 ) -> Iterator[pa.Table]:
     """Fetch and decode a block of the manifest.
 
@@ -49,9 +50,10 @@ def read_images(
         image_size: side of the square in pixels.
         max_megapixels: larger images are refused before they are decoded.
         decoder: "fast" takes ``pipeline.images.fast``, whose pixels differ a little.
-        gray_range: of gray of more than 8 bits (``pipeline.images.decode``).
+        gray_range: of pixels of more than 8 bits (``pipeline.images.decode``).
         tiling: which tiles of an image become rows of their own, side by side.
         side: of a tile in patches.
+        apart: for a process that is no reader (``pipeline.images.decode``).
         log: handle of a ``ReadingLog``, by which rows that kill their readers are given up.
 
     Yields:
@@ -65,6 +67,7 @@ def read_images(
         side=side,
         max_megapixels=max_megapixels,
         gray_range=None if gray_range is None else GrayRange(*gray_range),
+        apart=apart,
     )
     read = partial(_all_read, max_bytes=max_object_bytes(max_megapixels), cut=cut)
     done: list[Row] = []
@@ -154,7 +157,8 @@ def _read(row: Row, fetch: Future[tuple[bytes, float]] | None, cut: Cut) -> Iter
         data, row["fetch_s"] = fetch.result()
         started = time.monotonic()
         image = cut(data)
-        row |= {"width": image.width, "height": image.height, "deep_share": image.deep_share}
+        row |= {"width": image.width, "height": image.height}
+        row |= {"frames": image.frames, "deep_share": image.deep_share}
         for tile, pixels in enumerate(image.pixels):
             told = {"tile": tile, "pixels": pixels.tobytes()}
             yield row | told | {"decode_s": time.monotonic() - started}
