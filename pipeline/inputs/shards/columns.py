@@ -1,0 +1,292 @@
+"""Parquet files with a column of images, as Hugging Face and others write them.
+
+A member is a row: its bytes are those of a binary column, or of the field ``bytes`` of a struct.
+Only that column is read, a few rows of a row group at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError, stat
+
+from .file import DamagedShardError, NoShardError, ShardFile, TooMuchError
+from .members import MAX_CLASS_NAME, MEMBERS_SCHEMA, Members
+
+MAGIC = b"PAR1"
+# What columns of images are called, where there are several of bytes.
+IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "jpg", "jpeg", "png", "webp", "tiff")
+BATCH_BYTES, BATCH_ROWS = 1 << 24, 256  # decoded at once
+BUFFER_BYTES = 1 << 22  # of a request for a column that is read from one end to the other
+OPEN_FILES = 4  # of a reading process, each at its place in a row group
+
+
+@dataclass(frozen=True)
+class ImageColumn:
+    """Where a table keeps its images."""
+
+    leaf: str
+    """The column of bytes, as Parquet spells it: ``image.bytes``."""
+    path: str | None
+    """The column of their names, if there is one."""
+
+
+def image_column(schema: pa.Schema) -> ImageColumn:
+    """The column that holds the images.
+
+    Raises:
+        ValueError: there is none, or several; names the columns.
+    """
+    found: dict[str, ImageColumn] = {}
+    for field in schema:
+        if _is_binary(field.type):
+            found[field.name] = ImageColumn(field.name, None)
+        elif pa.types.is_struct(field.type):
+            inside = {inner.name: inner.type for inner in field.type}
+            if "bytes" in inside and _is_binary(inside["bytes"]):
+                path = "path" in inside and _is_text(inside["path"])
+                name = f"{field.name}.path" if path else None
+                found[field.name] = ImageColumn(f"{field.name}.bytes", name)
+    named = [name for name in found if name.lower() in IMAGE_COLUMNS]
+    named.sort(key=lambda name: IMAGE_COLUMNS.index(name.lower()))
+    chosen = list(found) if len(found) == 1 else named[:1]
+    if chosen:
+        return found[chosen[0]]
+    problem = f"which of {', '.join(found)} holds images?" if found else "no column holds images"
+    raise ValueError(
+        f"{problem} (it has: {', '.join(schema.names)}); images are bytes, or a struct of bytes "
+        f"and path, in a column called {IMAGE_COLUMNS[0]!r}, say"
+    )
+
+
+def read_parquet(file: ShardFile, members: Members, category_column: str) -> None:
+    """Add the rows of a Parquet file.
+
+    Args:
+        file: the shard.
+        members: receives them.
+        category_column: names their class, if the file has it: text, or numbers whose names Hugging
+            Face's metadata give.
+
+    Raises:
+        NoShardError: it is no Parquet file.
+        DamagedShardError: its footer can't be read, or it has no column of images.
+        StorageError: it can't be read.
+    """
+    if file.read_at(0, 4) != MAGIC:
+        raise NoShardError
+    with _damage_told():
+        table = pq.ParquetFile(pa.PythonFile(file, mode="r"), buffer_size=BUFFER_BYTES)
+        schema = table.schema_arrow
+        try:
+            column = image_column(schema)
+        except ValueError as error:
+            raise DamagedShardError(str(error), ErrorCode.NOT_AN_IMAGE) from None
+        names = _unique_names(table, column)
+        classes = _Classes.of(schema, category_column)
+        first = 0
+        for group in range(table.num_row_groups):
+            about = table.metadata.row_group(group)
+            count = about.num_rows
+            given: Any = pa.nulls(count, pa.string())
+            if classes is not None:
+                (own,) = table.read_row_group(group, columns=[category_column]).columns
+                given = classes.names(own)
+            numbers = pa.array(range(first, first + count))
+            place = pc.binary_join_element_wise(
+                pa.scalar(str(group)), pa.array(range(count)).cast(pa.string()), "."
+            )
+            columns = {
+                "name": numbers.cast(pa.string()) if names is None else names[first:][:count],
+                "place": place,
+                "size": pa.repeat(pa.scalar(_mean_size(about, column.leaf)), count),
+                "category": given,
+            }
+            arrays = [columns.get(f.name, pa.nulls(count, f.type)) for f in MEMBERS_SCHEMA]
+            members.add_table(pa.table(arrays, schema=MEMBERS_SCHEMA))
+            first += count
+
+
+def _mean_size(group: Any, leaf: str) -> int:
+    """Bytes of a value of a column of a row group; no footer tells those of each."""
+    chunks = map(group.column, range(group.num_columns))
+    chunk = next(each for each in chunks if each.path_in_schema == leaf)
+    return max(1, int(chunk.total_uncompressed_size) // max(1, int(group.num_rows)))
+
+
+def _unique_names(table: pq.ParquetFile, column: ImageColumn) -> pa.ChunkedArray | None:
+    """The paths in the file, if each row has one of its own."""
+    if column.path is None or not table.metadata.num_rows:
+        return None
+    (found,) = table.read(columns=[column.path]).flatten().columns
+    found = found.cast(pa.string())
+    unique = not found.null_count and len(pc.unique(found)) == len(found)
+    return found if unique else None
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """What a column says of classes."""
+
+    of_numbers: Sequence[str] | None
+    """Names that numbers stand for; None: it is text."""
+
+    @classmethod
+    def of(cls, schema: pa.Schema, column: str) -> _Classes | None:
+        """Those of a column; None if it names no classes."""
+        if column not in schema.names or schema.names.count(column) > 1:
+            return None
+        kind = schema.field(column).type
+        if _is_text(kind) or (pa.types.is_dictionary(kind) and _is_text(kind.value_type)):
+            return cls(None)
+        with suppress(ValueError, TypeError, LookupError):
+            # huggingface.co/docs/datasets, "Features": ClassLabel keeps the names.
+            about = json.loads((schema.metadata or {})[b"huggingface"])
+            names = about["info"]["features"][column]["names"]
+            if pa.types.is_integer(kind) and all(isinstance(name, str) for name in names):
+                return cls(tuple(names))
+        return None
+
+    def names(self, column: pa.ChunkedArray) -> pa.Array:
+        """The class names [n]; "" where there is none."""
+        if self.of_numbers is None:
+            found = column.cast(pa.string())
+        else:
+            known = pc.and_(pc.greater_equal(column, 0), pc.less(column, len(self.of_numbers)))
+            at = pc.if_else(known, column, None).cast(pa.int64())
+            found = pa.array(self.of_numbers, pa.string()).take(at)
+        found = pc.fill_null(found, "")
+        short = pc.less_equal(pc.utf8_length(found), MAX_CLASS_NAME)
+        return pc.if_else(short, found, "")
+
+
+class TableReader:
+    """Reads members of Parquet files; keeps files open at the places that come next.
+
+    Rows of a row group that a process reads one after the other are decoded once; a row before the
+    last one read begins the group anew. Held are a page of the image column and ``BATCH_BYTES``.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[tuple[str, str], _OpenTable] = OrderedDict()
+
+    def read(
+        self, shard: str, etag: str, group: int, rows: Sequence[int], max_bytes: int | None = None
+    ) -> Iterator[bytes | StorageError | DamagedShardError]:
+        """The bytes of rows of a group, in order, or why there are none.
+
+        Args:
+            max_bytes: longer values are not copied, but an error.
+        """
+        with self._lock:
+            for row in rows:
+                try:
+                    yield self._table(shard, etag).value(group, row, max_bytes)
+                except (StorageError, DamagedShardError) as error:
+                    yield error
+
+    def _table(self, shard: str, etag: str) -> _OpenTable:
+        key = shard, etag
+        table = self._open.pop(key, None) or _OpenTable(shard, etag)
+        self._open[key] = table
+        while len(self._open) > OPEN_FILES:
+            self._open.popitem(last=False)
+        return table
+
+
+class _OpenTable:
+    """A file, and a place in one of its row groups."""
+
+    def __init__(self, uri: str, etag: str) -> None:
+        self._file = ShardFile(uri, etag, stat(uri).size)
+        with _damage_told():
+            source = pa.PythonFile(self._file, mode="r")
+            self._table = pq.ParquetFile(source, buffer_size=BUFFER_BYTES)
+            self._column = image_column(self._table.schema_arrow).leaf
+        self._group, self._batches = -1, iter(())
+        self._first, self._values = 0, pa.array([], pa.binary())
+        self._broken: DamagedShardError | None = None
+
+    def value(self, group: int, row: int, max_bytes: int | None) -> bytes:
+        """A row's bytes.
+
+        Raises:
+            DamagedShardError: its row group can't be decoded; with the code ``empty`` if it holds
+                none, or ``too_large``.
+            StorageError: the file can't be read.
+        """
+        if group != self._group or row < self._first:
+            self._begin(group)
+        while row >= self._first + len(self._values):
+            self._next()
+        value = self._values[row - self._first]
+        if not value.is_valid:
+            raise DamagedShardError("the row holds no bytes", ErrorCode.EMPTY)
+        size = len(value.as_buffer())
+        if max_bytes is not None and size > max_bytes:
+            message = f"{size:,} bytes; the limit is {max_bytes:,} (--max-megapixels)"
+            raise DamagedShardError(message, ErrorCode.TOO_LARGE)
+        return bytes(value.as_buffer())
+
+    def _begin(self, group: int) -> None:
+        self._group, self._first, self._broken = group, 0, None
+        self._values = self._values[:0]
+        with _damage_told():
+            about = self._table.metadata.row_group(group)
+            each = _mean_size(about, self._column)
+            self._batches = self._table.iter_batches(
+                batch_size=max(1, min(BATCH_ROWS, BATCH_BYTES // each)),
+                row_groups=[group],
+                columns=[self._column],
+                use_threads=False,
+            )
+
+    def _next(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+        self._first += len(self._values)
+        self._values = self._values[:0]
+        try:
+            with _damage_told():
+                batch = next(self._batches, None)
+                if batch is None:
+                    raise DamagedShardError("its row group has fewer rows than the footer says")
+                column = batch.column(0)
+                self._values = column.field("bytes") if "struct" in str(column.type) else column
+        except DamagedShardError as error:
+            self._broken = error
+            raise
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """What Arrow says of damaged files, as ``DamagedShardError``."""
+    try:
+        yield
+    except (pa.ArrowException, TooMuchError, OSError, StopIteration, MemoryError) as error:
+        message = str(error) or type(error).__name__
+        raise DamagedShardError(f"the Parquet file is damaged: {message}") from error
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(matches(kind) for matches in kinds)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(
+        matches(kind)
+        for matches in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    )
