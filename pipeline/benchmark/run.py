@@ -19,6 +19,7 @@ from .machine import hardware, in_own_process
 from .many_categories import measure_categories
 from .references import measure_references
 from .scoring_node import on_scoring_node
+from .shards import measure_shards
 from .tables import table
 from .training import measure_training
 from .whole_job import measure_feeding, measure_job, measure_overhead
@@ -81,6 +82,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         "images_per_s": ".3g",
         "loss": ".1%",
         "alone_loss": ".1%",
+    },
+    "shards": {
+        "read_as": "s",
+        "rows": ",d",
+        "errors": ",d",
+        "seconds": ".1f",
+        "images_per_s": ",.1f",
+        "busy_cpus": ".0%",
     },
     "listing": {
         "objects": ",d",
@@ -159,6 +168,8 @@ def _measure(part: str, config: BenchmarkConfig) -> Any:
             return in_own_process(measure_categories, config)
         case "listing":
             return measure_listing(config)
+        case "shards":
+            return measure_shards(config)
     raise AssertionError(part)
 
 

@@ -87,7 +87,7 @@ def read_parquet(file: ShardFile, members: Members, category_column: str) -> Non
     if file.read_at(0, 4) != MAGIC:
         raise NoShardError
     with _damage_told():
-        table = pq.ParquetFile(pa.PythonFile(file, mode="r"), buffer_size=BUFFER_BYTES)
+        table = _opened(file)
         schema = table.schema_arrow
         try:
             column = image_column(schema)
@@ -123,6 +123,12 @@ def _mean_size(group: Any, leaf: str) -> int:
     chunks = map(group.column, range(group.num_columns))
     chunk = next(each for each in chunks if each.path_in_schema == leaf)
     return max(1, int(chunk.total_uncompressed_size) // max(1, int(group.num_rows)))
+
+
+def _opened(file: ShardFile) -> pq.ParquetFile:
+    """Its columns are read a buffer at a time; by itself Arrow would fetch a row group at once."""
+    source = pa.PythonFile(file, mode="r")
+    return pq.ParquetFile(source, buffer_size=BUFFER_BYTES, pre_buffer=False)
 
 
 def _unique_names(table: pq.ParquetFile, column: ImageColumn) -> pa.ChunkedArray | None:
@@ -212,8 +218,7 @@ class _OpenTable:
     def __init__(self, uri: str, etag: str) -> None:
         self._file = ShardFile(uri, etag, stat(uri).size)
         with _damage_told():
-            source = pa.PythonFile(self._file, mode="r")
-            self._table = pq.ParquetFile(source, buffer_size=BUFFER_BYTES)
+            self._table = _opened(self._file)
             self._column = image_column(self._table.schema_arrow).leaf
         self._group, self._batches = -1, iter(())
         self._first, self._values = 0, pa.array([], pa.binary())

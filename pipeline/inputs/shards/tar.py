@@ -150,7 +150,7 @@ def _parsed(data: bytes) -> dict[str, str]:
         length = int(digits) if digits.isdigit() else 0
         record = data[at : at + length]
         key, equals, value = record[len(digits) + 1 :].partition(b"=")
-        if not equals or not value.endswith(b"\n"):
+        if not equals or len(record) < length or not value.endswith(b"\n"):
             raise DamagedShardError("the tar is damaged: one of its pax records can't be read")
         found[key.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "surrogateescape")
         at += length
