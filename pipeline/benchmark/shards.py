@@ -71,8 +71,11 @@ def make_images(folder: str, count: int, size: int) -> list[str]:
         original = originals[i % DISTINCT]
         return original if (i + 1) % DAMAGED_EVERY else original[: len(original) // 2]
 
+    def name(i: int) -> str:
+        return f"{i // SHARD_IMAGES:05d}/{i:08d}.jpg"
+
     def put(i: int) -> None:
-        write_object(f"{folder}/objects/{i // SHARD_IMAGES:05d}/{i:08d}.jpg", data(i))
+        write_object(f"{folder}/objects/{name(i)}", data(i))
 
     with ThreadPoolExecutor(UPLOADS) as pool:
         list(pool.map(put, range(count)))
@@ -81,7 +84,7 @@ def make_images(folder: str, count: int, size: int) -> list[str]:
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for i in range(start, min(start + SHARD_IMAGES, count)):
-                header = tarfile.TarInfo(f"{i:08d}.jpg")
+                header = tarfile.TarInfo(name(i))
                 header.size = len(data(i))
                 tar.addfile(header, io.BytesIO(data(i)))
         shards.append(f"{folder}/shards/{start // SHARD_IMAGES:05d}.tar")

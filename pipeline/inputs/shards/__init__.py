@@ -9,6 +9,7 @@ from .columns import image_column
 from .index import ShardIndex
 from .listing import expanded
 from .lookup import find_member, read_named
+from .places import shards_of
 from .reading import Fetch, planned, read_version
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "planned",
     "read_named",
     "read_version",
+    "shards_of",
 ]

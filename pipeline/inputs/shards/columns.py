@@ -273,6 +273,9 @@ class _OpenTable:
         except DamagedShardError as error:
             self._broken = error
             raise
+        except BaseException:  # another try begins the group anew
+            self._group = -1
+            raise
 
 
 @contextmanager
@@ -280,9 +283,10 @@ def _damage_told() -> Iterator[None]:
     """What Arrow says of damaged files, as ``DamagedShardError``."""
     try:
         yield
-    except (pa.ArrowException, TooMuchError, OSError, StopIteration, MemoryError) as error:
-        message = str(error) or type(error).__name__
-        raise DamagedShardError(f"the Parquet file is damaged: {message}") from error
+    except MemoryError:  # Arrow's own, too: another time there may be enough
+        raise
+    except (pa.ArrowException, TooMuchError, OSError) as error:
+        raise DamagedShardError(f"the Parquet file is damaged: {error}") from error
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from threading import Lock
 
 from pipeline.config import DEFAULT_CATEGORY_COLUMN
 from pipeline.schema import ErrorCode
@@ -16,7 +14,9 @@ from .listing import members_of
 from .places import shards_of
 from .reading import read_version
 
-SHARDS_KNOWN = 8  # listings of shards that a process keeps
+SHARDS_KNOWN = 4  # whose members a process keeps
+
+_listing = Lock()
 
 
 def read_named(uri: str, output: str | None = None) -> bytes:
@@ -56,15 +56,18 @@ def find_member(uri: str, problem: StorageError, output: str | None = None) -> O
             info = stat(shard)
         except StorageError:
             continue
-        members = _known(shard, info.etag, info.size, output)
-        at = pc.index(members["name"], pa.scalar(uri[len(shard) + 1 :])).as_py()
-        if at >= 0:
-            place, size = (members[name][at].as_py() for name in ("place", "size"))
+        with _listing:  # threads that ask for members of one shard list it once
+            members = _known(shard, info.etag, info.size, output)
+        if found := members.get(uri[len(shard) + 1 :]):
+            place, size = found
             return ObjectInfo(uri, f"{info.etag}#{place}", size, info.last_modified, info.archived)
     return None
 
 
 @lru_cache(maxsize=SHARDS_KNOWN)
-def _known(shard: str, etag: str, size: int, output: str | None) -> pa.Table:
+def _known(shard: str, etag: str, size: int, output: str | None) -> dict[str, tuple[str, int]]:
+    """Place and size of a shard's members by name."""
     index = ShardIndex(output, keep=False) if output else None
-    return members_of(shard, etag, size, index, DEFAULT_CATEGORY_COLUMN)
+    members = members_of(shard, etag, size, index, DEFAULT_CATEGORY_COLUMN)
+    names, *where = (members[name].to_pylist() for name in ("name", "place", "size"))
+    return dict(zip(names, zip(*where, strict=True), strict=True))
