@@ -30,13 +30,14 @@ from pipeline.storage import absolute, arrow_filesystem, write_object
 from .machine import BusyCPUs, in_own_process
 from .photographs import DISTINCT, UPLOADS, encoded, photograph
 from .stand_in import StandInScorer
-from .whole_job import OVERHEAD_BATCH, OVERHEAD_PHOTO, OVERHEAD_SIDE, Case, make_case, with_stand_in
+from .whole_job import OVERHEAD_PHOTO, OVERHEAD_SIDE, Case, make_case, with_stand_in
 
 _log = logging.getLogger(__name__)
 
 SHARD_IMAGES = 2_000
 COUNTS = (2_000, 20_000)
 DAMAGED_EVERY = 1_000
+BATCH = 256  # blocks of 512 small images: what Ray takes for each block hides nothing then
 
 
 def measure_shards(config: BenchmarkConfig) -> list[dict[str, Any]]:
@@ -44,7 +45,8 @@ def measure_shards(config: BenchmarkConfig) -> list[dict[str, Any]]:
     results = []
     for size in config.photo_size or (OVERHEAD_PHOTO,):
         for count in config.num_images or COUNTS:
-            job = {"image_size": OVERHEAD_SIDE, "batch_size": OVERHEAD_BATCH}
+            batch = (config.batch_size or (BATCH,))[0]
+            job = {"image_size": OVERHEAD_SIDE, "batch_size": batch}
             case = with_stand_in(make_case(config, count, size, **job), float("inf"))
             with _folder(config.work) as folder:
                 _log.info(f"{count:,} images of {size} px: made in {folder}")

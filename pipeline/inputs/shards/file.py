@@ -10,6 +10,8 @@ from pipeline.storage import read_range
 
 SMALLEST, LARGEST = 1 << 16, 1 << 23
 """Bytes of a request: few for headers that lie far apart, many where one follows the other."""
+NEAR = 1 << 20
+"""Bytes that are sooner read than jumped over: a request takes as long."""
 MAX_READ = 1 << 28
 """Bytes that anything in a shard may ask for at once; what wants more is damaged, or an attack."""
 
@@ -49,8 +51,8 @@ class ShardFile(io.RawIOBase):
         if first >= 0 and end <= self._start + len(self._data):
             return self._data[first : first + end - start]
         behind = self._start + len(self._data)
-        # The next header lies just behind: so will those that follow.
-        follows = self._start <= start <= behind + self._window
+        # Where the next header lies near, so will those that follow.
+        follows = self._start <= start <= behind + NEAR
         self._window = min(2 * self._window, LARGEST) if follows else SMALLEST
         kept = self._data[first:] if self._start <= start < behind else b""
         fetch = start + len(kept)

@@ -41,7 +41,7 @@ def read_zip(file: ShardFile, samples: Samples) -> None:
 
 
 def _add(file: ShardFile, samples: Samples, info: zipfile.ZipInfo) -> None:
-    problem = None
+    problem, at = None, max(0, info.header_offset)  # damaged contents may say anything
     if info.flag_bits & _ENCRYPTED:
         problem = "encrypted; pack it without a password"
     elif info.compress_type != zipfile.ZIP_STORED:
@@ -49,19 +49,18 @@ def _add(file: ShardFile, samples: Samples, info: zipfile.ZipInfo) -> None:
     if problem:
         message = f"{info.filename!r} is {problem}"
         code = ErrorCode.UNSUPPORTED_MODE
-        samples.add(Found(info.filename, info.header_offset, 0, code, message))
+        samples.add(Found(info.filename, at, 0, code, message))
         return
-    header = file.read_at(info.header_offset, _LOCAL.size)
+    header = file.read_at(at, _LOCAL.size)
     whole = len(header) == _LOCAL.size
     signature, name_length, extra_length = _LOCAL.unpack(header) if whole else (b"", 0, 0)
-    start = info.header_offset + _LOCAL.size + name_length + extra_length
+    start = at + _LOCAL.size + name_length + extra_length
     if (
         signature != _BEGINNINGS[0]
         or info.compress_size != info.file_size
         or (start + info.file_size > file.size)
     ):
         message = f"the zip is damaged: {info.filename!r} is not where its contents say"
-        at = info.header_offset
         samples.add(Found(info.filename, at, 0, ErrorCode.TRUNCATED, message))
         return
     found, side = Found(info.filename, start, info.file_size), None

@@ -345,13 +345,15 @@ def test_small_members_are_listed_in_few_requests_and_large_ones_are_skipped(
     config: ScoreConfig, tmp_path: Path, requests: list[tuple[str, int]]
 ) -> None:
     write(tmp_path / "in/small.tar", tar_of([(f"{i}.jpg", bytes(4000)) for i in range(5000)]))
+    write(tmp_path / "in/photos.tar", tar_of([(f"{i}.jpg", bytes(300_000)) for i in range(200)]))
     write(tmp_path / "in/large.tar", tar_of([(f"{i}.jpg", bytes(1 << 22)) for i in range(5)]))
     build(replace(config, input=(str(tmp_path / "in"),)))
-    sizes: dict[str, list[int]] = {"small.tar": [], "large.tar": []}
+    sizes: dict[str, list[int]] = {"small.tar": [], "photos.tar": [], "large.tar": []}
     for uri, length in requests:
         sizes[uri.rpartition("/")[2]].append(length)
     assert len(sizes["small.tar"]) <= 10
     assert sum(sizes["small.tar"]) <= 5001 * 4608 + 20_000
+    assert len(sizes["photos.tar"]) <= 20
     assert sum(sizes["large.tar"]) < 1 << 20
 
 
