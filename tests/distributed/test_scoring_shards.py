@@ -11,6 +11,7 @@ import pytest
 from pipeline.benchmark.stand_in import StandInScorer
 from pipeline.config import ScoreConfig
 from pipeline.distributed.scoring import score_bucket
+from pipeline.report.gallery import take_pictures
 from pipeline.results import open_results
 from pipeline.storage import write_object
 from tests import golden
@@ -75,6 +76,13 @@ def test_every_member_has_a_row_is_scored_once_and_is_shown(
         overlay = results.overlay(row, opacity=0, caption=False)
         assert overlay.size == (80, 60)
         assert np.asarray(overlay).std() > 10
+    beside = f"{source}/bolt/a.tar#2.jpg"
+    shown = [row.to_dict() | {"nearest_reference": beside} for _, row in scored.iterrows()]
+    for picture in take_pictures(config.output, shown, max_bytes=10**6):
+        assert picture["image"]
+        assert picture["map"]
+        assert picture["reference"]
+        assert picture["problem"] == ""
     again = score_bucket(config, StandInScorer, page=False)
     assert (again.pending, again.skipped) == (0, report.listed)
 
