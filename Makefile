@@ -10,6 +10,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 # Or every process, of which Ray starts many, would compile the package again.
 export PYTHONDONTWRITEBYTECODE =
+# Tests run in two processes, each with a Ray, on perhaps two cores: threads of PyTorch that wait for
+# one another by spinning take them from the rest, which made two runs side by side 1.6 times as long.
+unit quick: export OMP_WAIT_POLICY = PASSIVE
 
 .PHONY: test quick demo docs reference screenshots small-model lint types unit browser clean
 

@@ -184,6 +184,9 @@ TIMINGS = ("fetch_s", "decode_s", "score_s")
 # others, and where --gray-range gives the range.
 DEEP_SHARE = pa.field("deep_share", pa.float32())
 
+# Which tile of its image a row is, from 0; null where there are no pixels.
+TILE = pa.field("tile", pa.int32())
+
 
 def pixel_schema(image_size: int) -> pa.Schema:
     """What the read stage hands to the scorers: manifest columns and uint8 HWC pixels.
@@ -199,6 +202,7 @@ def pixel_schema(image_size: int) -> pa.Schema:
             pa.field("fetch_s", pa.float32()),
             pa.field("decode_s", pa.float32()),
             DEEP_SHARE,
+            TILE,
         ]
     )
 
@@ -218,6 +222,7 @@ def scored_schema() -> pa.Schema:
             *[pa.field(name, pa.float32()) for name in TIMINGS],
             pa.field("scorer_memory", pa.int64()),
             DEEP_SHARE,
+            TILE,
         ]
     )
 

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.images import SquareImage
+from pipeline.images.fast import fast_squares
+
 WIDTH, HEIGHT = 40, 24  # of the scene
 
 
@@ -42,3 +45,10 @@ def png(width: int, height: int, *chunks: bytes) -> bytes:
 def chunk(kind: bytes, data: bytes = b"") -> bytes:
     """A PNG chunk with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def fast_square(data: bytes, size: int, **options: Any) -> SquareImage:
+    """What ``--decoder fast`` makes of an image that is seen whole."""
+    found = fast_squares(data, size, **options)
+    [pixels] = found.pixels
+    return SquareImage(pixels, found.width, found.height, found.deep_share)

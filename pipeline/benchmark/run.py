@@ -21,13 +21,14 @@ from .references import measure_references
 from .scoring_node import on_scoring_node
 from .shards import measure_shards
 from .tables import table
+from .tiles import measure_tiles
 from .training import measure_training
 from .whole_job import measure_feeding, measure_job, measure_overhead
 
 _log = logging.getLogger(__name__)
 
 # Parts without Ray, measured where the job's driver is.
-ON_DRIVER = {"training", "references", "categories", "listing"}
+ON_DRIVER = {"training", "references", "categories", "listing", "tiles"}
 
 # Column of a terminal's table and its format, by part.
 JOB = {"images": ",d", "photo_size": "d", "num_actors": "d", "images_per_s": ".3g"}
@@ -83,6 +84,19 @@ COLUMNS: dict[str, dict[str, str]] = {
         "loss": ".1%",
         "alone_loss": ".1%",
     },
+    "finding": {
+        "way": "s",
+        "score": "s",
+        "defect_px": "d",
+        "frames": "d",
+        "tiles": "d",
+        "image_auroc": ".1%",
+        "image_ap": ".1%",
+        "pixel_auroc": ".1%",
+        "pixel_ap": ".1%",
+        "pixel_aupro": ".1%",
+    },
+    "cost": {"way": "s", "images": "d", "rows": "d", "tiles": "d", "s": ".3f", "ratio": ".3f"},
     "shards": {
         "read_as": "s",
         "rows": ",d",
@@ -168,6 +182,8 @@ def _measure(part: str, config: BenchmarkConfig) -> Any:
             return in_own_process(measure_categories, config)
         case "listing":
             return measure_listing(config)
+        case "tiles":
+            return in_own_process(measure_tiles, config)
         case "shards":
             return measure_shards(config)
     raise AssertionError(part)

@@ -118,6 +118,11 @@ class EvaluateConfig(NamedModelConfig, ScorerConfig, JobConfig):
         return [] if self.scores is not None else super().remarks()
 
     @property
+    def measured_size(self) -> int:
+        """Side in pixels to which maps and masks are resized: that of the image or of its tiles."""
+        return self.image_size * self.tiles
+
+    @property
     def has_protocols(self) -> bool:
         """Whether images are also measured beside others."""
         return bool(self.few_shot or self.unlabelled)
@@ -137,6 +142,10 @@ class EvaluateConfig(NamedModelConfig, ScorerConfig, JobConfig):
             raise ValueError(
                 "--few-shot and --unlabelled compare what --frozen-image-size leaves out; leave it "
                 "out"
+            )
+        if self.has_protocols and self.tiles > 1:
+            raise ValueError(
+                "--few-shot and --unlabelled compare whole images, --tiles are parts; give one"
             )
         for count in self.few_shot:
             check_at_least("--few-shot", count, 1)

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
 
 from pipeline.gray_range import GrayRange
+from pipeline.tiling import WHOLE, Tiling
 
+from .backbone import backbone_input
 from .checks import check_there, refuse_credentials
 from .job import JobConfig, is_local
 from .model import RELEASED_WEIGHTS, ModelSpec, NamedModelConfig
@@ -69,6 +71,11 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
             _check_category_regex(self.category_regex)
         self._settle_model()
         self._check_scorer()
+        if self.tiles > 1 and backbone_input(self.backbone) is None:
+            raise ValueError(
+                f"--tiles takes whole patches, and --backbone {self.backbone} tells no patch size; "
+                "give a name of open_clip.list_models() or an open_clip JSON file"
+            )
         if not 0 <= self.max_error_rate <= 1:
             raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")
         self.modified_since()
@@ -129,7 +136,19 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
     def decoder_suffix(self) -> str:
         """What decoding that changes results adds to the model's fingerprint."""
         decoder = "" if self.decoder == "exact" else f"-{self.decoder}-decoder"
-        return decoder + ("" if self.gray_range is None else GrayRange(*self.gray_range).suffix)
+        gray = "" if self.gray_range is None else GrayRange(*self.gray_range).suffix
+        return decoder + gray + self.tiling.suffix
+
+    @property
+    def tiling(self) -> Tiling:
+        """Into which tiles images are cut."""
+        return WHOLE if self.tiles == 1 else Tiling(self.tiles, self.tile_size or self.image_size)
+
+    @property
+    def tile_side(self) -> int:
+        """Side of what the model sees at once, in patches; 1 where nothing depends on it."""
+        own = backbone_input(self.backbone)
+        return 1 if own is None else self.image_size // own.patch_size
 
     @property
     def model_spec(self) -> ModelSpec:

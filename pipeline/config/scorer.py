@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 
 from .checks import check_at_least, check_positive
 
+MAX_TILES = 64  # along a side: 4,096 tiles, 20,000 pixels at the released model's size
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerConfig:
@@ -28,6 +30,15 @@ class ScorerConfig:
     floating-point, signed and 32-bit gray, which is refused without. Default: 0 to 65535 of 16
     bits, or what a file declares (docs/inputs.md)."""
 
+    tiles: int = 1
+    """See large images in tiles, at most so many along each side, which overlap and give one map; 1
+    sees every image whole. Takes the time of that many images, finds defects that are small in a
+    large frame, and is part of the fingerprint (docs/inputs.md)."""
+    tile_size: int = 0
+    """With --tiles: pixels of the original that a tile covers along each side. 0 = the model's own
+    input size, so that nothing is made smaller; where --tiles are too few for that, each covers
+    more."""
+
     batch_size: int | None = None
     """Images a forward pass. Default: 16 on a GPU, 4 on a CPU. Changes results by rounding only."""
     num_actors: int | None = None
@@ -46,6 +57,7 @@ class ScorerConfig:
         if (self.gpus_per_actor or 0) > 1:
             raise ValueError("--gpus-per-actor is at most 1; a copy of the model uses one GPU")
         check_positive("--max-megapixels", self.max_megapixels)
+        self._check_tiles()
         if self.gray_range is not None:
             low, high = self.gray_range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -53,3 +65,11 @@ class ScorerConfig:
                     f"--gray-range {low:g} {high:g}: give two numbers, the one that becomes black "
                     "and a larger one that becomes white, such as 0 4095"
                 )
+
+    def _check_tiles(self) -> None:
+        check_at_least("--tiles", self.tiles, 1)
+        check_at_least("--tile-size", self.tile_size, 0)
+        if self.tiles > MAX_TILES:
+            raise ValueError(f"--tiles is {self.tiles}; it is at most {MAX_TILES} along a side")
+        if self.tile_size and self.tiles == 1:
+            raise ValueError("--tile-size goes with --tiles, the most tiles along a side")

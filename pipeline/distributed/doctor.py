@@ -87,6 +87,7 @@ class _Look:
         self._config, self._scoring = config, config.score_config()
         self._rows: pa.Table | None = None
         self._square: dict[str, Any] | None = None
+        self._tiles = 1
         self._resources: Resources | None = None
         self._has_weights = False
 
@@ -112,13 +113,18 @@ class _Look:
             max_megapixels=config.max_megapixels,
             decoder=config.decoder,
             gray_range=config.gray_range,
+            tiling=self._scoring.tiling,
+            side=self._scoring.tile_side,
         ):
             for row in block.to_pylist():
                 if row["error"] is None:
                     self._square = row
+                    size, side = (row["width"], row["height"]), self._scoring.tile_side
+                    self._tiles = self._scoring.tiling.layout(*size, side=side).num_tiles
+                    many = f"{self._tiles} tiles of " if self._tiles > 1 else ""
                     return (
                         f"{row['uri']} has {row['width']:,} x {row['height']:,} pixels and becomes "
-                        f'{config.image_size} x {config.image_size}; the model is told "'
+                        f'{many}{config.image_size} x {config.image_size}; the model is told "'
                         f'{row["category"]}"{problem}'
                     )
                 problem = f" ({row['uri']} can't be used: {row['error']}: {row['error_message']})"
@@ -160,8 +166,9 @@ class _Look:
         told = run_as_scorer(
             self._scoring, measure, config.model_spec, pixels, row["category"], plan
         )
-        total = duration(told["seconds"] * config.images / plan.num_actors)
-        rate = f"{told['seconds']:.3g} s per image on {told['device']}"
+        seconds = told["seconds"] * self._tiles
+        total = duration(seconds * config.images / plan.num_actors)
+        rate = f"{seconds:.3g} s per image on {told['device']}"
         return f"{rate}; {config.images:,.0f} images take {total} or more"
 
 

@@ -14,12 +14,14 @@ from pipeline.images import Decoder
 from pipeline.inputs.manifest import Manifest
 from pipeline.output.reference_catalogue import ReferencesInUse
 from pipeline.storage import arrow_filesystem
+from pipeline.tiling import WHOLE, Tiling
 
 from .cluster import quiet_data
 from .fingerprints import forget
 from .reader import read_images
 from .reading_log import start_reading_log
 from .resources import CPUS_PER_MANIFEST_READER, CPUS_PER_READER, Resources
+from .stitching import Stitcher
 
 
 def scored_rows(
@@ -51,6 +53,8 @@ def scored_rows(
         max_megapixels=config.max_megapixels,
         decoder=config.decoder,
         gray_range=config.gray_range,
+        tiling=config.tiling,
+        side=config.tile_side,
         scorer=scorer,
         scorer_arguments={
             "model": config.model_spec,
@@ -61,8 +65,10 @@ def scored_rows(
             "embeddings": config.embeddings,
         },
     )
+    stitcher = Stitcher(config.tiling, config.tile_side)
     try:
-        yield from graph.iter_batches(batch_size=None, batch_format="pyarrow")
+        for rows in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield stitcher.add(rows)
     except ray.exceptions.RayError:
         forget(config)  # scorers refuse a model that is not the one of the fingerprint
         raise
@@ -76,17 +82,19 @@ def scoring_graph(
     max_megapixels: float,
     decoder: Decoder = "exact",
     gray_range: tuple[float, float] | None = None,
+    tiling: Tiling = WHOLE,
+    side: int = 1,
     scorer: type,
     scorer_arguments: dict[str, Any],
 ) -> ray.data.Dataset:
-    """The lazy dataset of scored rows (``schema.scored_schema``), in no fixed order."""
+    """The lazy dataset of scored tiles (``schema.scored_schema``), in no fixed order."""
     read: Any = read_images  # Ray Data's annotations know no generator over Arrow tables
-    rows = resources.rows_per_block(image_size, manifest.pending)
+    rows = resources.rows_per_block(image_size, manifest.pending) // tiling.most**2
     filesystem, _ = arrow_filesystem(manifest.folder)
     paths = [arrow_filesystem(uri)[1] for uri in manifest.files]
     return (
         ray.data.read_parquet(paths, filesystem=filesystem, num_cpus=CPUS_PER_MANIFEST_READER)
-        .repartition(target_num_rows_per_block=rows)
+        .repartition(target_num_rows_per_block=max(1, rows))
         .map_batches(
             read,
             fn_kwargs={
@@ -94,6 +102,8 @@ def scoring_graph(
                 "max_megapixels": max_megapixels,
                 "decoder": decoder,
                 "gray_range": gray_range,
+                "tiling": tuple(tiling),
+                "side": side,
                 "log": start_reading_log(),
             },
             batch_size=None,

@@ -12,11 +12,13 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.gray_range import GrayRange
-from pipeline.images import Decoder, ImageError, SquareImage, decode, to_square
+from pipeline.images import Decoder, ImageError
+from pipeline.images.tiles import Squares, squares
 from pipeline.inputs.shards import Fetch, planned
 from pipeline.output.ledger import max_object_bytes
 from pipeline.schema import ErrorCode, pixel_schema
 from pipeline.storage import StorageError
+from pipeline.tiling import WHOLE, Tiling
 
 from .reading_log import Row, read_logged
 
@@ -24,7 +26,7 @@ FETCH_THREADS = 16
 FETCHED_BYTES_AHEAD = 256 * 2**20  # encoded images waiting for the decoder, per task
 ROWS_PER_YIELD = 16  # bounds a task's memory: 13 MB of pixels at 518 px
 
-Square = Callable[[bytes], SquareImage]
+Cut = Callable[[bytes], Squares]
 Part = bytes | StorageError
 Fetched = tuple[Part, float] | None
 """A row's bytes or why there are none, and the seconds they took; None: not to be fetched."""
@@ -38,6 +40,8 @@ def read_images(
     max_megapixels: float,
     decoder: Decoder = "exact",
     gray_range: tuple[float, float] | None = None,
+    tiling: tuple[int, int] = WHOLE,
+    side: int = 1,
     log: Any = None,
 ) -> Iterator[pa.Table]:
     """Fetch and decode a block of the manifest.
@@ -51,19 +55,23 @@ def read_images(
         max_megapixels: larger images are refused before they are decoded.
         decoder: "fast" takes ``pipeline.images.fast``, whose pixels differ a little.
         gray_range: of gray of more than 8 bits (``pipeline.images.decode``).
+        tiling: which tiles of an image become rows of their own, side by side.
+        side: of a tile in patches.
         log: handle of a ``ReadingLog``, by which rows that kill their readers are given up.
 
     Yields:
-        Tables of ``schema.pixel_schema(image_size)``.
+        Tables of ``schema.pixel_schema(image_size)``; the tiles of an image one after the other.
     """
     schema = pixel_schema(image_size)
-    square = partial(
+    cut = partial(
         _decoder(decoder),
         size=image_size,
+        tiling=Tiling(*tiling),
+        side=side,
         max_megapixels=max_megapixels,
         gray_range=None if gray_range is None else GrayRange(*gray_range),
     )
-    read = partial(_all_read, max_bytes=max_object_bytes(max_megapixels), square=square)
+    read = partial(_all_read, max_bytes=max_object_bytes(max_megapixels), cut=cut)
     done: list[Row] = []
     for row in read_logged(rows.to_pylist(), _key, log, read=read, give_up=_given_up):
         done.append(row)
@@ -74,9 +82,9 @@ def read_images(
         yield pa.Table.from_pylist(done, schema=schema)
 
 
-def _all_read(rows: list[Row], *, max_bytes: int, square: Square) -> Iterator[Row]:
+def _all_read(rows: list[Row], *, max_bytes: int, cut: Cut) -> Iterator[Row]:
     for row, fetched in _fetch_ahead(rows, max_bytes):
-        yield _read(row, fetched, square)
+        yield from _read(row, fetched, cut)
 
 
 def _key(row: Row) -> str:
@@ -121,22 +129,15 @@ def _fetched(fetch: Fetch, started: Started) -> Iterator[tuple[Row, Fetched]]:
         yield row, (part, seconds)
 
 
-def _decoder(decoder: Decoder) -> Callable[..., SquareImage]:
+def _decoder(decoder: Decoder) -> Callable[..., Squares]:
     if decoder == "exact":
-        return _exact
+        return squares
     import torch  # only this decoder's readers need it
 
-    from pipeline.images.fast import decode_square
+    from pipeline.images.fast import fast_squares
 
     torch.set_num_threads(1)  # one reader decodes on one core
-    return decode_square
-
-
-def _exact(
-    data: bytes, *, size: int, max_megapixels: float, gray_range: GrayRange | None
-) -> SquareImage:
-    image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range)
-    return to_square(image, size)
+    return fast_squares
 
 
 def _refuse_by_size(row: Row, max_bytes: int) -> None:
@@ -150,19 +151,24 @@ def _refuse_by_size(row: Row, max_bytes: int) -> None:
         row |= {"error": ErrorCode.TOO_LARGE.value, "error_message": message}
 
 
-def _read(row: Row, fetched: Fetched, square: Square) -> Row:
+def _read(row: Row, fetched: Fetched, cut: Cut) -> Iterator[Row]:
+    """The row with its pixels, or a row for each tile; of the first all times that came before."""
     if fetched is None:
-        return row
+        yield row
+        return
     data, fetch_s = fetched
     try:
         if isinstance(data, StorageError):
             raise data
         row["fetch_s"] = fetch_s
         started = time.monotonic()
-        image = square(data)
-        row |= {"width": image.width, "height": image.height, "pixels": image.pixels.tobytes()}
-        row["deep_share"] = image.deep_share
-        row["decode_s"] = time.monotonic() - started
+        image = cut(data)
+        row |= {"width": image.width, "height": image.height, "deep_share": image.deep_share}
+        for tile, pixels in enumerate(image.pixels):
+            told = {"tile": tile, "pixels": pixels.tobytes()}
+            yield row | told | {"decode_s": time.monotonic() - started}
+            row["fetch_s"], started = 0.0, time.monotonic()
+        return
     except StorageError as error:
         row |= {"error": error.code.value, "error_message": str(error)}
     except ImageError as error:
@@ -171,4 +177,4 @@ def _read(row: Row, fetched: Fetched, square: Square) -> Row:
     except MemoryError:
         message = "no memory to fetch or resize the image"
         row |= {"error": ErrorCode.OUT_OF_MEMORY.value, "error_message": message}
-    return row
+    yield row

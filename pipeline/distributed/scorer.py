@@ -19,7 +19,7 @@ from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, scored_schema
 if TYPE_CHECKING:
     from .predictor import Scored
 
-KEPT = (*MANIFEST_SCHEMA.names, "width", "height", "fetch_s", "decode_s", "deep_share")
+KEPT = (*MANIFEST_SCHEMA.names, "width", "height", "fetch_s", "decode_s", "deep_share", "tile")
 
 
 class AnomalyScorer:

@@ -79,7 +79,7 @@ def decode(
     data: bytes,
     *,
     max_megapixels: float = MAX_MEGAPIXELS,
-    at_least: int | None = None,
+    at_least: int | tuple[int, int] | None = None,
     gray_range: GrayRange | None = None,
 ) -> Image.Image:
     """Decode to 8-bit RGB: first frame, EXIF orientation applied, transparency dropped.
@@ -90,8 +90,8 @@ def decode(
     Args:
         data: the object's bytes; the format is recognised from them, not from a name.
         max_megapixels: larger images are refused from their header, before pixels are allocated.
-        at_least: for thumbnails: a JPEG may come at 1/2, 1/4 or 1/8 of its size, which takes a
-            fraction of the time and memory, as long as both sides have so many pixels.
+        at_least: a JPEG may come at 1/2, 1/4 or 1/8 of its size, which takes a fraction of the time
+            and memory, as long as both sides, or its width and height, have so many pixels.
         gray_range: of gray of more than 8 bits, also of signed, 32-bit and floating-point values,
             which have none of their own; images of 8 bits are what they are.
 
@@ -104,7 +104,8 @@ def decode(
     try:
         image = open_header(data, max_megapixels)
         if at_least is not None:
-            image.draft(None, (at_least, at_least))
+            sides = (at_least, at_least) if isinstance(at_least, int) else at_least
+            image.draft(None, sides[::-1] if is_lying(image) else sides)
         deep_colour = is_deep_colour(image)  # once pixels are loaded, nothing tells of it
         rgb = _to_rgb(upright(_as_meant(image, data, gray_range), of=image), gray_range)
         if deep_colour:
@@ -162,6 +163,11 @@ def upright(image: Image.Image, *, of: Image.Image | None = None) -> Image.Image
     for name in _ORIENTED:
         turned.info.pop(name, None)
     return turned
+
+
+def is_lying(image: Image.Image) -> bool:
+    """Whether ``upright`` makes the width of an opened image its height."""
+    return _orientation(image) >= 5
 
 
 def _orientation(image: Image.Image) -> int:

@@ -16,9 +16,11 @@ from torchvision import io
 
 from pipeline.gray_range import GrayRange
 from pipeline.schema import ErrorCode
+from pipeline.tiling import WHOLE, Tiling
 
-from .decoding import MAX_MEGAPIXELS, ImageError, SquareImage, decode, open_header
+from .decoding import MAX_MEGAPIXELS, ImageError, decode, open_header
 from .gray import DEEP_SHARE
+from .tiles import Squares
 
 # File format and Pillow's mode of what torchvision decodes to the same pixels. Its PNG decoder ends
 # the process (signal 11) on most files whose compressed pixels are damaged; of 6,000 damaged JPEGs
@@ -27,33 +29,47 @@ from .gray import DEEP_SHARE
 _DECODED = {("JPEG", "RGB"), ("JPEG", "L")}
 
 
-def decode_square(
+def fast_squares(
     data: bytes,
     size: int,
     *,
+    tiling: Tiling = WHOLE,
+    side: int = 1,
     max_megapixels: float = MAX_MEGAPIXELS,
     gray_range: GrayRange | None = None,
-) -> SquareImage:
-    """Decode and resize to [size, size], whatever the aspect ratio.
+) -> Squares:
+    """Decode an image, and resize it to its tiles; all as of ``pipeline.images.tiles.squares``.
 
-    Args:
-        data, max_megapixels, gray_range: as for ``pipeline.images.decode``.
-        size: side of the square in pixels.
-
-    Raises:
-        ImageError: as ``pipeline.images.decode``.
+    The image is resized at once, so memory is bounded by its pixels and the tiles'.
     """
-    pixels, share = _plain_pixels(data, max_megapixels), None
+    pixels, share = _decoded(data, max_megapixels, gray_range)
+    height, width = pixels.shape[1:]
+    layout, patch = tiling.layout(width, height, side=side), size // side
+    resized = _resized(pixels, layout.height * patch, layout.width * patch)
+    corners = ((top * patch, left * patch) for top, left in layout.starts())
+    cut = (resized[y : y + size, x : x + size].contiguous().numpy() for y, x in corners)
+    return Squares(cut, width, height, share)
+
+
+def _decoded(
+    data: bytes, max_megapixels: float, gray_range: GrayRange | None
+) -> tuple[Tensor, float | None]:
+    """uint8 [3, H, W], and the share of their range that deep values take."""
+    pixels = _plain_pixels(data, max_megapixels)
+    if pixels is not None:
+        return pixels, None
+    image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return pixels, image.info.get(DEEP_SHARE)
+
+
+def _resized(pixels: Tensor, height: int, width: int) -> Tensor:
+    """[3, H, W] → [height, width, 3]."""
     try:
-        if pixels is None:
-            image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range)
-            share = image.info.get(DEEP_SHARE)
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-        resized = F.interpolate(pixels[None], (size, size), mode="bicubic", antialias=True)
+        resized = F.interpolate(pixels[None], (height, width), mode="bicubic", antialias=True)
     except MemoryError:
         raise ImageError(ErrorCode.OUT_OF_MEMORY, "no memory to resize the image") from None
-    height, width = pixels.shape[1:]
-    return SquareImage(resized[0].permute(1, 2, 0).numpy(), width, height, share)
+    return resized[0].permute(1, 2, 0)
 
 
 def _plain_pixels(data: bytes, max_megapixels: float) -> Tensor | None:

@@ -41,7 +41,7 @@ from pipeline.storage import (
 
 from .layout import MAPS, PARTITION, partition_of, scores_of
 from .snapshot import Journal, all_score_files, read_journal, score_objects, write_journal
-from .writer import MAP_ROWS_PER_GROUP
+from .writer import BYTES_PER_GROUP, MAP_ROWS_PER_GROUP, rows_per_group
 
 _log = logging.getLogger(__name__)
 
@@ -227,10 +227,12 @@ class _ShardWriter:
         file, first = self._file, self._rows
         self._rows += len(maps)
         self._waiting.append(maps)
-        if sum(map(len, self._waiting)) >= MAP_ROWS_PER_GROUP:
+        large = sum(each.nbytes for each in self._waiting) >= BYTES_PER_GROUP
+        if large or sum(map(len, self._waiting)) >= MAP_ROWS_PER_GROUP:
             whole = pa.concat_tables(self._waiting)
-            end = len(whole) - len(whole) % MAP_ROWS_PER_GROUP  # no short row groups in between
-            self._writer.write_table(whole[:end], row_group_size=MAP_ROWS_PER_GROUP)
+            group = rows_per_group(whole, MAP_ROWS_PER_GROUP)
+            end = len(whole) - len(whole) % group  # no short row groups in between
+            self._writer.write_table(whole[:end], row_group_size=group)
             self._waiting = [whole[end:]]
         if self._sink.tell() >= SHARD_BYTES:
             self.close()
@@ -241,7 +243,8 @@ class _ShardWriter:
     def close(self) -> None:
         """Write the shard, if there is anything in it."""
         if self._waiting and (last := pa.concat_tables(self._waiting)).num_rows:
-            self._writer.write_table(last, row_group_size=MAP_ROWS_PER_GROUP)
+            group = rows_per_group(last, MAP_ROWS_PER_GROUP)
+            self._writer.write_table(last, row_group_size=group)
         self._waiting = []
         self._writer.close()
         if self._rows:

@@ -18,7 +18,9 @@ from pipeline.storage import write_object
 from .layout import MAPS, SCORES, partition_of
 
 ROWS_PER_FILE = 10_000  # 25 MB of maps at 518 px, 1 MB of scores
+BYTES_PER_FILE = 128 * 2**20  # of rows with maps, which are larger of images that were tiled
 MAP_ROWS_PER_GROUP = 128  # what a reader of one map fetches: 330 KB
+BYTES_PER_GROUP = 2**20  # of maps, before they are compressed
 
 
 class ResultWriter:
@@ -72,6 +74,7 @@ class ResultWriter:
         if rows.num_rows:
             self._pending.append(rows)
         full = sum(len(table) for table in self._pending) >= ROWS_PER_FILE
+        full = full or sum(table.nbytes for table in self._pending) >= BYTES_PER_FILE
         if full or time.monotonic() - self._last_commit >= self._interval_s:
             self.commit()
 
@@ -97,7 +100,7 @@ class ResultWriter:
             map_bytes = self._write_parquet(
                 f"{MAPS}/{name}",
                 maps,
-                row_group_size=MAP_ROWS_PER_GROUP,
+                row_group_size=rows_per_group(maps, MAP_ROWS_PER_GROUP),
                 use_dictionary=False,  # values hardly repeat: a dictionary adds 300 bytes a map
             )
             position = pc.subtract(pc.cumulative_sum(has_map.cast(pa.int32())), 1)
@@ -124,6 +127,12 @@ class ResultWriter:
         data = sink.getvalue().to_pybytes()
         write_object(f"{self._output}/{name}", data)
         return len(data)
+
+
+def rows_per_group(maps: pa.Table, most: int) -> int:
+    """So many rows of maps that reading one fetches little, also where maps are large."""
+    fitting: int = BYTES_PER_GROUP * len(maps) // maps.nbytes
+    return max(1, min(most, fitting))
 
 
 def _constant(value: str | datetime, length: int) -> pa.Array:

@@ -25,6 +25,8 @@ HOSTILE = (
 )
 RUN = "20260105T020000Z-abcdef"
 NUM_IMAGES = 70
+# Chromium drops clicks before a page's first paint, which on a busy machine may follow its load.
+PAINTED = "() => performance.getEntriesByName('first-contentful-paint').length > 0"
 
 
 @pytest.fixture(scope="package")
@@ -67,6 +69,7 @@ def open_page(browser: Browser) -> Iterator[Open]:
             ),
         )
         page.goto(file.as_uri(), wait_until="load")
+        page.wait_for_function(PAINTED)
         return page
 
     yield open_file

@@ -86,7 +86,7 @@ def test_images_come_in_pages(page: Page) -> None:
     assert page.locator(".card").count() == 48
     assert page.locator("#page-previous").is_disabled()
     page.click("#page-next")
-    assert page.locator(".card").count() == NUM_IMAGES - 48
+    expect(page.locator(".card")).to_have_count(NUM_IMAGES - 48)
     assert page.locator("#images-count").inner_text() == "49–70 of 70"
     assert page.locator("#page-next").is_disabled()
     page.select_option("#page-size", "24")

@@ -17,13 +17,14 @@ from PIL import Image
 from pipeline.distributed import reader as reader_module
 from pipeline.distributed.reader import FETCH_THREADS, ROWS_PER_YIELD, read_images
 from pipeline.images import decode, to_square
-from pipeline.images.fast import decode_square
+from pipeline.images.tiles import Squares, squares
 from pipeline.inputs.shards import reading
 from pipeline.output.ledger import max_object_bytes
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, pixel_schema
 from pipeline.storage import StorageError, access, list_objects, read_object, write_object
 from tests.bucket import BROKEN, jpeg, put
 from tests.faults.proxy import Change, Proxy, running
+from tests.image_files import fast_square
 
 SIZE = 12  # side of the square; nothing here depends on it
 Row = dict[str, Any]
@@ -96,7 +97,7 @@ def test_the_fast_decoder_gives_its_own_pixels_and_the_same_sizes(tmp_path: Path
     side = 70  # enough pixels that some differ by rounding
     (table,) = read_images(rows, image_size=side, max_megapixels=100.0, decoder="fast")
     (row,) = table.to_pylist()
-    assert row["pixels"] == decode_square(data, side).pixels.tobytes()
+    assert row["pixels"] == fast_square(data, side).pixels.tobytes()
     assert row["pixels"] != to_square(decode(data), side).pixels.tobytes()
     assert (row["width"], row["height"]) == (96, 64)
 
@@ -265,14 +266,14 @@ def test_few_bytes_are_fetched_ahead_of_the_decoder(
             peak = max(peak, held)
         return read_object(uri)
 
-    def release(data: bytes, **options: Any) -> Image.Image:
+    def release(data: bytes, **options: Any) -> Squares:
         nonlocal held
         with lock:
             held -= 1
-        return decode(data, **options)
+        return squares(data, **options)
 
     monkeypatch.setattr(reading, "read_object", fetch)
-    monkeypatch.setattr(reader_module, "decode", release)
+    monkeypatch.setattr(reader_module, "squares", release)
     for i in range(count):
         write_object(f"{tmp_path}/{i:03}.jpg", jpeg(i)[:size].ljust(size, b"\0"))
     assert len(read(manifest(str(tmp_path)))) == count

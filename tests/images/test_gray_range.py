@@ -15,10 +15,9 @@ from PIL import Image
 
 from pipeline.gray_range import GrayRange
 from pipeline.images import ImageError, decode, to_square
-from pipeline.images.fast import decode_square
 from pipeline.images.gray import ranged
 from pipeline.schema import ErrorCode
-from tests.image_files import scene
+from tests.image_files import fast_square, scene
 
 RGB = np.asarray(scene())
 GRAY = RGB[..., 0]
@@ -41,7 +40,7 @@ def png(pixels: NDArray[Any]) -> bytes:
 
 def decoded(data: bytes, gray_range: GrayRange | None = None) -> NDArray[np.uint8]:
     pixels = np.asarray(decode(data, gray_range=gray_range))
-    square = decode_square(data, 16, gray_range=gray_range)
+    square = fast_square(data, 16, gray_range=gray_range)
     assert (square.height, square.width) == pixels.shape[:2]
     return pixels[..., 0]
 
@@ -141,7 +140,7 @@ def test_a_range_is_found_again_in_the_fingerprint(low: float, width: float) -> 
     ],
 )
 def test_how_much_of_their_range_deep_images_take_is_told(data: bytes, share: float | None) -> None:
-    for square in (to_square(decode(data), 16), decode_square(data, 16)):
+    for square in (to_square(decode(data), 16), fast_square(data, 16)):
         assert square.deep_share == (None if share is None else pytest.approx(share))
 
 

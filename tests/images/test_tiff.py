@@ -13,9 +13,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from pipeline.images import ImageError, decode
-from pipeline.images.fast import decode_square
 from pipeline.schema import ErrorCode
-from tests.image_files import HEIGHT, WIDTH, scene
+from tests.image_files import HEIGHT, WIDTH, fast_square, scene
 
 RGB = np.asarray(scene())
 GRAY = RGB[..., 0]
@@ -65,7 +64,7 @@ def test_the_picture_is_the_same_however_it_is_stored(
     expected = expected if expected.ndim == 3 else np.repeat(expected[..., None], 3, axis=-1)
     pixels = np.asarray(decode(data))
     np.testing.assert_array_equal(pixels, expected)
-    square = decode_square(data, 16)
+    square = fast_square(data, 16)
     assert (square.height, square.width) == expected.shape[:2]
 
 
@@ -103,7 +102,7 @@ def test_gray_of_12_bits_is_scaled_from_its_own_range() -> None:
 def test_what_has_no_fixed_range_or_picture_is_refused_by_what_it_declares(
     data: bytes, words: str
 ) -> None:
-    for decoded in (decode, lambda data: decode_square(data, 16)):
+    for decoded in (decode, lambda data: fast_square(data, 16)):
         with pytest.raises(ImageError, match=words) as refused:
             decoded(data)
         assert refused.value.code == ErrorCode.UNSUPPORTED_MODE

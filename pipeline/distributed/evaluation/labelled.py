@@ -122,7 +122,7 @@ def _image_size(config: EvaluateConfig, output: str, run_id: str) -> int:
                 "images; give --image-size, the one that they were scored at"
             ) from error
         return config.image_size
-    size: int = settings["image_size"]
+    size: int = settings["image_size"] * settings.get("tiles", 1)  # the latter came later
     if config.image_size not in (0, size):
         raise CannotRunError(f"{config.scores} was scored at {size} px; leave --image-size out")
     return size
@@ -176,7 +176,7 @@ def category_rows(config: EvaluateConfig, frame: pd.DataFrame, output: str) -> l
     """
     frame["group"] = frame.groupby(["dataset", "category"], sort=False).ngroup()
     _log.info(f"measuring {len(frame):,} images")
-    pixels = measure_pixels(frame, output, image_size=config.image_size, sigma=config.sigma)
+    pixels = measure_pixels(frame, output, image_size=config.measured_size, sigma=config.sigma)
     groups = frame.groupby("group")
     return [_category_row(rows, pixels.get(rows.group.iloc[0])) for _, rows in groups]
 

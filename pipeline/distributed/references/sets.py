@@ -271,6 +271,8 @@ class _Work:
             max_megapixels=self.config.max_megapixels,
             decoder=self.config.decoder,
             gray_range=self.config.gray_range,
+            tiling=self.config.tiling,
+            side=self.config.tile_side,
         )
 
 

@@ -1,0 +1,93 @@
+"""Image bytes → the squares that the model sees: the whole image, or the tiles of a large one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.gray_range import GrayRange
+from pipeline.tiling import WHOLE, Layout, Tiling
+
+from .decoding import MAX_MEGAPIXELS, decode, is_lying, open_header
+from .gray import DEEP_SHARE
+
+# Pixels above which a JPEG is not decoded at full size if less is enough: Pillow takes 4 bytes for
+# each. Others are, because a decoder's own reduction is another filter than the bicubic one.
+HUGE = 100_000_000
+
+
+class Squares(NamedTuple):
+    """What the model sees of an image, and how large it was."""
+
+    pixels: Iterator[NDArray[np.uint8]]
+    """[size, size, 3] RGB of each tile, in the layout's order, made when asked for."""
+    width: int
+    """Original width in pixels, EXIF orientation applied."""
+    height: int
+    """Original height in pixels."""
+    deep_share: float | None = None
+    """As of ``SquareImage``."""
+
+
+def squares(
+    data: bytes,
+    size: int,
+    *,
+    tiling: Tiling = WHOLE,
+    side: int = 1,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    gray_range: GrayRange | None = None,
+) -> Squares:
+    """Decode an image, and resize it to its tiles; a single one is what ``to_square`` gives.
+
+    Tiles are resized row by row. A JPEG of more than ``HUGE`` pixels comes at 1/2, 1/4 or 1/8 of
+    its size where that still has all pixels that the tiles have: they bound the memory.
+
+    Args:
+        data: the object's bytes.
+        size: side of a tile in pixels, as the model sees it.
+        tiling: which tiles.
+        side: of a tile in patches.
+        max_megapixels, gray_range: as for ``decode``.
+
+    Raises:
+        ImageError: as ``decode``.
+    """
+    patch, full = size // side, _size_of_huge(data, max_megapixels)
+    at_least = None
+    if full is not None and (layout := tiling.layout(*full, side=side)).num_tiles > 1:
+        at_least = (layout.width * patch, layout.height * patch)
+    image = decode(data, max_megapixels=max_megapixels, at_least=at_least, gray_range=gray_range)
+    width, height = image.size if full is None else full
+    layout = tiling.layout(width, height, side=side)
+    return Squares(cut(image, layout, patch), width, height, image.info.get(DEEP_SHARE))
+
+
+def _size_of_huge(data: bytes, max_megapixels: float) -> tuple[int, int] | None:
+    """Width and height, as displayed, of a JPEG that has to be reduced; None of all others."""
+    if max_megapixels * 1e6 <= HUGE:
+        return None
+    try:
+        header = open_header(data, max_megapixels)
+    except Exception:
+        return None  # decode tells what is wrong
+    if header.format not in ("JPEG", "MPO") or header.width * header.height <= HUGE:
+        return None
+    return header.size[::-1] if is_lying(header) else header.size
+
+
+def cut(image: Image.Image, layout: Layout, patch: int) -> Iterator[NDArray[np.uint8]]:
+    """The tiles [size, size, 3] of an image in the layout's order, ``patch`` pixels to a patch."""
+    scale = image.height / layout.height
+    tile = layout.side * patch
+    for top in layout.tops:
+        row = (0, top * scale, image.width, (top + layout.side) * scale)
+        resized = np.asarray(
+            image.resize((layout.width * patch, tile), Image.Resampling.BICUBIC, row)
+        )
+        for left in layout.lefts:
+            yield np.ascontiguousarray(resized[:, left * patch : left * patch + tile])
