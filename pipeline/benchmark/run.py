@@ -103,6 +103,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "errors": ",d",
         "seconds": ".1f",
         "images_per_s": ",.1f",
+        "steady_images_per_s": ",.1f",
         "busy_cpus": ".0%",
     },
     "listing": {

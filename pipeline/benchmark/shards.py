@@ -118,13 +118,18 @@ def run_webdataset(case: Case, shards: list[str]) -> dict[str, Any]:
         cpus, started = BusyCPUs(), time.monotonic()
         samples = ray.data.read_webdataset(paths, filesystem=filesystem, decoder=None)
         square = partial(_square, size=case.job.image_size)
-        rows = failed = 0
+        rows = failed = first_rows = 0
+        first = started
         found: Any = samples.map(square).iter_batches(batch_size=None, batch_format="pyarrow")
         for batch in found:
             rows += len(batch)
             failed += batch["pixels"].null_count
+            if not first_rows:
+                first, first_rows = time.monotonic(), rows
         seconds, busy = time.monotonic() - started, cpus.share()
-    return _result(case, rows - failed, failed, seconds, busy)
+        steady_s = time.monotonic() - first
+    steady = {"steady_images_per_s": (rows - first_rows) / steady_s} if rows > first_rows else {}
+    return _result(case, rows - failed, failed, seconds, busy) | steady
 
 
 def _square(sample: dict[str, Any], size: int) -> dict[str, Any]:

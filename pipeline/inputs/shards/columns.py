@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -29,6 +30,9 @@ MAGIC = b"PAR1"
 IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "jpg", "jpeg", "png", "webp", "tiff")
 BATCH_BYTES, BATCH_ROWS = 1 << 24, 256  # decoded at once
 BUFFER_BYTES = 1 << 22  # of a request for a column that is read from one end to the other
+MAX_ROWS = 10_000_000  # of a file, each of which becomes a row of the manifest
+MAX_NAME_BYTES = 4096  # of a path: as long as Linux lets them be
+TEXT_ROWS = 1024  # of a column of paths or classes at a time
 OPEN_FILES = 4  # of a reading process, each at its place in a row group
 
 
@@ -93,6 +97,8 @@ def read_parquet(file: ShardFile, members: Members, category_column: str) -> Non
             column = image_column(schema)
         except ValueError as error:
             raise DamagedShardError(str(error), ErrorCode.NOT_AN_IMAGE) from None
+        if table.metadata.num_rows > MAX_ROWS:
+            raise TooMuchError(f"{table.metadata.num_rows:,} rows; at most {MAX_ROWS:,} are read")
         names = _unique_names(table, column)
         classes = _Classes.of(schema, category_column)
         first = 0
@@ -100,16 +106,12 @@ def read_parquet(file: ShardFile, members: Members, category_column: str) -> Non
             about = table.metadata.row_group(group)
             count = about.num_rows
             given: Any = pa.nulls(count, pa.string())
-            if classes is not None:
-                (own,) = table.read_row_group(group, columns=[category_column]).columns
-                given = classes.names(own)
-            numbers = pa.array(range(first, first + count))
-            place = pc.binary_join_element_wise(
-                pa.scalar(str(group)), pa.array(range(count)).cast(pa.string()), "."
-            )
+            if classes is not None and count:
+                parts = _values(table, category_column, [group])
+                given = pa.concat_arrays([classes.names(part) for part in parts])
             columns = {
-                "name": numbers.cast(pa.string()) if names is None else names[first:][:count],
-                "place": place,
+                "name": _numbers(first, count) if names is None else names[first : first + count],
+                "place": pc.binary_join_element_wise(str(group), _numbers(0, count), "."),
                 "size": pa.repeat(pa.scalar(_mean_size(about, column.leaf)), count),
                 "category": given,
             }
@@ -131,14 +133,28 @@ def _opened(file: ShardFile) -> pq.ParquetFile:
     return pq.ParquetFile(source, buffer_size=BUFFER_BYTES, pre_buffer=False)
 
 
-def _unique_names(table: pq.ParquetFile, column: ImageColumn) -> pa.ChunkedArray | None:
-    """The paths in the file, if each row has one of its own."""
+def _numbers(first: int, count: int) -> pa.Array:
+    return pa.array(np.arange(first, first + count)).cast(pa.string())
+
+
+def _values(table: pq.ParquetFile, leaf: str, groups: Sequence[int]) -> Iterator[pa.Array]:
+    """A column, few rows at a time: a file of nothing may repeat a long text a million times."""
+    for batch in table.iter_batches(batch_size=TEXT_ROWS, row_groups=groups, columns=[leaf]):
+        column = batch.column(0)
+        yield column.field(leaf.rpartition(".")[2]) if pa.types.is_struct(column.type) else column
+
+
+def _unique_names(table: pq.ParquetFile, column: ImageColumn) -> pa.Array | None:
+    """The paths in the file, if each row has one of its own, which could be a file's."""
     if column.path is None or not table.metadata.num_rows:
         return None
-    (found,) = table.read(columns=[column.path]).flatten().columns
-    found = found.cast(pa.string())
-    unique = not found.null_count and len(pc.unique(found)) == len(found)
-    return found if unique else None
+    parts = []
+    for part in _values(table, column.path, range(table.num_row_groups)):
+        if part.null_count or pc.max(pc.binary_length(part)).as_py() > MAX_NAME_BYTES:
+            return None
+        parts.append(part.cast(pa.string()))
+    found = pa.concat_arrays(parts)
+    return found if len(pc.unique(found)) == len(found) else None
 
 
 @dataclass(frozen=True)
@@ -164,7 +180,7 @@ class _Classes:
                 return cls(tuple(names))
         return None
 
-    def names(self, column: pa.ChunkedArray) -> pa.Array:
+    def names(self, column: pa.Array) -> pa.Array:
         """The class names [n]; "" where there is none."""
         if self.of_numbers is None:
             found = column.cast(pa.string())
@@ -196,12 +212,19 @@ class TableReader:
         Args:
             max_bytes: longer values are not copied, but an error.
         """
+        problem: StorageError | None = None
         with self._lock:
             for row in rows:
                 try:
-                    yield self._table(shard, etag).value(group, row, max_bytes)
-                except (StorageError, DamagedShardError) as error:
+                    if problem is None:
+                        yield self._table(shard, etag).value(group, row, max_bytes)
+                    else:  # each would wait as long for a store that does not answer
+                        yield problem
+                except DamagedShardError as error:
                     yield error
+                except StorageError as error:
+                    problem = error
+                    yield problem
 
     def _table(self, shard: str, etag: str) -> _OpenTable:
         key = shard, etag
@@ -269,7 +292,8 @@ class _OpenTable:
                 if batch is None:
                     raise DamagedShardError("its row group has fewer rows than the footer says")
                 column = batch.column(0)
-                self._values = column.field("bytes") if "struct" in str(column.type) else column
+                nested = pa.types.is_struct(column.type)
+                self._values = column.field("bytes") if nested else column
         except DamagedShardError as error:
             self._broken = error
             raise

@@ -27,7 +27,7 @@ def test_rows_of_structs_are_called_by_their_paths(tmp_path: Path) -> None:
     assert [row["place"] for row in listed(tmp_path / "a.parquet")][3:6] == ["0.3", "1.0", "1.1"]
 
 
-@pytest.mark.parametrize("paths", [["x"] * 10, [None, *"abcdefghi"]])
+@pytest.mark.parametrize("paths", [["x"] * 10, [None, *"abcdefghi"], ["y" * 5000, *"abcdefghi"]])
 def test_rows_without_paths_of_their_own_are_called_by_their_number(
     paths: list[Any], tmp_path: Path
 ) -> None:
@@ -103,6 +103,17 @@ def test_a_column_of_text_or_of_hugging_faces_labels_names_the_class(tmp_path: P
     assert named("product") == ["nut", "", ""]
     assert named("category") == [None, None, None]
     assert named("image") == [None, None, None]
+
+
+def test_a_file_that_claims_too_many_rows_is_not_believed(tmp_path: Path) -> None:
+    schema = pa.schema([("image", pa.binary())])
+    nothing = pa.table({"image": pa.nulls(1_100_000, pa.binary())})
+    with pq.ParquetWriter(tmp_path / "a.parquet", schema) as writer:
+        for _ in range(10):
+            writer.write_table(nothing)
+    (shard,) = listed(tmp_path / "a.parquet")
+    assert shard["error"] == "truncated"
+    assert "11,000,000 rows; at most 10,000,000 are read" in shard["error_message"]
 
 
 def test_a_file_cut_anywhere_is_one_row(tmp_path: Path) -> None:
