@@ -7,8 +7,6 @@ Only that column is read, a few rows of a row group at a time.
 from __future__ import annotations
 
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +18,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.schema import ErrorCode
-from pipeline.storage import StorageError, stat
 
 from .file import DamagedShardError, NoShardError, ShardFile, TooMuchError
 from .members import MAX_CLASS_NAME, MEMBERS_SCHEMA, Members
@@ -28,12 +25,10 @@ from .members import MAX_CLASS_NAME, MEMBERS_SCHEMA, Members
 MAGIC = b"PAR1"
 # What columns of images are called, where there are several of bytes.
 IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "jpg", "jpeg", "png", "webp", "tiff")
-BATCH_BYTES, BATCH_ROWS = 1 << 24, 256  # decoded at once
 BUFFER_BYTES = 1 << 22  # of a request for a column that is read from one end to the other
 MAX_ROWS = 10_000_000  # of a file, each of which becomes a row of the manifest
 MAX_NAME_BYTES = 4096  # of a path: as long as Linux lets them be
 TEXT_ROWS = 1024  # of a column of paths or classes at a time
-OPEN_FILES = 4  # of a reading process, each at its place in a row group
 
 
 @dataclass(frozen=True)
@@ -90,8 +85,8 @@ def read_parquet(file: ShardFile, members: Members, category_column: str) -> Non
     """
     if file.read_at(0, 4) != MAGIC:
         raise NoShardError
-    with _damage_told():
-        table = _opened(file)
+    with damage_told():
+        table = open_table(file)
         schema = table.schema_arrow
         try:
             column = image_column(schema)
@@ -112,7 +107,7 @@ def read_parquet(file: ShardFile, members: Members, category_column: str) -> Non
             columns = {
                 "name": _numbers(first, count) if names is None else names[first : first + count],
                 "place": pc.binary_join_element_wise(str(group), _numbers(0, count), "."),
-                "size": pa.repeat(pa.scalar(_mean_size(about, column.leaf)), count),
+                "size": pa.repeat(pa.scalar(mean_size(about, column.leaf)), count),
                 "category": given,
             }
             arrays = [columns.get(f.name, pa.nulls(count, f.type)) for f in MEMBERS_SCHEMA]
@@ -120,14 +115,14 @@ def read_parquet(file: ShardFile, members: Members, category_column: str) -> Non
             first += count
 
 
-def _mean_size(group: Any, leaf: str) -> int:
+def mean_size(group: Any, leaf: str) -> int:
     """Bytes of a value of a column of a row group; no footer tells those of each."""
     chunks = map(group.column, range(group.num_columns))
     chunk = next(each for each in chunks if each.path_in_schema == leaf)
     return max(1, int(chunk.total_uncompressed_size) // max(1, int(group.num_rows)))
 
 
-def _opened(file: ShardFile) -> pq.ParquetFile:
+def open_table(file: ShardFile) -> pq.ParquetFile:
     """Its columns are read a buffer at a time; by itself Arrow would fetch a row group at once."""
     source = pa.PythonFile(file, mode="r")
     return pq.ParquetFile(source, buffer_size=BUFFER_BYTES, pre_buffer=False)
@@ -193,117 +188,8 @@ class _Classes:
         return pc.if_else(short, found, "")
 
 
-class TableReader:
-    """Reads members of Parquet files; keeps files open at the places that come next.
-
-    Rows of a row group that a process reads one after the other are decoded once; a row before the
-    last one read begins the group anew. Held are a page of the image column and ``BATCH_BYTES``.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: OrderedDict[tuple[str, str], _OpenTable] = OrderedDict()
-
-    def read(
-        self, shard: str, etag: str, group: int, rows: Sequence[int], max_bytes: int | None = None
-    ) -> Iterator[bytes | StorageError | DamagedShardError]:
-        """The bytes of rows of a group, in order, or why there are none.
-
-        Args:
-            max_bytes: longer values are not copied, but an error.
-        """
-        problem: StorageError | None = None
-        with self._lock:
-            for row in rows:
-                try:
-                    if problem is None:
-                        yield self._table(shard, etag).value(group, row, max_bytes)
-                    else:  # each would wait as long for a store that does not answer
-                        yield problem
-                except DamagedShardError as error:
-                    yield error
-                except StorageError as error:
-                    problem = error
-                    yield problem
-
-    def _table(self, shard: str, etag: str) -> _OpenTable:
-        key = shard, etag
-        table = self._open.pop(key, None) or _OpenTable(shard, etag)
-        self._open[key] = table
-        while len(self._open) > OPEN_FILES:
-            self._open.popitem(last=False)
-        return table
-
-
-class _OpenTable:
-    """A file, and a place in one of its row groups."""
-
-    def __init__(self, uri: str, etag: str) -> None:
-        self._file = ShardFile(uri, etag, stat(uri).size)
-        with _damage_told():
-            self._table = _opened(self._file)
-            self._column = image_column(self._table.schema_arrow).leaf
-        self._group, self._batches = -1, iter(())
-        self._first, self._values = 0, pa.array([], pa.binary())
-        self._broken: DamagedShardError | None = None
-
-    def value(self, group: int, row: int, max_bytes: int | None) -> bytes:
-        """A row's bytes.
-
-        Raises:
-            DamagedShardError: its row group can't be decoded; with the code ``empty`` if it holds
-                none, or ``too_large``.
-            StorageError: the file can't be read.
-        """
-        if group != self._group or row < self._first:
-            self._begin(group)
-        while row >= self._first + len(self._values):
-            self._next()
-        value = self._values[row - self._first]
-        if not value.is_valid:
-            raise DamagedShardError("the row holds no bytes", ErrorCode.EMPTY)
-        size = len(value.as_buffer())
-        if max_bytes is not None and size > max_bytes:
-            message = f"{size:,} bytes; the limit is {max_bytes:,} (--max-megapixels)"
-            raise DamagedShardError(message, ErrorCode.TOO_LARGE)
-        return bytes(value.as_buffer())
-
-    def _begin(self, group: int) -> None:
-        self._group, self._first, self._broken = group, 0, None
-        self._values = self._values[:0]
-        with _damage_told():
-            about = self._table.metadata.row_group(group)
-            each = _mean_size(about, self._column)
-            self._batches = self._table.iter_batches(
-                batch_size=max(1, min(BATCH_ROWS, BATCH_BYTES // each)),
-                row_groups=[group],
-                columns=[self._column],
-                use_threads=False,
-            )
-
-    def _next(self) -> None:
-        if self._broken is not None:
-            raise self._broken
-        self._first += len(self._values)
-        self._values = self._values[:0]
-        try:
-            with _damage_told():
-                batch = next(self._batches, None)
-                if batch is None:
-                    raise DamagedShardError("its row group has fewer rows than the footer says")
-                column = batch.column(0)
-                nested = pa.types.is_struct(column.type)
-                self._values = column.field("bytes") if nested else column
-        except DamagedShardError as error:
-            self._broken = error
-            raise
-        except BaseException:  # another try begins the group anew
-            self._group = -1
-            raise
-
-
 @contextmanager
-def _damage_told() -> Iterator[None]:
+def damage_told() -> Iterator[None]:
     """What Arrow says of damaged files, as ``DamagedShardError``."""
     try:
         yield

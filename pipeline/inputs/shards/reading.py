@@ -15,9 +15,9 @@ from typing import Any
 from pipeline.schema import ErrorCode
 from pipeline.storage import REPLACED, StorageError, read_object, read_range
 
-from .columns import TableReader
 from .file import DamagedShardError
 from .places import Member, member_of, shards_of
+from .table_reader import TableReader
 
 SPAN_BYTES = 1 << 22  # of a range of several members
 GAP_BYTES = 1 << 16  # between two members, that are read and thrown away

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.inputs.shards import columns
-from pipeline.inputs.shards.columns import TableReader, image_column
+from pipeline.inputs.shards import table_reader
+from pipeline.inputs.shards.columns import image_column
 from pipeline.inputs.shards.file import DamagedShardError
 from pipeline.inputs.shards.reading import read_version
-from pipeline.storage import stat
+from pipeline.inputs.shards.table_reader import TableReader
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError, stat
 
 from .making import contents, hugging_face, listed, parquet_of
 
@@ -149,7 +151,7 @@ def test_a_row_group_is_decoded_once_by_who_reads_it_in_order(
     path = tmp_path / "a.parquet"
     rows = [bytes([i]) * 50_000 for i in range(40)]
     path.write_bytes(parquet_of({"image": rows}, use_dictionary=False, compression="none"))
-    monkeypatch.setattr(columns, "BATCH_BYTES", 200_000)
+    monkeypatch.setattr(table_reader, "BATCH_BYTES", 200_000)
     begun = 0
     begin = pq.ParquetFile.iter_batches
 
@@ -166,6 +168,22 @@ def test_a_row_group_is_decoded_once_by_who_reads_it_in_order(
     assert begun == 1
     assert list(reader.read(uri, etag, 0, [3])) == [rows[3]]
     assert begun == 2
+
+
+def test_a_store_that_does_not_answer_is_asked_once_for_many_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def fail(uri: str) -> Any:
+        nonlocal asked
+        asked += 1
+        raise StorageError(ErrorCode.FETCH_FAILED, "no answer")
+
+    monkeypatch.setattr(table_reader, "stat", fail)
+    parts = list(TableReader().read(f"file://{tmp_path}/a.parquet", "1", 0, range(9)))
+    assert [str(part) for part in parts] == ["no answer"] * 9
+    assert asked == 1
 
 
 def test_rows_of_too_many_bytes_are_an_error_and_not_copied(tmp_path: Path) -> None:
