@@ -7,6 +7,7 @@ is put together without blending: each patch is taken from the tile in which it 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -90,6 +91,16 @@ class Tiling(NamedTuple):
             return (0,)
         patches = min(patches, number * side - (number - 1) * overlap)
         return tuple(round(i * (patches - side) / (number - 1)) for i in range(number))
+
+
+def version_of(etag: str, tile: int) -> str:
+    """Names a tile beside its image's uri; the first one as the image."""
+    return f"{etag}#tile{tile}" if tile else etag
+
+
+def without_tile(version: str) -> str:
+    """The image's ETag behind ``version_of``."""
+    return re.sub(r"#tile\d+$", "", version)
 
 
 WHOLE = Tiling(1, 1)

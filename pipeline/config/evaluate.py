@@ -143,10 +143,6 @@ class EvaluateConfig(NamedModelConfig, ScorerConfig, JobConfig):
                 "--few-shot and --unlabelled compare what --frozen-image-size leaves out; leave it "
                 "out"
             )
-        if self.has_protocols and self.tiles > 1:
-            raise ValueError(
-                "--few-shot and --unlabelled compare whole images, --tiles are parts; give one"
-            )
         for count in self.few_shot:
             check_at_least("--few-shot", count, 1)
         for amount in self.unlabelled:

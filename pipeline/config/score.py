@@ -104,7 +104,5 @@ class ScoreConfig(ImagesConfig):
             )
         if self.references and self.frozen_image_size is not None:
             raise ValueError("--references compare what --frozen-image-size leaves out; give one")
-        if self.references and self.tiles > 1:
-            raise ValueError("--references are of whole images, --tiles are parts; give one")
         if self.embeddings and not self.maps:
             raise ValueError("--embeddings are kept with the maps; leave --no-maps out")

@@ -15,6 +15,7 @@ from pipeline.config import ModelSpec
 from pipeline.output.reference_catalogue import ReferencesInUse
 from pipeline.provenance import peak_memory_bytes
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, scored_schema
+from pipeline.tiling import version_of
 
 if TYPE_CHECKING:
     from .predictor import Scored
@@ -69,7 +70,9 @@ class AnomalyScorer:
         if readable:
             pixels = pixels_of(batch.column("pixels"), self._predictor.image_size)
             categories = [rows[i]["category"] for i in readable]
-            images = [(rows[i]["uri"], rows[i]["etag"]) for i in readable]
+            images = [
+                (rows[i]["uri"], version_of(rows[i]["etag"], rows[i]["tile"])) for i in readable
+            ]
             results = self._predictor.score(pixels, categories, images)
             for i, result in zip(readable, results, strict=True):
                 rows[i] |= _columns(result, rows[i]["width"], rows[i]["height"])

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import AUTO, BuildReferencesConfig, ModelSpec, ScoreConfig
+from pipeline.config import AUTO, BuildReferencesConfig, EvaluateConfig, ModelSpec, ScoreConfig
 from pipeline.models import AdaCLIPSettings
 from pipeline.packaged import IMAGE_SIZE, SMALL_MODEL
+from pipeline.tiling import WHOLE, Tiling
 
 
 def config(**changes: Any) -> ScoreConfig:
@@ -56,6 +57,12 @@ def test_defaults_are_valid_and_date_today() -> None:
         ("max_megapixels", 0.0),
         ("max_megapixels", float("nan")),
         ("max_megapixels", float("inf")),
+        ("gray_range", (4_095.0, 0.0)),
+        ("gray_range", (0.0, float("inf"))),
+        ("tiles", 0),
+        ("tiles", 65),
+        ("tile_size", -1),
+        ("tile_size", 1_036),  # without tiles
         ("commit_interval_s", 0.0),
         ("commit_interval_s", -1.0),
         ("commit_interval_s", float("inf")),
@@ -149,6 +156,25 @@ def test_since_may_be_a_duration(since: str, hours: int) -> None:
 def test_only_a_decoder_that_changes_results_adds_to_the_models_name() -> None:
     assert config().decoder_suffix == ""
     assert config(decoder="fast").decoder_suffix == "-fast-decoder"
+    assert config(gray_range=(0, 4_095)).decoder_suffix == "-gray0to4095"
+
+
+def test_tiles_cover_what_the_model_sees_unless_a_size_is_given() -> None:
+    assert config(tiles=1).tiling is WHOLE
+    tiled = config(tiles=8)
+    assert (tiled.tiling, tiled.tile_side) == (Tiling(8, 518), 37)
+    assert tiled.decoder_suffix == "-tiles8of518"
+    assert config(tiles=8, tile_size=1_036).tiling == Tiling(8, 1_036)
+
+
+def test_tiles_need_a_backbone_whose_patches_are_known() -> None:
+    with pytest.raises(ValueError, match="--tiles takes whole patches, and --backbone own"):
+        config(tiles=2, backbone="own.json", image_size=224)
+
+
+def test_maps_of_tiles_are_measured_at_the_size_of_all_of_them() -> None:
+    measured = EvaluateConfig(data=("photos",), output="out", tiles=4)
+    assert measured.measured_size == 4 * 518
 
 
 # --- references -----------------------------------------------------------------------------

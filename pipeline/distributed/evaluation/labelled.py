@@ -122,10 +122,11 @@ def _image_size(config: EvaluateConfig, output: str, run_id: str) -> int:
                 "images; give --image-size, the one that they were scored at"
             ) from error
         return config.image_size
-    size: int = settings["image_size"] * settings.get("tiles", 1)  # the latter came later
+    size: int = settings["image_size"]
     if config.image_size not in (0, size):
         raise CannotRunError(f"{config.scores} was scored at {size} px; leave --image-size out")
-    return size
+    tiles: int = settings.get("tiles", 1)  # which came later
+    return size * tiles
 
 
 def _read_scores(output: str, sets: Sequence[LabelledSet]) -> pd.DataFrame:

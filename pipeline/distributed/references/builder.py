@@ -11,6 +11,7 @@ import ray
 
 from pipeline.config import ModelSpec
 from pipeline.distributed.scorer import pixels_of
+from pipeline.tiling import version_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,8 +161,8 @@ def _readable(blocks: Sequence[Any]) -> pa.Table:
 def _images(rows: pa.Table) -> tuple[Any, ...]:
     from pipeline.references import ReferenceImage
 
-    names = zip(rows["uri"].to_pylist(), rows["etag"].to_pylist(), strict=True)
-    return tuple(ReferenceImage(uri, etag) for uri, etag in names)
+    names = zip(*(rows[name].to_pylist() for name in ("uri", "etag", "tile")), strict=True)
+    return tuple(ReferenceImage(uri, version_of(etag, tile)) for uri, etag, tile in names)
 
 
 def _tokens(passes: Sequence[FrozenPass]) -> Tensor:

@@ -6,15 +6,19 @@ import hashlib
 import logging
 import queue
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
+from numpy.typing import NDArray
 
 from pipeline.config import ScoreConfig
 from pipeline.distributed.cluster import planned
@@ -30,6 +34,7 @@ from pipeline.output.reference_catalogue import (
     write_set,
 )
 from pipeline.redaction import redact
+from pipeline.tiling import WHOLE, without_tile
 
 from .builder import ReferenceBuilder
 from .candidates import Candidates
@@ -223,9 +228,14 @@ class _Work:
         unusable: list[tuple[str, str, str]],
     ) -> _Outcome:
         kept = read_set(self.uri, before.id, before.sha256) if before else None
-        sample = [self._read(block) for block in _blocks(rows[:SAMPLE_SIZE])]
+        first, more = self._blocks(rows[:SAMPLE_SIZE]), self._blocks(rows[SAMPLE_SIZE:])
+        tiles = max(1, SAMPLE_SIZE // len(rows[:SAMPLE_SIZE]))  # of each image, in the sample
+        sample = [self._read(block, tiles, sampled=True) for block in first]
         unusable += [each for block in sample for each in _unusable(ray.get(block))]
-        rest, problems = self._rest(rows[SAMPLE_SIZE:], sample, kept)
+        reads = [partial(self._read, block) for block in more]
+        if self.config.tiling != WHOLE:
+            reads += [partial(self._read, block, tiles, sampled=False) for block in first]
+        rest, problems = self._rest(reads, sample, kept)
         unusable += problems
         data, told = self.builders.call(
             *("build", category, self.earlier.model, sample, rest, kept), unlabelled=self.unlabelled
@@ -241,32 +251,38 @@ class _Work:
         return _Outcome(entry, "", True, len(rows), tuple(unusable))
 
     def _rest(
-        self, rows: pa.Table, sample: list[Any], kept: bytes | None
+        self, reads: Sequence[Callable[[], Any]], sample: list[Any], kept: bytes | None
     ) -> tuple[Any, list[tuple[str, str, str]]]:
         """What is kept of the images beyond the sample, and those that can't be read."""
-        if not len(rows):
+        if not reads:
             return None, []
         screens = self.builders.call("screens", sample, kept, unlabelled=self.unlabelled)
 
-        def add_up(block: pa.Table) -> tuple[Any, list[tuple[str, str, str]]]:
-            read = self._read(block)
-            problems = _unusable(ray.get(read))
-            if len(problems) == len(block):
+        def add_up(read: Callable[[], Any]) -> tuple[Any, list[tuple[str, str, str]]]:
+            block = read()
+            problems = _unusable(rows := ray.get(block))
+            if len(problems) == len(rows):
                 return None, problems
-            part = self.builders.call("add_up", read, screens, unlabelled=self.unlabelled)
+            part = self.builders.call("add_up", block, screens, unlabelled=self.unlabelled)
             return part, problems
 
         with ThreadPoolExecutor(len(self.builders.actors)) as threads:
-            parts = list(threads.map(add_up, _blocks(rows)))
+            parts = list(threads.map(add_up, reads))
         total = None
         for part in (each for each, _ in parts if each is not None):
             total = part if total is None else total + part
         return total, [problem for _, problems in parts for problem in problems]
 
-    def _read(self, rows: pa.Table) -> Any:
+    def _blocks(self, rows: pa.Table) -> list[pa.Table]:
+        images = max(1, IMAGES_PER_BLOCK // self.config.tiling.most**2)
+        return [rows.slice(i, images) for i in range(0, len(rows), images)]
+
+    def _read(self, rows: pa.Table, tiles: int = 1, *, sampled: bool | None = None) -> Any:
         read: Any = ray.remote(num_cpus=CPUS_PER_READER)(_read_block)
         return read.remote(
             rows,
+            tiles,
+            sampled,
             image_size=self.config.image_size,
             max_megapixels=self.config.max_megapixels,
             decoder=self.config.decoder,
@@ -276,12 +292,19 @@ class _Work:
         )
 
 
-def _read_block(rows: pa.Table, **options: Any) -> pa.Table:
-    return pa.concat_tables(read_images(rows, **options))
+def _read_block(rows: pa.Table, tiles: int, sampled: bool | None, **options: Any) -> pa.Table:
+    """Pixels of some images: of the tiles in the sample, of those that are not, or of all."""
+    read = pa.concat_tables(read_images(rows, **options))
+    return read if sampled is None else read.filter(pa.array(_sampled(read, tiles) == sampled))
 
 
-def _blocks(rows: pa.Table) -> list[pa.Table]:
-    return [rows.slice(i, IMAGES_PER_BLOCK) for i in range(0, len(rows), IMAGES_PER_BLOCK)]
+def _sampled(rows: pa.Table, tiles: int) -> NDArray[np.bool_]:
+    """Which rows belong to the sample: so many tiles of each image, by their hash, and errors."""
+    names = zip(rows["image_id"].to_pylist(), rows["tile"].to_pylist(), strict=True)
+    digests = [hashlib.blake2b(f"{name}".encode(), digest_size=8).hexdigest() for name in names]
+    frame = pd.DataFrame({"image": rows["image_id"].to_pylist(), "digest": digests})
+    place = frame.sort_values(["image", "digest"]).groupby("image").cumcount().sort_index()
+    return np.asarray(place < tiles) | rows["tile"].is_null().to_numpy()
 
 
 def _unusable(rows: pa.Table) -> list[tuple[str, str, str]]:
@@ -295,7 +318,7 @@ def _left_out(
     rows: pa.Table, told: Mapping[str, Any], unusable: list[tuple[str, str, str]]
 ) -> tuple[tuple[str, str], ...]:
     """Images that can be read and do not count."""
-    counted, failed = set(told["images"]), {uri for uri, *_ in unusable}
+    counted, failed = _images(told["images"]), {uri for uri, *_ in unusable}
     return tuple(name for name in _names(rows) if name not in counted and name[0] not in failed)
 
 
@@ -303,8 +326,13 @@ def _without(rows: pa.Table, before: CatalogueEntry | None) -> pa.Table:
     """Rows of images that were not looked at yet."""
     if before is None:
         return rows
-    known = {*before.images, *before.left_out}
+    known = _images(before.images) | {*before.left_out}
     return rows.filter(pa.array([name not in known for name in _names(rows)], pa.bool_()))
+
+
+def _images(tiles: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """URIs and ETags of the images that tiles, named by the builder, are of."""
+    return {(uri, without_tile(version)) for uri, version in tiles}
 
 
 def _names(rows: pa.Table) -> list[tuple[str, str]]:

@@ -14,11 +14,17 @@ import pytest
 
 from pipeline.config import BuildReferencesConfig, ScoreConfig
 from pipeline.distributed.fingerprints import fingerprint
+from pipeline.distributed.references import sets
 from pipeline.distributed.references.in_use import find_references
 from pipeline.distributed.references.job import build_references
 from pipeline.distributed.scoring import score_bucket
 from pipeline.errors import CannotRunError
-from pipeline.output.reference_catalogue import Catalogue, CatalogueEntry, write_catalogue
+from pipeline.output.reference_catalogue import (
+    Catalogue,
+    CatalogueEntry,
+    read_catalogue,
+    write_catalogue,
+)
 from pipeline.results import open_results
 from tests import golden
 from tests.parts import parts
@@ -157,6 +163,33 @@ def test_references_change_the_scores_of_their_own_category_only(
     newest = results.scores(model=results.newest_model())
     assert len(newest) == 17
     assert newest[newest.error.isna()].reference_set.notna().all()
+
+
+def test_tiles_are_compared_with_tiles(
+    config: ScoreConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each image is four tiles: some of the first are the sample, the rest and others add up."""
+    monkeypatch.setattr(sets, "SAMPLE_SIZE", 8)
+    images, folder = tmp_path / "images", tmp_path / "references"
+    write(images, "bolt", parts(0, range(6)) | parts(0, range(2), damaged=True))
+    write(images, "bolt", {"broken.png": b"no image"})
+    config = replace(config, tiles=2, tile_size=60, batch_size=4, max_error_rate=1.0)
+    tiled = {"tiles": 2, "tile_size": 60, "batch_size": 4}
+    ids = references(config, "bolt", folder, max_error_rate=1.0, **tiled)
+    entry = read_catalogue(str(folder)).sets["bolt"]
+    assert entry.num_images == len(set(entry.images)) == 6 * 4
+    assert {uri.rsplit("/", 1)[1] for uri, _ in entry.images} == {f"part-{i}.png" for i in range(6)}
+    assert [uri.rsplit("/", 1)[1] for uri, *_ in entry.unusable] == ["broken.png"]
+    again = references(config, "bolt", folder, max_error_rate=1.0, add=True, **tiled)
+    assert again == ids  # all of them are known
+
+    config = replace(config, references=str(folder))
+    assert score_bucket(config).scored == 8
+    rows = table(config).dropna(subset=["score"]).set_index("name")
+    damaged = rows.index.str.startswith("damaged")
+    assert rows.reference_score[damaged].min() > rows.reference_score[~damaged].max()
+    assert rows.nearest_reference.astype(str).str.contains("/bolt/part-").all()
+    assert (rows.nearest_reference.astype(str) != rows.uri).any()
 
 
 def test_a_bucket_that_is_its_own_reference_keeps_its_sets_until_they_are_refreshed(
