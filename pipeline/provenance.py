@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("adaclip-pipeline", "torch", "open_clip_torch", "ray", "pyarrow", "pandas", "pillow")
+DECODERS = ("tifffile", "imagecodecs", "pydicom", "pylibjpeg-openjpeg")  # of the extras
 
 
 def versions() -> dict[str, str]:
@@ -25,6 +27,9 @@ def _versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:  # run from a working directory that was never installed
             found[package] = "not installed"
+    for package in DECODERS:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
     return found
 
 

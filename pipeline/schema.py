@@ -40,7 +40,8 @@ class ErrorCode(StrEnum):
     """An image whose data is cut short or damaged."""
     UNSUPPORTED_MODE = "unsupported_mode"
     """An image whose pixels have no defined conversion to 8-bit RGB (32-bit float, say), or in a
-    format that is not read (HEIC, DICOM)."""
+    format that is not read (HEIC), or only with an extra (DICOM); the message says what to do. What
+    needs an extra is tried again once that is installed."""
     NOT_FINITE = "not_finite"
     """The model gave a score that is not a number."""
 
@@ -120,6 +121,12 @@ SCORE_SCHEMA = pa.schema(
         _column("box_y1", pa.int32(), "bottom edge, exclusive"),
         _column("width", pa.int32(), "original width in pixels, as displayed (EXIF applied)"),
         _column("height", pa.int32(), "original height in pixels"),
+        _column(
+            "frames",
+            pa.int32(),
+            "pictures in the file, of which the first is scored: frames, or pages that are no "
+            "thumbnails; null where its structure doesn't tell, and in older rows",
+        ),
         _column("map_file", pa.string(), "map shard, relative to the output; null without a map"),
         _column("map_row", pa.int32(), "row of the map in that shard"),
         _column(
@@ -198,6 +205,7 @@ def pixel_schema(image_size: int) -> pa.Schema:
             *MANIFEST_SCHEMA,
             pa.field("width", pa.int32()),
             pa.field("height", pa.int32()),
+            pa.field("frames", pa.int32()),
             pa.field("pixels", pa.binary(image_size * image_size * 3)),
             pa.field("fetch_s", pa.float32()),
             pa.field("decode_s", pa.float32()),
@@ -212,6 +220,7 @@ def scored_schema() -> pa.Schema:
     from_scorer = (
         *("score", "score_logit", "zero_shot_score", "reference_score"),
         *("map_max", "anomalous_area", "box_x0", "box_y0", "box_x1", "box_y1", "width", "height"),
+        "frames",
     )
     return pa.schema(
         [

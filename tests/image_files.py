@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from pipeline.images import SquareImage
+from pipeline.images.extras import PACKAGES, Extra
 from pipeline.images.fast import fast_squares
 
 WIDTH, HEIGHT = 40, 24  # of the scene
@@ -35,6 +38,13 @@ def encode(image: Image.Image, file_format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def hide_extras(monkeypatch: pytest.MonkeyPatch, *extras: Extra) -> None:
+    """As if the packages of extras were not installed."""
+    for extra in extras:
+        for name in PACKAGES[extra]:
+            monkeypatch.setitem(sys.modules, name, None)
+
+
 def png(width: int, height: int, *chunks: bytes) -> bytes:
     """A PNG whose header claims a size and whose pixels are missing."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
@@ -51,4 +61,4 @@ def fast_square(data: bytes, size: int, **options: Any) -> SquareImage:
     """What ``--decoder fast`` makes of an image that is seen whole."""
     found = fast_squares(data, size, **options)
     [pixels] = found.pixels
-    return SquareImage(pixels, found.width, found.height, found.deep_share)
+    return SquareImage(pixels, found.width, found.height, found.deep_share, found.frames)

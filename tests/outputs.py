@@ -16,7 +16,7 @@ from pipeline.schema import scored_schema
 GRID = 6
 NEWER = (
     *("score_logit", "zero_shot_score", "reference_score", "nearest_reference"),
-    *("reference_set", "embedding"),
+    *("reference_set", "embedding", "frames"),
 )
 
 

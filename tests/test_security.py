@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+from infra.docs.dicom_files import PATIENT, dicom
 from infra.local import RayCluster, ray_cluster
 from pipeline.config import ScoreConfig
 from pipeline.identity import ModelIdentity
@@ -162,6 +164,28 @@ def test_a_run_tells_no_secret_and_obeys_no_name(
     scores = pq.read_table(f"s3://{bucket}/out/scores")
     assert {uri.removeprefix(f"s3://{bucket}/") for uri in scores["uri"].to_pylist()} >= set(keys)
     assert_no_canary(cluster, ray_logs())
+
+
+def test_a_run_over_dicom_files_tells_nothing_of_a_patient(
+    cluster: RayCluster, bucket: str, run: Run
+) -> None:
+    """Good ones, damaged ones, and one without pixels whose comment is the patient's name."""
+    good = dicom(
+        np.arange(2400, dtype=np.uint16).reshape(40, 60), 12, WindowCenter=9, WindowWidth=99
+    )
+    assert good.count(PATIENT.encode()) == 2
+    files = {f"in/scan/{i}.dcm": good[: len(good) - 700 * i] for i in range(6)}
+    files["in/scan/report.dcm"] = dicom(None, 0, PatientComments=PATIENT)
+    files["in/scan/odd.dcm"] = good.replace(b"MONOCHROME2", b"Quincey^Mor")
+    put(bucket, files)
+    done = run(f"--input=s3://{bucket}/in", f"--output=s3://{bucket}/out")
+    assert done.returncode == 0, done.stderr
+    written = "".join(stored(bucket).values())
+    name = PATIENT.partition("^")[0]
+    assert name not in written + done.stdout + done.stderr + ray_logs()
+    rows = pq.read_table(f"s3://{bucket}/out/scores").to_pylist()
+    assert len(rows) == len(files)
+    assert {row["error"] for row in rows} == {None, "truncated", "not_an_image", "unsupported_mode"}
 
 
 def test_a_denied_bucket_tells_no_secret(run: Run, denying: str, tmp_path: Path) -> None:

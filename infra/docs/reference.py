@@ -49,6 +49,8 @@ from pipeline.schema import (
 )
 from pipeline.usage import attribute_docs
 
+from . import formats
+
 ROOT = Path(__file__).parents[2]
 COMMAND = "python -m infra.docs.reference"
 _OPENING = re.compile(r"^<!-- generated: (?P<name>[\w-]+) -->$", re.MULTILINE)
@@ -95,6 +97,8 @@ def error_codes() -> str:
 def _again(code: ErrorCode) -> str:
     if code == ErrorCode.TOO_LARGE:
         return "only if `--max-megapixels` allows its size by then"
+    if code == ErrorCode.UNSUPPORTED_MODE:
+        return "no, but for what needs an extra that was installed since"
     return "no: final for these bytes" if code in FINAL_ERRORS else "yes: it may pass"
 
 
@@ -212,6 +216,12 @@ def _default(each: dataclasses.Field[Any]) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
+def image_files() -> str:
+    """Every kind of image and what becomes of it."""
+    header = ("file", "without a range", "with `--gray-range`", "needs", "`frames`")
+    return table(header, [(prose(words), *cells) for words, *cells in formats.table()])
+
+
 def listing(path: str, language: str) -> str:
     """A file as it stands."""
     return f"```{language}\n{(ROOT / path).read_text().strip()}\n```"
@@ -238,6 +248,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "manifest-columns": lambda: columns(MANIFEST_SCHEMA),
     "labelled-columns": lambda: columns(LABELLED_SCHEMA),
     "error-codes": error_codes,
+    "image-files": image_files,
     "lock-fields": lambda: object_fields(Owner),
     "journal-fields": lambda: object_fields(Journal),
     "model-settings": lambda: settings(ModelConfig),

@@ -25,10 +25,10 @@ class ScorerConfig:
     Pixels move by at most 1 of 255 grey levels, scores of the small model by up to 0.014
     (docs/performance.md)."""
     gray_range: tuple[float, float] | None = None
-    """LOW HIGH: gray values of more than 8 bits that become black and white, such as 0 4095 for
-    12-bit pictures in 16-bit files. One mapping for all images, part of the fingerprint; also takes
-    floating-point, signed and 32-bit gray, which is refused without. Default: 0 to 65535 of 16
-    bits, or what a file declares (docs/inputs.md)."""
+    """LOW HIGH: values of more than 8 bits, gray or colours, that become black and white, such as
+    0 4095 for 12-bit pictures in 16-bit files, or -1000 1000 for CTs. One mapping for all images,
+    part of the fingerprint; also takes floating-point, signed and 32-bit values, which are refused
+    without. Default: 0 to 65535 of 16 bits, or what a file declares (docs/inputs.md)."""
 
     tiles: int = 1
     """See large images in tiles, at most so many along each side, which overlap and give one map; 1

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.config import DoctorConfig, ModelSpec
 from pipeline.errors import CannotRunError
 from pipeline.identity import ModelIdentity
+from pipeline.images.extras import PACKAGES, installed
 from pipeline.inputs.manifest import Manifest, pending_images
 from pipeline.output.ledger import IdSet
 from pipeline.provenance import versions
@@ -72,7 +73,11 @@ def _packages() -> str:
     found = versions()
     if lacking := [name for name, version in found.items() if version == "not installed"]:
         raise ValueError(f"{', '.join(lacking)}: not installed; pip install -e . does it")
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+    told = ", ".join(f"{name} {version}" for name, version in found.items())
+    missing = [extra for extra in PACKAGES if extra not in installed()]
+    if missing:  # no fault: most buckets hold JPEG and PNG
+        told += f"; without {' and '.join(f'[{extra}]' for extra in missing)} (docs/inputs.md)"
+    return told
 
 
 def _machine() -> str:
@@ -115,6 +120,7 @@ class _Look:
             gray_range=config.gray_range,
             tiling=self._scoring.tiling,
             side=self._scoring.tile_side,
+            apart=True,
         ):
             for row in block.to_pylist():
                 if row["error"] is None:

@@ -43,6 +43,7 @@ def read_images(
     tiling: tuple[int, int] = WHOLE,
     side: int = 1,
     log: Any = None,
+    apart: bool = False,
 ) -> Iterator[pa.Table]:
     """Fetch and decode a block of the manifest.
 
@@ -54,9 +55,10 @@ def read_images(
         image_size: side of the square in pixels.
         max_megapixels: larger images are refused before they are decoded.
         decoder: "fast" takes ``pipeline.images.fast``, whose pixels differ a little.
-        gray_range: of gray of more than 8 bits (``pipeline.images.decode``).
+        gray_range: of pixels of more than 8 bits (``pipeline.images.decode``).
         tiling: which tiles of an image become rows of their own, side by side.
         side: of a tile in patches.
+        apart: for a process that is no reader (``pipeline.images.decode``).
         log: handle of a ``ReadingLog``, by which rows that kill their readers are given up.
 
     Yields:
@@ -70,6 +72,7 @@ def read_images(
         side=side,
         max_megapixels=max_megapixels,
         gray_range=None if gray_range is None else GrayRange(*gray_range),
+        apart=apart,
     )
     read = partial(_all_read, max_bytes=max_object_bytes(max_megapixels), cut=cut)
     done: list[Row] = []
@@ -163,7 +166,8 @@ def _read(row: Row, fetched: Fetched, cut: Cut) -> Iterator[Row]:
         row["fetch_s"] = fetch_s
         started = time.monotonic()
         image = cut(data)
-        row |= {"width": image.width, "height": image.height, "deep_share": image.deep_share}
+        row |= {"width": image.width, "height": image.height}
+        row |= {"frames": image.frames, "deep_share": image.deep_share}
         for tile, pixels in enumerate(image.pixels):
             told = {"tile": tile, "pixels": pixels.tobytes()}
             yield row | told | {"decode_s": time.monotonic() - started}

@@ -20,7 +20,10 @@ from pipeline.tiling import version_of
 if TYPE_CHECKING:
     from .predictor import Scored
 
-KEPT = (*MANIFEST_SCHEMA.names, "width", "height", "fetch_s", "decode_s", "deep_share", "tile")
+KEPT = (
+    *(*MANIFEST_SCHEMA.names, "width", "height", "frames"),
+    *("fetch_s", "decode_s", "deep_share", "tile"),
+)
 
 
 class AnomalyScorer:

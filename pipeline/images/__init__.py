@@ -9,14 +9,14 @@ from .decoding import (
     MEAN,
     STD,
     Decoder,
-    ImageError,
     SquareImage,
     decode,
     open_header,
     preprocess,
     to_square,
-    upright,
 )
+from .errors import ImageError
+from .turning import upright
 
 __all__ = [
     "FORMATS",

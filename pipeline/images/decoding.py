@@ -5,19 +5,26 @@ from __future__ import annotations
 import io
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.gray_range import GrayRange
 from pipeline.schema import ErrorCode
 
-from . import tiff
-from .formats import unread_format
+from . import deep, tiff
+from .apart import decode_apart
+from .errors import ImageError, too_large
+from .formats import Unread, unread_format
+from .frames import FRAMES, count
 from .gray import DEEP_SHARE, NoNumberError, is_deep, is_deep_colour, ranged
+from .others import decode_other, is_read
 from .png import without_large_texts
+from .samples import TO_PNG, ElsewhereError, UnreadError, to_rgb
+from .turning import is_lying, upright
 
 # OpenAI CLIP's preprocessing constants (github.com/openai/CLIP, clip.py), RGB order.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -34,30 +41,7 @@ _SIGNATURES = (
     *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 )
 
-# EXIF's number of an orientation → how to turn the image so that it stands upright.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_ORIENTED = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # what tells of it
-
 Decoder = Literal["exact", "fast"]
-
-
-class ImageError(ValueError):
-    """Bytes that give no pixels."""
-
-    def __init__(
-        self, code: ErrorCode, message: str, *, width: int | None = None, height: int | None = None
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.width, self.height = width, height
 
 
 @dataclass(frozen=True)
@@ -73,6 +57,8 @@ class SquareImage:
     deep_share: float | None = None
     """Of an image of more than 8 bits that came without a range: the share of its own range, from 0
     to 1, that its values take. Where it is small, most of the picture's grey levels are lost."""
+    frames: int | None = 1
+    """Pictures in the file, of which this is the first; None where its structure doesn't tell."""
 
 
 def decode(
@@ -81,11 +67,12 @@ def decode(
     max_megapixels: float = MAX_MEGAPIXELS,
     at_least: int | tuple[int, int] | None = None,
     gray_range: GrayRange | None = None,
+    apart: bool = False,
 ) -> Image.Image:
     """Decode to 8-bit RGB: first frame, EXIF orientation applied, transparency dropped.
 
     Of a TIFF the first page that is no thumbnail. 16-bit gray is scaled from 0..65535 to 0..255,
-    gray that is declared to have fewer bits from their range.
+    what is declared to have fewer bits from their range.
 
     Args:
         data: the object's bytes; the format is recognised from them, not from a name.
@@ -94,98 +81,100 @@ def decode(
             and memory, as long as both sides, or its width and height, have so many pixels.
         gray_range: of gray of more than 8 bits, also of signed, 32-bit and floating-point values,
             which have none of their own; images of 8 bits are what they are.
+        apart: what Pillow doesn't read goes to a process of its own, which a decoder may end; for
+            all callers that are no readers.
 
     Raises:
         ImageError: with the code ``empty``, ``not_an_image``, ``truncated``, ``too_large`` or
-            ``unsupported_mode``.
+            ``unsupported_mode``; ``killed_reader`` if a decoder ended the process apart.
     """
     if not data:
         raise ImageError(ErrorCode.EMPTY, "the object has no bytes")
     try:
-        image = open_header(data, max_megapixels)
-        if at_least is not None:
-            sides = (at_least, at_least) if isinstance(at_least, int) else at_least
-            image.draft(None, sides[::-1] if is_lying(image) else sides)
-        deep_colour = is_deep_colour(image)  # once pixels are loaded, nothing tells of it
-        rgb = _to_rgb(upright(_as_meant(image, data, gray_range), of=image), gray_range)
-        if deep_colour:
-            extremes = [value for band in rgb.getextrema() for value in band]  # type: ignore[union-attr]
-            rgb.info[DEEP_SHARE] = (max(extremes) - min(extremes)) / 255
-        return rgb
+        return _by_pillow(data, max_megapixels, at_least, gray_range)
     except ImageError:
         raise
-    except (NoNumberError, tiff.UnreadPageError) as error:
+    except (NoNumberError, UnreadError) as error:
         raise ImageError(ErrorCode.UNSUPPORTED_MODE, str(error)) from None
     except MemoryError:
         raise ImageError(ErrorCode.OUT_OF_MEMORY, "no memory to decode the image") from None
     except Exception as error:  # Pillow's decoders raise whatever the damage led them to
-        raise _refused(data, error) from None
+        told = _unread(data, error)
+    if apart and is_read(data):
+        return decode_apart(data, max_megapixels=max_megapixels, gray_range=gray_range)
+    return decode_other(data, told, max_megapixels=max_megapixels, gray_range=gray_range)
 
 
-def _refused(data: bytes, error: Exception) -> ImageError:
-    """What is wrong with a file that Pillow gives no pixels of."""
+def _by_pillow(
+    data: bytes,
+    max_megapixels: float,
+    at_least: int | tuple[int, int] | None,
+    gray_range: GrayRange | None,
+) -> Image.Image:
+    image = open_header(data, max_megapixels)
+    frames = count(image, data)
+    if at_least is not None:
+        sides = (at_least, at_least) if isinstance(at_least, int) else at_least
+        image.draft(None, sides[::-1] if is_lying(image) else sides)
+    deep_colour = is_deep_colour(image)  # once pixels are loaded, nothing tells of it
+    meant = _as_meant(image, data, max_megapixels, gray_range)
+    rgb = _to_rgb(upright(meant, of=image), gray_range)
+    if deep_colour and gray_range is None:
+        extremes = [value for band in rgb.getextrema() for value in band]  # type: ignore[union-attr]
+        rgb.info[DEEP_SHARE] = (max(extremes) - min(extremes)) / 255
+    rgb.info[FRAMES] = frames
+    return rgb
+
+
+def _unread(data: bytes, error: Exception) -> Unread:
+    """What a file is that Pillow gives no pixels of, if it is not damaged.
+
+    Raises:
+        ImageError: it is damaged, or no image.
+    """
+    if isinstance(error, ElsewhereError):
+        return Unread(str(error), TO_PNG)
     known = not isinstance(error, UnidentifiedImageError)
     if told := unread_format(data, known=known):
-        return ImageError(ErrorCode.UNSUPPORTED_MODE, told)
+        return told
     if known:
-        return ImageError(ErrorCode.TRUNCATED, f"damaged image data: {error}")
+        raise ImageError(ErrorCode.TRUNCATED, f"damaged image data: {error}") from None
     if data.startswith(_SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
-        return ImageError(ErrorCode.TRUNCATED, "the file ends within its header")
-    return ImageError(ErrorCode.NOT_AN_IMAGE, "no known image format")
+        raise ImageError(ErrorCode.TRUNCATED, "the file ends within its header") from None
+    raise ImageError(ErrorCode.NOT_AN_IMAGE, "no known image format") from None
 
 
-def _as_meant(image: Image.Image, data: bytes, gray_range: GrayRange | None) -> Image.Image:
-    """The image, or its pixels where Pillow would give others."""
-    if gray_range is not None and is_deep_colour(image):
-        raise ImageError(
-            ErrorCode.UNSUPPORTED_MODE,
-            "16-bit colours of which --gray-range wants all bits, and only 8 are read; leave the "
-            "flag out, or convert the image to 8 bits before upload",
-        )
-    if image.format != "TIFF":
-        return image
-    if told := tiff.refusal(image, ranged=gray_range is not None):
-        raise ImageError(ErrorCode.UNSUPPORTED_MODE, told)
-    return tiff.corrected(image, data, gray_range)
+def _as_meant(
+    image: Image.Image, data: bytes, max_megapixels: float, gray_range: GrayRange | None
+) -> Image.Image:
+    """The image, or its pixels where Pillow would give others.
 
-
-def upright(image: Image.Image, *, of: Image.Image | None = None) -> Image.Image:
-    """The image turned as its EXIF orientation says, or another's, and without what says so.
-
-    Pillow's own function writes the EXIF anew, which fails for a value of another type than its
-    tag's; only the pixels matter here.
+    Raises:
+        UnreadError: nothing gives the right ones.
+        ElsewhereError: another decoder may.
     """
-    image.load()  # a PNG's may stand behind its pixels
-    turn = _TURNS.get(_orientation(of or image))
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
-    for name in _ORIENTED:
-        turned.info.pop(name, None)
-    return turned
-
-
-def is_lying(image: Image.Image) -> bool:
-    """Whether ``upright`` makes the width of an opened image its height."""
-    return _orientation(image) >= 5
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF's number, 0 for none: damaged EXIF costs no image."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        return 0
-    if isinstance(value, bytes | tuple) and len(value) == 1:  # of another type than the tag's
-        value = value[0]
-    return value if isinstance(value, int) else 0
+    ranged = gray_range is not None
+    if image.format == "TIFF":
+        told = tiff.refusal(image, ranged=ranged)
+        if told is None and (unread := tiff.elsewhere(image, ranged=ranged)):
+            raise ElsewhereError(unread)
+        if told is not None:
+            raise UnreadError(told)
+    elif image.format == "JPEG2000":
+        samples = deep.jpeg_2000(image, data, ranged=ranged)
+        return image if samples is None else to_rgb(samples, gray_range)
+    if ranged:
+        opened = partial(open_header, data, max_megapixels)
+        if (samples := deep.samples(image, data, opened)) is not None:
+            return to_rgb(samples, gray_range)
+    return tiff.corrected(image, data, gray_range) if image.format == "TIFF" else image
 
 
 def to_square(image: Image.Image, size: int) -> SquareImage:
     """Resize to [size, size] with Pillow's bicubic filter; the aspect ratio is not kept."""
     resized = image.resize((size, size), Image.Resampling.BICUBIC)
-    share = image.info.get(DEEP_SHARE)
-    return SquareImage(np.asarray(resized), image.width, image.height, share)
+    share, frames = image.info.get(DEEP_SHARE), image.info.get(FRAMES, 1)
+    return SquareImage(np.asarray(resized), image.width, image.height, share, frames)
 
 
 def preprocess(image: bytes | Image.Image, size: int) -> NDArray[np.float32]:
@@ -224,12 +213,7 @@ def open_header(data: bytes, max_megapixels: float) -> Image.Image:
         width, height = _read_header(data, None).size
         if width * height <= limit:  # something inside, such as a tile, is larger than the image
             raise
-    raise ImageError(
-        ErrorCode.TOO_LARGE,
-        f"{width} x {height} pixels; the limit is {max_megapixels:g} megapixels",
-        width=width,
-        height=height,
-    )
+    raise too_large(width, height, max_megapixels)
 
 
 def _read_header(data: bytes, max_pixels: int | None) -> Image.Image:

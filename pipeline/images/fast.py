@@ -18,7 +18,9 @@ from pipeline.gray_range import GrayRange
 from pipeline.schema import ErrorCode
 from pipeline.tiling import WHOLE, Tiling
 
-from .decoding import MAX_MEGAPIXELS, ImageError, decode, open_header
+from .decoding import MAX_MEGAPIXELS, decode, open_header
+from .errors import ImageError
+from .frames import FRAMES
 from .gray import DEEP_SHARE
 from .tiles import Squares
 
@@ -37,30 +39,31 @@ def fast_squares(
     side: int = 1,
     max_megapixels: float = MAX_MEGAPIXELS,
     gray_range: GrayRange | None = None,
+    apart: bool = False,
 ) -> Squares:
     """Decode an image, and resize it to its tiles; all as of ``pipeline.images.tiles.squares``.
 
     The image is resized at once, so memory is bounded by its pixels and the tiles'.
     """
-    pixels, share = _decoded(data, max_megapixels, gray_range)
+    pixels, share, frames = _decoded(data, max_megapixels, gray_range, apart)
     height, width = pixels.shape[1:]
     layout, patch = tiling.layout(width, height, side=side), size // side
     resized = _resized(pixels, layout.height * patch, layout.width * patch)
     corners = ((top * patch, left * patch) for top, left in layout.starts())
     cut = (resized[y : y + size, x : x + size].contiguous().numpy() for y, x in corners)
-    return Squares(cut, width, height, share)
+    return Squares(cut, width, height, share, frames)
 
 
 def _decoded(
-    data: bytes, max_megapixels: float, gray_range: GrayRange | None
-) -> tuple[Tensor, float | None]:
-    """uint8 [3, H, W], and the share of their range that deep values take."""
+    data: bytes, max_megapixels: float, gray_range: GrayRange | None, apart: bool
+) -> tuple[Tensor, float | None, int | None]:
+    """uint8 [3, H, W], the share of their range that deep values take, and how many frames."""
     pixels = _plain_pixels(data, max_megapixels)
     if pixels is not None:
-        return pixels, None
-    image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range)
+        return pixels, None, 1
+    image = decode(data, max_megapixels=max_megapixels, gray_range=gray_range, apart=apart)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    return pixels, image.info.get(DEEP_SHARE)
+    return pixels, image.info.get(DEEP_SHARE), image.info.get(FRAMES, 1)
 
 
 def _resized(pixels: Tensor, height: int, width: int) -> Tensor:

@@ -7,6 +7,7 @@ search where nothing is wrong.
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 _TO_PNG = "convert it to JPEG, PNG or TIFF before upload"
 _SCALED = "scale its values and save them as 8- or 16-bit PNG or TIFF before upload"
@@ -77,7 +78,23 @@ _JPEG_KINDS = {
 }
 
 
-def unread_format(data: bytes, *, known: bool) -> str | None:
+class Unread(NamedTuple):
+    """An intact file that Pillow does not read."""
+
+    what: str
+    remedy: str
+
+    @property
+    def unread(self) -> str:
+        """A sentence for what no decoder is there for."""
+        return f"{self.what}, which is not read; {self.remedy}"
+
+    def needing(self, install: str) -> str:
+        """A sentence for what is read once a package is installed."""
+        return f"{self.what}, which needs {install}; or {self.remedy}"
+
+
+def unread_format(data: bytes, *, known: bool) -> Unread | None:
     """An intact file that Pillow does not read, and what to do with it; None for any other.
 
     Args:
@@ -85,12 +102,12 @@ def unread_format(data: bytes, *, known: bool) -> str | None:
         known: whether Pillow knew the format, and failed at the pixels.
     """
     if not known and (named := _named(data)):
-        return f"{named[0]}, which is not read; {named[1]}"
+        return Unread(*named)
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         found = _tiff(data, known)
     else:
         found = _jpeg(data, known) if data.startswith(b"\xff\xd8\xff") else None
-    return found and f"{found}, which is not read; {_PLAIN}"
+    return None if found is None else Unread(found, _PLAIN)
 
 
 def _named(data: bytes) -> tuple[str, str] | None:

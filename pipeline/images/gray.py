@@ -28,10 +28,17 @@ def is_deep(image: Image.Image) -> bool:
 
 def is_deep_colour(image: Image.Image) -> bool:
     """Whether Pillow gives the higher bytes of 16-bit colours, of which a range needs both."""
+    code = deep_code(image)
+    return code is not None and code.startswith("RGB")
+
+
+def deep_code(image: Image.Image) -> str | None:
+    """How 16-bit colours, or gray with alpha, lie in the file, as "RGB;16L"; None for others."""
     tiles = getattr(image, "tile", ())  # one, or one for each of thousands of strips
-    return image.mode in ("RGB", "RGBA", "RGBX") and any(
-        code.startswith("RGB") and ";16" in code for tile in tiles[:1] for code in _texts(tile[3])
-    )
+    if image.mode not in ("RGB", "RGBA", "RGBX", "LA"):
+        return None
+    codes = [code for tile in tiles[:1] for code in _texts(tile[3]) if ";16" in code]
+    return next((code for code in codes if code.startswith(("RGB", "LA"))), None)
 
 
 def ranged(values: NDArray[np.generic], gray_range: GrayRange) -> NDArray[np.uint8]:

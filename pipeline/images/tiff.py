@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from pipeline.gray_range import GrayRange
 
 from .gray import is_deep, ranged
+from .samples import RANGE, TO_PNG, ElsewhereError
 
 # Tags (TIFF 6.0; the last one of the DNG specification).
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _WIDTH, _HEIGHT = 254, 255, 256, 257
@@ -22,23 +24,20 @@ _WHITE_IS_ZERO, _RGB, _COLOUR_FILTERS, _LINEAR_RAW = 0, 2, 32803, 34892  # photo
 _SIGNED = 2  # sample format
 _UNCOMPRESSED, _SEPARATE = 1, 2
 _EXTRA, _PREMULTIPLIED = 338, 1
+_DESCRIPTION = 270
+DEPTHS = (_BITS, _MAX_SAMPLE, _S_MAX_SAMPLE, _DESCRIPTION)
+_DESCRIPTION_LENGTH = 10_000  # of which ImageJ's range stands in the first lines
+_IMAGE_J_RANGE = re.compile(r"^(min|max)=(\d{1,9}(?:\.\d{1,9})?)\s*$", re.MULTILINE)
 _REDUCED = 1  # bit 0 of NewSubfileType
 _OLD_REDUCED = 2  # SubfileType
 MAX_PAGES = 32  # that are looked at for one that is no thumbnail
-
-_RANGE = "give one (--gray-range), or "
-_TO_PNG = "convert it to PNG or a TIFF of 8 or 16 bits before upload"
-
-
-class UnreadPageError(Exception):
-    """The picture behind a thumbnail is none that Pillow reads."""
 
 
 def choose_page(image: Image.Image) -> None:
     """Go to the first page that is no reduced version of another; the first if all are.
 
     Raises:
-        UnreadPageError: its pixels are of a kind that is not read; the message says what to do.
+        ElsewhereError: Pillow does not know its pixels.
     """
     if not _is_reduced(image):
         return
@@ -48,8 +47,8 @@ def choose_page(image: Image.Image) -> None:
         except EOFError:
             break
         except SyntaxError as error:  # Pillow's, of pixels that it does not know
-            raise UnreadPageError(
-                f"a thumbnail before a picture whose pixels are not read ({error}); {_TO_PNG}"
+            raise ElsewhereError(
+                f"a thumbnail before a picture whose pixels Pillow does not read ({error})"
             ) from error
         if not _is_reduced(image):
             return
@@ -57,7 +56,7 @@ def choose_page(image: Image.Image) -> None:
 
 
 def refusal(image: Image.Image, *, ranged: bool = False) -> str | None:
-    """Why a page can't be read right, and what to do; None if it can.
+    """Why no decoder reads a page right, and what to do; None if one does.
 
     By what the file declares, never by its values: of two pictures of one camera, one must not be
     scaled otherwise because it holds no dark pixel.
@@ -68,18 +67,34 @@ def refusal(image: Image.Image, *, ranged: bool = False) -> str | None:
     """
     tags = _tags(image)
     if _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in (_COLOUR_FILTERS, _LINEAR_RAW):
-        return f"a raw camera file, which is not read; {_TO_PNG}"
-    if _is_reduced(image) and _SUB_PAGES in tags:
-        return f"a thumbnail whose picture lies in a sub-page, which is not read; {_TO_PNG}"
+        return f"a raw camera file, which is not read; {TO_PNG}"
     bits = tags.get(_BITS, (1,))
-    signed = _SIGNED in _tuple(tags, _SAMPLE_FORMAT)
-    if signed and not (ranged and bits[0] > 8 and is_deep(image)):
-        return f"signed integers of {bits[0]} bits have no fixed range; {_RANGE}{_TO_PNG}"
-    if image.mode == "I" and bits[0] > 16 and not ranged:
-        return f"integers of {bits[0]} bits have no fixed range; {_RANGE}{_TO_PNG}"
-    plain = _STRIP_OFFSETS in tags and tags.get(_PHOTOMETRIC) == _RGB
-    if _is_separate(tags) and not (plain and _PREMULTIPLIED not in _tuple(tags, _EXTRA)):
-        return f"16-bit samples in separate planes that are no strips of plain RGB; {_TO_PNG}"
+    if not ranged and _SIGNED in _tuple(tags, _SAMPLE_FORMAT):
+        return f"signed integers of {bits[0]} bits have no fixed range; {RANGE}{TO_PNG}"
+    if not ranged and image.mode == "I" and bits[0] > 16:
+        return f"integers of {bits[0]} bits have no fixed range; {RANGE}{TO_PNG}"
+    return None
+
+
+def elsewhere(image: Image.Image, *, ranged: bool = False) -> str | None:
+    """What a page is that Pillow opens and gives wrong pixels of; None if it is right.
+
+    Args:
+        image: the page, as opened.
+        ranged: all bits of its values are wanted.
+    """
+    tags = _tags(image)
+    bits, planes = tags.get(_BITS, (1,)), tags.get(_PLANES) == _SEPARATE
+    if _is_reduced(image) and _SUB_PAGES in tags:
+        return "a thumbnail whose picture lies in a sub-page"
+    if _SIGNED in _tuple(tags, _SAMPLE_FORMAT) and not (bits[0] > 8 and is_deep(image)):
+        return f"signed integers of {bits[0]} bits"
+    premultiplied = _PREMULTIPLIED in _tuple(tags, _EXTRA)
+    plain = _STRIP_OFFSETS in tags and tags.get(_PHOTOMETRIC) == _RGB and not premultiplied
+    if _is_separate(tags) and not plain:
+        return "16-bit samples in separate planes that are no strips of plain RGB"
+    if ranged and set(bits) == {16} and len(bits) > 1 and (premultiplied or planes):
+        return None if _is_separate(tags) else "16-bit colours in separate planes or premultiplied"
     return None
 
 
@@ -100,11 +115,11 @@ def corrected(image: Image.Image, data: bytes, gray_range: GrayRange | None = No
     """
     tags = _tags(image)
     if _is_separate(tags):
-        return _separate(tags, data)
+        return _separate(tags, data, gray_range)
     inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     if gray_range is not None and is_deep(image):
         return _in_range(image, gray_range, inverted=inverted)
-    bits = _declared_bits(tags)
+    bits = declared_bits(tags)
     if not image.mode.startswith("I;16") or (bits == 16 and not inverted):
         return image
     most = np.uint16(2**bits - 1)
@@ -115,19 +130,33 @@ def corrected(image: Image.Image, data: bytes, gray_range: GrayRange | None = No
     return Image.fromarray(values)
 
 
-def _declared_bits(tags: Any) -> int:
+def declared_bits(tags: Any) -> int:
     """Bits of gray values, as far as a file says so.
 
-    What calls itself the largest value counts where it is one of a camera, 4095 for 12 bits. Others
-    are the largest of this picture (TIFF 6.0 calls the field a statistic), and would stretch each
-    picture otherwise.
+    What calls itself the largest value counts where it is one of a camera, 4095 for 12 bits, and
+    so does the display range of ImageJ where it goes from 0 to one. Others are the largest of this
+    picture (TIFF 6.0 calls the field a statistic), and would stretch each picture otherwise.
+
+    Args:
+        tags: values by TIFF's number, of ``DEPTHS``.
     """
-    bits = int(tags.get(_BITS, (1,))[0])
-    for tag in (_MAX_SAMPLE, _S_MAX_SAMPLE):
-        [most] = _tuple(tags, tag)[:1] or (0,)
+    bits = int(_tuple(tags, _BITS)[0]) if _BITS in tags else 1
+    for most in [*_tuple(tags, _MAX_SAMPLE)[:1], *_tuple(tags, _S_MAX_SAMPLE)[:1], _image_j(tags)]:
         if bits == 16 and most in _FULL_SCALES:
             return int(most).bit_length()
     return bits
+
+
+def _image_j(tags: Any) -> float:
+    """The upper end of ImageJ's display range, if its lower is 0; else 0.
+
+    https://imagej.net/ij/source/ij/io/FileSaver.java writes it into the description.
+    """
+    text = tags.get(_DESCRIPTION, "")
+    if not isinstance(text, str) or not text.startswith("ImageJ="):
+        return 0
+    found = dict(_IMAGE_J_RANGE.findall(text[:_DESCRIPTION_LENGTH]))
+    return float(found.get("max", 0)) if float(found.get("min", 0)) == 0 else 0
 
 
 def _in_range(image: Image.Image, gray_range: GrayRange, *, inverted: bool) -> Image.Image:
@@ -162,8 +191,10 @@ def _is_separate(tags: Any) -> bool:
     return separate and len(bits) > 1 and set(bits) == {16}
 
 
-def _separate(tags: Any, data: bytes) -> Image.Image:
+def _separate(tags: Any, data: bytes, gray_range: GrayRange | None) -> Image.Image:
     """RGB from the higher bytes of three planes, as Pillow makes it of samples that alternate.
+
+    By the range from both.
 
     Not turned, although the size of the image that Pillow opened is.
     """
@@ -179,5 +210,6 @@ def _separate(tags: Any, data: bytes) -> Image.Image:
         if len(body) < 2 * pixels:
             raise OSError("the file ends before its pixels do")
         values = np.frombuffer(body, "<u2" if data[:2] == b"II" else ">u2", pixels)
-        rgb[..., plane] = (values >> 8).reshape(height, width)
+        values = values.reshape(height, width)
+        rgb[..., plane] = values >> 8 if gray_range is None else ranged(values, gray_range)
     return Image.fromarray(rgb)

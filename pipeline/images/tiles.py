@@ -12,8 +12,10 @@ from PIL import Image
 from pipeline.gray_range import GrayRange
 from pipeline.tiling import WHOLE, Layout, Tiling
 
-from .decoding import MAX_MEGAPIXELS, decode, is_lying, open_header
+from .decoding import MAX_MEGAPIXELS, decode, open_header
+from .frames import FRAMES
 from .gray import DEEP_SHARE
+from .turning import is_lying
 
 # Pixels above which a JPEG is not decoded at full size if less is enough: Pillow takes 4 bytes for
 # each. Others are, because a decoder's own reduction is another filter than the bicubic one.
@@ -31,6 +33,8 @@ class Squares(NamedTuple):
     """Original height in pixels."""
     deep_share: float | None = None
     """As of ``SquareImage``."""
+    frames: int | None = 1
+    """As of ``SquareImage``."""
 
 
 def squares(
@@ -41,6 +45,7 @@ def squares(
     side: int = 1,
     max_megapixels: float = MAX_MEGAPIXELS,
     gray_range: GrayRange | None = None,
+    apart: bool = False,
 ) -> Squares:
     """Decode an image, and resize it to its tiles; a single one is what ``to_square`` gives.
 
@@ -52,7 +57,7 @@ def squares(
         size: side of a tile in pixels, as the model sees it.
         tiling: which tiles.
         side: of a tile in patches.
-        max_megapixels, gray_range: as for ``decode``.
+        max_megapixels, gray_range, apart: as for ``decode``.
 
     Raises:
         ImageError: as ``decode``.
@@ -61,10 +66,17 @@ def squares(
     at_least = None
     if full is not None and (layout := tiling.layout(*full, side=side)).num_tiles > 1:
         at_least = (layout.width * patch, layout.height * patch)
-    image = decode(data, max_megapixels=max_megapixels, at_least=at_least, gray_range=gray_range)
+    image = decode(
+        data,
+        max_megapixels=max_megapixels,
+        at_least=at_least,
+        gray_range=gray_range,
+        apart=apart,
+    )
     width, height = image.size if full is None else full
     layout = tiling.layout(width, height, side=side)
-    return Squares(cut(image, layout, patch), width, height, image.info.get(DEEP_SHARE))
+    share, frames = image.info.get(DEEP_SHARE), image.info.get(FRAMES, 1)
+    return Squares(cut(image, layout, patch), width, height, share, frames)
 
 
 def _size_of_huge(data: bytes, max_megapixels: float) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from pipeline.identity import ModelIdentity
+from pipeline.images.extras import installed, satisfied
 from pipeline.schema import FINAL_ERRORS, SCORE_SCHEMA, ErrorCode
 
 from .layout import partition_of, scores_of
@@ -198,7 +199,7 @@ def _add(
 ) -> None:
     error = pc.field("error").cast(pa.string())
     final = error.is_null() | error.isin([code.value for code in FINAL_ERRORS])
-    _add_where(done, table, same_model & final, is_other)
+    _add_where(done, table, same_model & final & ~_readable_now(table, same_model), is_other)
     # Sizes are 12 bytes a row that only this error asks for: most ledgers have none of it.
     too_large = same_model & (error == ErrorCode.TOO_LARGE.value)
     if table.head(1, columns=["image_id"], filter=too_large).num_rows:
@@ -250,6 +251,17 @@ def image_ids(uri: pa.Array, etag: pa.Array, identity: ModelIdentity, category: 
     )
     digests = [blake2b(key, digest_size=16).digest() for key in keys.cast(pa.binary()).to_pylist()]
     return np.frombuffer(b"".join(digests), dtype=ID_TYPE)
+
+
+def _readable_now(table: ds.Dataset, same_model: pc.Expression) -> pc.Expression:
+    """Rows of images that lacked an extra which is installed here by now."""
+    lacking = pc.field("error").cast(pa.string()) == ErrorCode.UNSUPPORTED_MODE.value
+    pattern = satisfied(installed())
+    # Messages are only read where there are some of this error.
+    if pattern is None or not table.head(1, columns=["image_id"], filter=same_model & lacking):
+        return pc.scalar(False)
+    named = pc.match_substring_regex(pc.field("error_message"), pattern)
+    return lacking & pc.if_else(named.is_null(), False, named)
 
 
 def _still_too_large(max_megapixels: float) -> pc.Expression:

@@ -155,7 +155,7 @@ def _reference(
 def _decoded(data: bytes, pixels: int, side: int, gray_range: GrayRange | None) -> Image.Image:
     # It was decoded before, whatever the limit was then.
     limit = 1 + pixels / 1e6
-    image = decode(data, max_megapixels=limit, at_least=2 * side, gray_range=gray_range)
+    image = decode(data, max_megapixels=limit, at_least=2 * side, gray_range=gray_range, apart=True)
     image.thumbnail((side, side))
     return image
 

@@ -216,7 +216,7 @@ class Results:
             raise ValueError(f"{row['uri']} was replaced after it was scored") from error
         # It was decoded before, whatever the limit was then.
         limit, gray_range = 1 + row["width"] * row["height"] / 1e6, GrayRange.of(str(row["model"]))
-        image = decode(data, max_megapixels=limit, gray_range=gray_range)
+        image = decode(data, max_megapixels=limit, gray_range=gray_range, apart=True)
         image.thumbnail((size, size))
         scale = image.width / float(row["width"])
         box = [float(row[name]) * scale for name in BOX]

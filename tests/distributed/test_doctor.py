@@ -13,6 +13,7 @@ from pipeline.config import DoctorConfig
 from pipeline.distributed.doctor import Finding, examine
 from tests import golden
 from tests.bucket import jpeg, put
+from tests.image_files import hide_extras
 
 STEPS = ["packages", "machine", "input", "image", "output", "weights", "ray", "speed"]
 
@@ -50,6 +51,16 @@ def test_where_all_is_there_every_line_is_a_yes(config: DoctorConfig) -> None:
     assert "s per image on 2 CPU threads; 1,000,000 images take" in all_of_it["speed"].text
     assert "out can be written" in all_of_it["output"].text
     assert all(each.line().split()[1] == "yes" for each in all_of_it.values())
+
+
+def test_extras_that_are_not_there_are_told_and_are_no_fault(
+    config: DoctorConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "without" not in next(examine(config)).text
+    hide_extras(monkeypatch, "dicom")
+    packages = next(examine(config))
+    assert packages.ok
+    assert packages.text.endswith("; without [dicom] (docs/inputs.md)")
 
 
 def test_what_is_missing_is_told_and_hides_nothing_else(

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import ClientSession, web
 from PIL import Image
 
+from infra.docs.formats import CASES
 from pipeline.distributed import reader as reader_module
 from pipeline.distributed.reader import FETCH_THREADS, ROWS_PER_YIELD, read_images
 from pipeline.images import decode, to_square
@@ -24,7 +25,7 @@ from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, pixel_schema
 from pipeline.storage import StorageError, access, list_objects, read_object, write_object
 from tests.bucket import BROKEN, jpeg, put
 from tests.faults.proxy import Change, Proxy, running
-from tests.image_files import fast_square
+from tests.image_files import fast_square, hide_extras
 
 SIZE = 12  # side of the square; nothing here depends on it
 Row = dict[str, Any]
@@ -100,6 +101,20 @@ def test_the_fast_decoder_gives_its_own_pixels_and_the_same_sizes(tmp_path: Path
     assert row["pixels"] == fast_square(data, side).pixels.tobytes()
     assert row["pixels"] != to_square(decode(data), side).pixels.tobytes()
     assert (row["width"], row["height"]) == (96, 64)
+
+
+def test_frames_are_counted_and_extras_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"0": "TIFF of three pages", "1": "PNG, 8-bit gray", "2": "DICOM of three frames"}
+    files = {each.words: each.make() for each in CASES}
+    for name, file in words.items():
+        write_object(f"{tmp_path}/{name}", files[file])
+    assert [row["frames"] for row in read(manifest(str(tmp_path)))] == [3, 1, 3]
+    hide_extras(monkeypatch, "dicom")
+    last = read(manifest(str(tmp_path)))[-1]
+    assert (last["frames"], last["error"]) == (None, "unsupported_mode")
+    assert 'pip install "adaclip-pipeline[dicom]"' in last["error_message"]
 
 
 def test_connections_are_used_again(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -70,6 +71,82 @@ def test_deep_gray_of_any_type_is_the_picture(data: bytes, gray_range: GrayRange
     np.testing.assert_array_equal(decoded(data, gray_range), GRAY)
 
 
+DEEP_RGB = RGB.astype(np.uint16) * 16 + RGB // 16
+ALPHA = np.full_like(DEEP_RGB[..., :1], 777)
+PLANES = {"photometric": "rgb", "planarconfig": "separate"}
+TURNED = {"extratags": [(274, "H", 1, 6, True)]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        imagecodecs.png_encode(DEEP_RGB),
+        imagecodecs.png_encode(np.dstack([DEEP_RGB, ALPHA])),
+        tiff(DEEP_RGB, photometric="rgb"),
+        tiff(DEEP_RGB, photometric="rgb", byteorder=">"),
+        tiff(DEEP_RGB, photometric="rgb", compression="zlib", predictor=2),
+        tiff(DEEP_RGB, photometric="rgb", byteorder=">", compression="lzw"),
+        tiff(DEEP_RGB, photometric="rgb", tile=(16, 16)),
+        tiff(DEEP_RGB, photometric="rgb", rowsperstrip=3, compression="packbits"),
+        tiff(np.dstack([DEEP_RGB, ALPHA]), photometric="rgb", extrasamples=["unassalpha"]),
+        tiff(np.dstack([DEEP_RGB, ALPHA]), photometric="rgb", extrasamples=["unspecified"]),
+        tiff(np.moveaxis(DEEP_RGB, -1, 0), **PLANES),
+        tiff(np.moveaxis(DEEP_RGB, -1, 0), compression="zlib", **PLANES),
+        tiff(np.moveaxis(DEEP_RGB, -1, 0), tile=(16, 16), **PLANES),
+        imagecodecs.jpeg2k_encode(DEEP_RGB, bitspersample=12, level=0, reversible=True),
+        imagecodecs.jpegxl_encode(DEEP_RGB, lossless=True),
+    ],
+)
+def test_of_deep_colours_a_range_takes_all_bits(data: bytes) -> None:
+    np.testing.assert_array_equal(np.asarray(decode(data, gray_range=TWELVE)), RGB)
+    assert fast_square(data, 8, gray_range=TWELVE).deep_share is None
+
+
+def test_deep_colours_that_are_turned_or_interlaced() -> None:
+    turned = decode(tiff(DEEP_RGB, photometric="rgb", **TURNED), gray_range=TWELVE)
+    np.testing.assert_array_equal(np.asarray(turned), np.rot90(RGB, -1))
+    exif = Image.Exif()
+    exif[274] = 6
+    data, other = imagecodecs.png_encode(DEEP_RGB), io.BytesIO()
+    Image.new("L", (1, 1)).save(other, "PNG", exif=exif)
+    start = other.getvalue().index(b"eXIf") - 4
+    behind = other.getvalue()[
+        start : start + 12 + int.from_bytes(other.getvalue()[start : start + 4])
+    ]
+    data = data[:-12] + behind + data[-12:]  # an orientation that stands behind the pixels
+    np.testing.assert_array_equal(np.asarray(decode(data, gray_range=TWELVE)), np.rot90(RGB, -1))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7, 9, 10, 12, 16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_white_and_black_of_jpeg_2000_are_white_and_black(bits: int, channels: int) -> None:
+    """Pillow rounds the white of deep colours up to black, and has 240 for white of 4 bits."""
+    most = 2**bits - 1
+    kind = np.uint8 if bits <= 8 else np.uint16
+    values = np.array([[0, most // 3, most]] * 8, kind)
+    values = values if channels == 1 else np.dstack([values] * channels)
+    data = imagecodecs.jpeg2k_encode(values, bitspersample=bits, level=0, reversible=True)
+    pixels = np.asarray(decode(data))[0].tolist()
+    middle = (most // 3 * 255 + most // 2) // most
+    assert pixels == [[value] * 3 for value in (0, middle, 255)]
+
+
+def test_gray_of_jpeg_2000_and_netpbm_is_in_values_of_the_file() -> None:
+    """Pillow moves the one to the top of 16 bits, and scales the other by its largest value."""
+    for bits in (10, 12, 14, 16):
+        deep = (GRAY.astype(np.int64) * (2**bits - 1) + 127) // 255
+        gray_range = GrayRange(0, 2**bits - 1)
+        settings = {"bitspersample": bits, "level": 0, "reversible": True}
+        jpeg_2000 = imagecodecs.jpeg2k_encode(deep.astype(np.uint16), **settings)
+        pgm = b"P5\n40 24\n%d\n" % (2**bits - 1) + deep.astype(">u2").tobytes()
+        for data in (jpeg_2000, pgm):
+            np.testing.assert_array_equal(decoded(data, gray_range), GRAY)
+            assert abs(decoded(data).astype(int) - GRAY).max() <= 1
+    signed = (GRAY.astype(np.int16) - 50) * np.int16(100)
+    data = imagecodecs.jpeg2k_encode(signed, level=0, reversible=True)
+    np.testing.assert_array_equal(decoded(data, WIDE), GRAY)
+
+
 @pytest.mark.parametrize("data", [png(GRAY), png(RGB), tiff(GRAY), tiff(255 - GRAY)])
 def test_pixels_of_8_bits_are_what_they_are(data: bytes) -> None:
     np.testing.assert_array_equal(decoded(data, TWELVE), decoded(data))
@@ -78,6 +155,15 @@ def test_pixels_of_8_bits_are_what_they_are(data: bytes) -> None:
 @pytest.mark.parametrize("tag", [281, 341])
 def test_a_cameras_largest_value_is_taken_from_the_file(tag: int) -> None:
     np.testing.assert_array_equal(decoded(tiff(DEEP.astype(np.uint16), **largest(4095, tag))), GRAY)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "counts"), [(0, 4095, True), (0, 3000, False), (100, 4095, False)]
+)
+def test_a_range_of_imagej_counts_where_it_is_a_cameras(low: int, high: int, counts: bool) -> None:
+    deep = DEEP.astype(np.uint16)
+    data = tiff(deep, imagej=True, metadata={"min": float(low), "max": float(high)})
+    np.testing.assert_array_equal(decoded(data), GRAY if counts else decoded(tiff(deep)))
 
 
 @pytest.mark.parametrize("value", [3000, 65_535, 0])
@@ -91,9 +177,8 @@ def test_the_largest_value_of_one_picture_stretches_nothing(value: int) -> None:
     ("data", "words"),
     [
         (tiff(np.where(GRAY > 9, GRAY, np.nan).astype(np.float32)), "no numbers"),
-        (tiff(RGB.astype(np.uint16) * 16, photometric="rgb"), "16-bit colours"),
-        (tiff(RGB.astype(np.uint16), photometric="rgb", compression="zlib"), "16-bit colours"),
-        (tiff((GRAY // 2).astype(np.int8)), "signed integers of 8 bits"),
+        (tiff(np.where(RGB > 9, RGB, np.nan).astype(np.float32), photometric="rgb"), "no numbers"),
+        (b"P3\n1 1\n4095\n0 1 2\n", "a plain PPM of more than 8 bits"),
     ],
 )
 def test_what_a_range_can_not_help_is_refused(data: bytes, words: str) -> None:

@@ -36,6 +36,8 @@ def planes(*more: NDArray[Any]) -> NDArray[Any]:
 
 SEPARATE = {"photometric": "rgb", "planarconfig": "separate"}
 WHITE_IS_ZERO = {"photometric": "miniswhite"}
+GRAY_ALPHA = {"extrasamples": ["unassalpha"], "planarconfig": "contig"}
+ROTATED = {"extratags": [(274, "H", 1, 6, True)]}
 THUMBNAIL = GRAY[::4, ::4], {"subfiletype": 1}
 
 
@@ -56,6 +58,11 @@ THUMBNAIL = GRAY[::4, ::4], {"subfiletype": 1}
         (written((GRAY, {}), THUMBNAIL), GRAY),
         (written(THUMBNAIL, THUMBNAIL, (RGB, {"photometric": "rgb"})), RGB),
         (written(THUMBNAIL), GRAY[::4, ::4]),
+        # Not by Pillow, but by tifffile.
+        (written((GRAY[::4, ::4], {"subfiletype": 1, "subifds": 1}), (GRAY, {})), GRAY),
+        (written((planes(), SEPARATE | {"tile": (16, 16)})), RGB),
+        (written(THUMBNAIL, (np.dstack([GRAY_16, ALPHA]), GRAY_ALPHA)), GRAY),
+        (written((np.dstack([GRAY_16, ALPHA]), GRAY_ALPHA | ROTATED)), np.rot90(GRAY, -1)),
     ],
 )
 def test_the_picture_is_the_same_however_it_is_stored(
@@ -69,8 +76,7 @@ def test_the_picture_is_the_same_however_it_is_stored(
 
 
 def test_the_orientation_turns_separate_planes_too() -> None:
-    orientation = {"extratags": [(274, "H", 1, 6, True)]}
-    turned = np.asarray(decode(written((planes(), SEPARATE | orientation))))
+    turned = np.asarray(decode(written((planes(), SEPARATE | ROTATED))))
     np.testing.assert_array_equal(turned, np.rot90(RGB, -1))
 
 
@@ -93,10 +99,8 @@ def test_gray_of_12_bits_is_scaled_from_its_own_range() -> None:
         (written(((GRAY // 2).astype(np.int8), {})), "signed integers of 8 bits"),
         (written((GRAY_16.astype(np.uint32), {})), "integers of 32 bits"),
         (written((GRAY, {"extratags": [(50706, "B", 4, b"\1\4\0\0", True)]})), "a raw camera file"),
-        (written((GRAY[::4, ::4], {"subfiletype": 1, "subifds": 1}), (GRAY, {})), "in a sub-page"),
-        (written((planes(), SEPARATE | {"tile": (16, 16)})), "no strips of plain RGB"),
-        (written((planes(ALPHA), SEPARATE | {"extrasamples": ["assocalpha"]})), "plain RGB"),
-        (written(THUMBNAIL, (GRAY.astype(np.float16), {})), "a thumbnail before a picture"),
+        (written((planes(ALPHA), SEPARATE | {"extrasamples": ["assocalpha"]})), "premultiplied"),
+        (written(THUMBNAIL, (GRAY.astype(np.float16), {})), "floating-point values of 16 bits"),
     ],
 )
 def test_what_has_no_fixed_range_or_picture_is_refused_by_what_it_declares(

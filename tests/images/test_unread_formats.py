@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.images import ImageError, decode
 from pipeline.schema import ErrorCode
-from tests.image_files import encode, noise
+from tests.image_files import encode, hide_extras, noise
 
 SIDE = 4
 UNSIGNED, SIGNED, FLOAT, COMPLEX = 1, 2, 3, 6  # TIFF's sample formats
@@ -81,7 +81,10 @@ INTACT = {
 
 
 @pytest.mark.parametrize(("data", "words"), INTACT.values(), ids=INTACT)
-def test_intact_files_of_other_formats_are_named_with_what_to_do(data: bytes, words: str) -> None:
+def test_intact_files_of_other_formats_are_named_with_what_to_do(
+    data: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_extras(monkeypatch, "formats", "dicom")
     with pytest.raises(ImageError) as caught:
         decode(data)
     assert caught.value.code is ErrorCode.UNSUPPORTED_MODE

@@ -67,7 +67,9 @@ def test_the_step_that_lists_the_dependencies_lists_them(tmp_path: Path) -> None
         [sys.executable, "-c", script[1]], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert shown.splitlines() == project["dependencies"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["formats"], *extras["dicom"]]
+    assert shown.splitlines() == wanted
 
 
 def test_the_default_command_is_a_job_that_exists() -> None:

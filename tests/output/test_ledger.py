@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.identity import ModelIdentity
+from pipeline.images.extras import Extra, MissingExtraError
 from pipeline.output import ledger
 from pipeline.output.ledger import (
     ID_TYPE,
@@ -264,6 +265,28 @@ def test_too_large_is_final_while_the_limit_refuses_it(
     row = {"image": "a", "error": "too_large", **columns}
     write_scores(str(tmp_path), "scan_date=2025-01-01/a.parquet", [row])
     assert final(str(tmp_path), ["a"], limit) == ({"a"} if is_final else set())
+
+
+@pytest.mark.parametrize("there", [[], ["dicom"], ["formats"], ["formats", "dicom"]])
+def test_what_lacked_an_extra_is_tried_again_once_that_is_there(
+    there: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "installed", lambda: there)
+    needs: dict[str, tuple[Extra, ...]] = {"d": ("dicom",), "df": ("dicom", "formats")}
+    rows: list[dict[str, Any]] = [
+        {"image": name, "error": "unsupported_mode", "error_message": f"it needs {needed}; or not"}
+        for name, needed in ((name, MissingExtraError(*each)) for name, each in needs.items())
+    ]
+    rows += [
+        {"image": "heic", "error": "unsupported_mode", "error_message": "a HEIC image"},
+        {"image": "old", "error": "unsupported_mode", "error_message": None},
+        {"image": "cut", "error": "truncated", "error_message": rows[0]["error_message"]},
+        {"image": "scored"},
+    ]
+    write_scores(str(tmp_path), "scan_date=2025-01-01/a.parquet", rows)
+    names = [row["image"] for row in rows]
+    again = {name for name, each in needs.items() if set(each) <= set(there)}
+    assert final(str(tmp_path), names) == set(names) - again
 
 
 def test_a_large_scored_image_stays_final_under_a_lower_limit(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from infra.docs.dicom_files import dicom
 from pipeline.anomaly_map import render
 from pipeline.identity import ModelIdentity
+from pipeline.images import dicom as images_dicom
 from pipeline.results import Results, open_results
 from pipeline.storage import stat
 from tests.bucket import jpeg
@@ -184,6 +186,19 @@ def test_one_image_under_two_categories_has_two_rows(tmp_path: Path) -> None:
     write(str(tmp_path), [row, {**row, "category": "cable"}], "2026-01-02")
     frame = open_results(str(tmp_path)).scores()
     assert sorted(frame.category) == ["cable", "nut"]
+
+
+def test_an_overlay_of_what_an_extra_reads_is_decoded_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "0.jpg").write_bytes(dicom(np.full((64, 96), 77, np.uint8), 8))
+    row = scored(f"file://{tmp_path}", 0, 0.9)
+    write(str(tmp_path), [row | {"etag": stat(str(row["uri"])).etag}], "2026-01-01")
+    results = open_results(str(tmp_path))
+    monkeypatch.setattr(images_dicom, "read", lambda *_: pytest.fail("decoded in this process"))
+    overlay = results.overlay(results.scores().iloc[0], opacity=0.0, caption=False)
+    assert overlay.size == (96, 64)
+    assert overlay.getpixel((90, 60)) == (77, 77, 77)
 
 
 def test_an_image_that_was_replaced_gets_no_overlay_of_the_old_map(tmp_path: Path) -> None:

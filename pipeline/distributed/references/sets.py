@@ -304,7 +304,8 @@ def _sampled(rows: pa.Table, tiles: int) -> NDArray[np.bool_]:
     digests = [hashlib.blake2b(f"{name}".encode(), digest_size=8).hexdigest() for name in names]
     frame = pd.DataFrame({"image": rows["image_id"].to_pylist(), "digest": digests})
     place = frame.sort_values(["image", "digest"]).groupby("image").cumcount().sort_index()
-    return np.asarray(place < tiles) | rows["tile"].is_null().to_numpy()
+    sampled: NDArray[np.bool_] = (place < tiles).to_numpy() | rows["tile"].is_null().to_numpy()
+    return sampled
 
 
 def _unusable(rows: pa.Table) -> list[tuple[str, str, str]]:
