@@ -69,10 +69,16 @@ MANIFEST_SCHEMA = pa.schema(
     [
         _column("image_id", pa.string(), "128-bit hash of uri, etag, model and category, as hex"),
         _column(
-            "uri", pa.string(), "the object, as fsspec spells it: s3://bucket/key, file:///path"
+            "uri",
+            pa.string(),
+            "the object, as fsspec spells it: s3://bucket/key, file:///path; of a shard's member "
+            "with # and its name",
         ),
         _column(
-            "etag", pa.string(), "version of the object: its ETag, or mtime and size of a file"
+            "etag",
+            pa.string(),
+            "version of the object: its ETag, or mtime and size of a file; of a shard's member "
+            "with # and its place",
         ),
         _column("size", pa.int64(), "bytes of the object"),
         _column("last_modified", _time, "when the object was written"),

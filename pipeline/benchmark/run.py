@@ -19,6 +19,7 @@ from .machine import hardware, in_own_process
 from .many_categories import measure_categories
 from .references import measure_references
 from .scoring_node import on_scoring_node
+from .shards import measure_shards
 from .tables import table
 from .tiles import measure_tiles
 from .training import measure_training
@@ -96,6 +97,15 @@ COLUMNS: dict[str, dict[str, str]] = {
         "pixel_aupro": ".1%",
     },
     "cost": {"way": "s", "images": "d", "rows": "d", "tiles": "d", "s": ".3f", "ratio": ".3f"},
+    "shards": {
+        "read_as": "s",
+        "rows": ",d",
+        "errors": ",d",
+        "seconds": ".1f",
+        "images_per_s": ",.1f",
+        "steady_images_per_s": ",.1f",
+        "busy_cpus": ".0%",
+    },
     "listing": {
         "objects": ",d",
         "new": ",d",
@@ -175,6 +185,8 @@ def _measure(part: str, config: BenchmarkConfig) -> Any:
             return measure_listing(config)
         case "tiles":
             return in_own_process(measure_tiles, config)
+        case "shards":
+            return measure_shards(config)
     raise AssertionError(part)
 
 

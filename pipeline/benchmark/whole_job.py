@@ -74,7 +74,7 @@ def measure_overhead(config: BenchmarkConfig) -> list[dict[str, Any]]:
     results = []
     for size in config.photo_size or (OVERHEAD_PHOTO,):
         for count in config.num_images or OVERHEAD_IMAGES:
-            case = _with_stand_in(make_case(config, count, size, **job), float("inf"))
+            case = with_stand_in(make_case(config, count, size, **job), float("inf"))
             results.append(_measured(replace(case, run_again=True)))
     return results
 
@@ -92,7 +92,7 @@ def measure_feeding(config: BenchmarkConfig) -> list[dict[str, Any]]:
                 if is_local(config.address):
                     gpus = replace(case.job, gpus_per_actor=1.0)
                     case = replace(case, simulated_gpus=num_actors, job=gpus)
-                result = _measured(_with_stand_in(case, rate))
+                result = _measured(with_stand_in(case, rate))
                 results.append(result | kept(result, rate))
     return results
 
@@ -140,7 +140,8 @@ def make_case(config: BenchmarkConfig, count: int, photo_size: int, **changes: A
     )
 
 
-def _with_stand_in(case: Case, rate: float) -> Case:
+def with_stand_in(case: Case, rate: float) -> Case:
+    """The case with a scorer of known speed instead of the model."""
     tiny = {"backbone": TINY, "backbone_weights": NONE, "checkpoint": NONE}
     settings: dict[str, Any] = {"precision": "fp32", **tiny}
     return replace(case, job=replace(case.job, **settings), scorer_rate=rate)

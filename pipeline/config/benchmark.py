@@ -20,6 +20,7 @@ Part = Literal[
     "categories",
     "listing",
     "tiles",
+    "shards",
 ]
 SIZING: tuple[Part, ...] = ("model", "job")
 
@@ -44,15 +45,16 @@ class BenchmarkConfig(NamedModelConfig, JobConfig):
     scorer that answers at once. "training": a training step. "references": making references, and
     scoring with them. "categories": the same of many categories, with the small model. "listing":
     what a night costs before its first image. "tiles": what they find in large frames, and cost,
-    with the small model."""
+    with the small model. "shards": images in tar shards beside the same as objects, and beside
+    Ray's own reader of shards, with a scorer that answers at once."""
     num_images: tuple[int, ...] = ()
     """Images of the whole-job parts or of a reference set, or objects of "listing". Repeat for a
     series; each whole job runs in a process of its own. Default: 64 for "job"; 1000 and 10000 for
     "overhead"; about 30 s of images for "feeding"; 8 for "references"; 100000 and 1000000 for
-    "listing"; 4 frames of each category for "tiles"."""
+    "listing"; 4 frames of each category for "tiles"; 2000 and 20000 for "shards"."""
     photo_size: tuple[int, ...] = ()
     """Side in pixels of the generated JPEGs. Repeat for a series. Default: 1024; 128 for
-    "overhead"."""
+    "overhead" and "shards"."""
     scorer_rate: tuple[float, ...] = ()
     """Images/s of each scorer of known speed. Repeat for a series. Default: 10, 30, 100, 300 and
     1000."""

@@ -75,7 +75,7 @@ class Vacuum(MaintainConfig):
     """Younger files stay: somebody may hold rows that point to the shards of before a
     compaction."""
     keep_days: float = KEEP / timedelta(days=1)
-    """Folders of older runs go, unless a score row names the run."""
+    """Folders of older runs go, unless a score row names the run, and older indexes of shards."""
 
     def __post_init__(self) -> None:
         """As of every output; times are not negative."""

@@ -11,9 +11,10 @@ from itertools import pairwise
 import pyarrow as pa
 
 from pipeline.inputs.lists import is_list
+from pipeline.inputs.shards import read_named
 
 from ..schema import LABELLED_SCHEMA
-from ..storage import LISTING_THREADS, absolute, read_object
+from ..storage import LISTING_THREADS, absolute
 from .folders import read_folders, word
 from .layouts import FOLDER_LAYOUTS, GOOD, Layout, Masks
 from .listing import DatasetError, Listing, Row
@@ -186,7 +187,7 @@ def _without_black_masks(rows: list[Row]) -> list[Row]:
     def relabelled(row: Row) -> Row:
         (mask,) = row.masks
         try:
-            if has_defect(read_object(mask)[0]):
+            if has_defect(read_named(mask)):
                 return row
         except DatasetError as error:
             raise DatasetError(f"{mask}: {error}") from error

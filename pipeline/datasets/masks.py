@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from ..images import FORMATS, upright
 from ..images.png import without_large_texts
-from ..storage import read_object
+from ..inputs.shards import read_named
 from .listing import DatasetError
 
 # Masks without a larger value hold class numbers (VisA: 1, 2, ... by kind of defect), the others
@@ -59,7 +59,7 @@ def read_masks(uris: Sequence[str], size: int, *, width: int, height: int) -> ND
     defect = np.zeros((height, width), dtype=bool)
     for uri in uris:
         try:
-            defect |= _binary(read_object(uri)[0], width, height)
+            defect |= _binary(read_named(uri), width, height)
         except DatasetError as error:
             raise DatasetError(f"{uri}: {error}") from error
     if not defect.any():

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.inputs.lists import as_text, is_list, resolved, spelled, tell_lookalikes
+from pipeline.inputs.shards import shards_of
 
 from ..schema import ErrorCode
 from ..storage import StorageError, list_objects, read_object
@@ -161,9 +162,11 @@ def read_list(uri: str) -> list[Row]:
     ]
     if below:
         # The folder that all share. Not commonpath, which would drop the "//" that keys may hold.
-        shared = os.path.commonprefix(below).rpartition("/")[0]  # noqa: RUF071
+        outermost = [next(iter(shards_of(file)), file) for file in below]
+        shared = os.path.commonprefix(outermost).rpartition("/")[0]  # noqa: RUF071
         there = _files_below(shared)
-        if missing := next((file for file in below if file not in there), None):
+        absent = (file for file in below if there.isdisjoint([file, *shards_of(file)]))
+        if missing := next(absent, None):
             raise DatasetError(f"{uri} names {missing}, which does not exist; correct the list")
     return rows
 

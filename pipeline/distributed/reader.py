@@ -14,9 +14,10 @@ import pyarrow as pa
 from pipeline.gray_range import GrayRange
 from pipeline.images import Decoder, ImageError
 from pipeline.images.tiles import Squares, squares
+from pipeline.inputs.shards import Fetch, planned
 from pipeline.output.ledger import max_object_bytes
 from pipeline.schema import ErrorCode, pixel_schema
-from pipeline.storage import StorageError, read_object
+from pipeline.storage import StorageError
 from pipeline.tiling import WHOLE, Tiling
 
 from .reading_log import Row, read_logged
@@ -26,6 +27,10 @@ FETCHED_BYTES_AHEAD = 256 * 2**20  # encoded images waiting for the decoder, per
 ROWS_PER_YIELD = 16  # bounds a task's memory: 13 MB of pixels at 518 px
 
 Cut = Callable[[bytes], Squares]
+Part = bytes | StorageError
+Fetched = tuple[Part, float] | None
+"""A row's bytes or why there are none, and the seconds they took; None: not to be fetched."""
+Started = Future[tuple[list[Part], float]] | None
 
 
 def read_images(
@@ -42,8 +47,8 @@ def read_images(
 ) -> Iterator[pa.Table]:
     """Fetch and decode a block of the manifest.
 
-    Objects are fetched some ahead in threads while this thread decodes in order. A row that fails
-    stays, with null pixels, an error code and a message.
+    Objects, or ranges of shards with several images, are fetched some ahead in threads while this
+    thread decodes in order. A row that fails stays, with null pixels, an error code and a message.
 
     Args:
         rows: ``schema.MANIFEST_SCHEMA``.
@@ -94,25 +99,37 @@ def _given_up(row: Row, reason: str) -> Row:
     return row | {"error": ErrorCode.KILLED_READER.value, "error_message": message}
 
 
-def _fetch_ahead(
-    rows: list[Row], max_bytes: int
-) -> Iterator[tuple[Row, Future[tuple[bytes, float]] | None]]:
-    """Rows in order, each with the fetch that is under way for it (None: not to be fetched)."""
-    waiting: deque[tuple[Row, Future[tuple[bytes, float]] | None]] = deque()
+def _fetch_ahead(rows: list[Row], max_bytes: int) -> Iterator[tuple[Row, Fetched]]:
+    """Rows in order, each with what was fetched; some more are fetched meanwhile."""
+    waiting: deque[tuple[Fetch, Started]] = deque()
     bytes_ahead = 0
-    with ThreadPoolExecutor(FETCH_THREADS) as pool:
-        for row in rows:
-            _refuse_by_size(row, max_bytes)
-            size = row["size"] or 0
+    for row in rows:
+        _refuse_by_size(row, max_bytes)
+    with ThreadPoolExecutor(FETCH_THREADS) as pool, ThreadPoolExecutor(1) as one_by_one:
+        for fetch in planned(rows, max_bytes):
             while waiting and (
-                len(waiting) >= 2 * FETCH_THREADS or bytes_ahead + size > FETCHED_BYTES_AHEAD
+                len(waiting) >= 2 * FETCH_THREADS or bytes_ahead + fetch.bytes > FETCHED_BYTES_AHEAD
             ):
-                bytes_ahead -= waiting[0][0]["size"] or 0
-                yield waiting.popleft()
-            fetch = None if row["error"] else pool.submit(_fetch, row["uri"], row["etag"])
-            waiting.append((row, fetch))
-            bytes_ahead += size
-        yield from waiting
+                bytes_ahead -= waiting[0][0].bytes
+                yield from _fetched(*waiting.popleft())
+            started = None
+            if not fetch.rows[0]["error"]:
+                started = (one_by_one if fetch.in_order else pool).submit(fetch.read)
+            waiting.append((fetch, started))
+            bytes_ahead += fetch.bytes
+        while waiting:
+            yield from _fetched(*waiting.popleft())
+
+
+def _fetched(fetch: Fetch, started: Started) -> Iterator[tuple[Row, Fetched]]:
+    if started is None:
+        yield from ((row, None) for row in fetch.rows)
+        return
+    parts, seconds = started.result()
+    for row, part in zip(fetch.rows, parts, strict=True):
+        if fetch.in_order and isinstance(part, bytes):
+            row["size"] = len(part)  # of which the listing gave the mean
+        yield row, (part, seconds)
 
 
 def _decoder(decoder: Decoder) -> Callable[..., Squares]:
@@ -137,24 +154,16 @@ def _refuse_by_size(row: Row, max_bytes: int) -> None:
         row |= {"error": ErrorCode.TOO_LARGE.value, "error_message": message}
 
 
-def _fetch(uri: str, etag: str) -> tuple[bytes, float]:
-    started = time.monotonic()
-    data, found = read_object(uri)
-    if found != etag:
-        raise StorageError(
-            ErrorCode.CHANGED,
-            "the object was replaced while the run was on; the next run scores it",
-        )
-    return data, time.monotonic() - started
-
-
-def _read(row: Row, fetch: Future[tuple[bytes, float]] | None, cut: Cut) -> Iterator[Row]:
+def _read(row: Row, fetched: Fetched, cut: Cut) -> Iterator[Row]:
     """The row with its pixels, or a row for each tile; of the first all times that came before."""
-    if fetch is None:
+    if fetched is None:
         yield row
         return
+    data, fetch_s = fetched
     try:
-        data, row["fetch_s"] = fetch.result()
+        if isinstance(data, StorageError):
+            raise data
+        row["fetch_s"] = fetch_s
         started = time.monotonic()
         image = cut(data)
         row |= {"width": image.width, "height": image.height}

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.output.layout import MAPS, PARTITION, RUNS, SCORES, partition_of
+from pipeline.output.layout import MAPS, PARTITION, RUNS, SCORES, SHARD_INDEX, partition_of
 from pipeline.output.lock import LOCK_NAME
 from pipeline.storage import StorageError, absolute, read_object
 
@@ -20,6 +20,7 @@ from pipeline.storage import StorageError, absolute, read_object
 _WRITTEN = (
     rf"^(?:(?:{SCORES}|{MAPS}|labels)/.*\.(?:parquet|json)"
     rf"|{RUNS}/[^/]+/.*\.(?:json|html|parquet)"
+    rf"|{SHARD_INDEX}/[0-9a-f]{{32}}\.parquet"
     r"|(?:references|sets|nightly|protocols)/.*\.(?:json|safetensors|parquet|csv|md)"
     r"|plots/\d\d-.*-(?:curves|histograms|bars)\.(?:png|svg)"
     r"|[^/]+\.(?:json|csv|md|parquet|html))$"

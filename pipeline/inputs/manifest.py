@@ -27,6 +27,7 @@ from .inventory import is_inventory
 from .job_files import JobFiles
 from .lists import is_list
 from .objects import LIST_SUFFIXES, read_input
+from .shards import ShardIndex, expanded
 
 ROWS_PER_FILE = 10_000  # 1 MB of manifest; Ray Data cuts a file into blocks in one task
 DEFAULT_CATEGORY = "object"  # for a key with no folder below the prefix
@@ -133,7 +134,7 @@ def build_manifest(
     """
     manifest = Manifest(folder)
     waiting: list[pa.Table] = []
-    for rows in pending_images(config, identity, done, manifest, on_progress):
+    for rows in pending_images(config, identity, done, manifest, on_progress, keep_index=True):
         waiting.append(rows)
         if sum(map(len, waiting)) >= ROWS_PER_FILE:
             _write(manifest, _ordered(waiting, identity))
@@ -149,8 +150,13 @@ def pending_images(
     done: IdSet,
     manifest: Manifest,
     on_progress: Callable[[Manifest], None] = lambda manifest: None,
+    *,
+    keep_index: bool = False,
 ) -> Iterator[pa.Table]:
     """The rows of ``build_manifest``, counted in ``manifest`` and written nowhere.
+
+    Args:
+        keep_index: of shards that are opened the first time, keep in the output what they hold.
 
     Raises:
         StorageError: an input can't be listed.
@@ -161,7 +167,7 @@ def pending_images(
     # every object once, and needs no such sets.
     alone = len(config.input) == 1 and not config.input[0].lower().endswith(LIST_SUFFIXES)
     seen = None if alone else (IdSet(), IdSet())
-    for objects in _in_chunks(_selected(config, manifest)):
+    for objects in _in_chunks(_selected(config, manifest, keep_index)):
         category = pa.array(_categories(objects, config), pa.string())
         ids = image_ids(objects["uri"], objects["etag"], identity, category)
         first = np.ones(len(ids), dtype=bool)
@@ -216,11 +222,28 @@ def _archived_apart(
     return ids
 
 
-def _selected(config: ScoreConfig, manifest: Manifest) -> Iterator[pa.Table]:
+def _selected(config: ScoreConfig, manifest: Manifest, keep_index: bool) -> Iterator[pa.Table]:
     """Objects of all inputs that globs and ``since`` let through (``inputs.LISTED_SCHEMA``)."""
     since, job_files = config.modified_since(), JobFiles(config.output)
     manifest.other_outputs = job_files.left_out
+    index = ShardIndex(config.output, keep=keep_index)
     include, exclude = _matcher(config.include), _matcher(config.exclude)
+
+    def kept(objects: pa.Table, lets_through: Callable[[str], object]) -> pa.Table:
+        keys = [key.lower() for key in objects["key"].to_pylist()]
+        wanted = pa.array([bool(lets_through(key)) for key in keys], pa.bool_())
+        manifest.excluded += len(keys) - (pc.sum(wanted).as_py() or 0)
+        return objects.filter(wanted)
+
+    def not_excluded(objects: pa.Table) -> pa.Table:
+        return kept(objects, lambda key: not exclude(key)) if exclude else objects
+
+    def included(objects: pa.Table, shard: str = "") -> pa.Table:
+        # A glob that means a shard by its own name means all that it holds.
+        if not include or (shard and include(shard.lower())):
+            return objects
+        return kept(objects, include)
+
     for uri in config.input:
         for objects in read_input(absolute(uri), config.category_column):
             objects = objects.filter(pa.array(~job_files.among(objects)))
@@ -229,15 +252,10 @@ def _selected(config: ScoreConfig, manifest: Manifest) -> Iterator[pa.Table]:
                 recent = pc.fill_null(pc.greater_equal(objects["last_modified"], since), True)
                 manifest.excluded += len(objects) - (pc.sum(recent).as_py() or 0)
                 objects = objects.filter(recent)
-            if include or exclude:
-                keys = [key.lower() for key in objects["key"].to_pylist()]
-                wanted = [
-                    not (include and not include(key)) and not (exclude and exclude(key))
-                    for key in keys
-                ]
-                manifest.excluded += len(keys) - sum(wanted)
-                objects = objects.filter(pa.array(wanted, pa.bool_()))
-            yield objects
+            # Before shards are opened: one that is excluded is not read.
+            objects = not_excluded(objects)
+            for shard, rows in expanded(objects, index, config.category_column):
+                yield included(rows if shard is None else not_excluded(rows), shard or "")
 
 
 def _matcher(globs: tuple[str, ...]) -> Callable[[str], object] | None:
@@ -267,16 +285,17 @@ def _categories(objects: pa.Table, config: ScoreConfig) -> list[str | None]:
         search = re.compile(config.category_regex).search
         found = map(search, objects["uri"].to_pylist())
         return [((m["category"] or "").strip() or None) if m else None for m in found]
-    level = config.category_level
+    level, keys = config.category_level, objects["key"].to_pylist()
+    if objects["folder"].null_count == len(objects):
+        folders = [key.rpartition("/")[0] for key in keys]
+    else:
+        pairs = zip(keys, objects["folder"].to_pylist(), strict=True)
+        folders = [key.rpartition("/")[0] if own is None else own for key, own in pairs]
     if objects["category"].null_count == len(objects):
-        keys = objects["key"].to_pylist()
-        return [_category_of_folder(key.rpartition("/")[0], level) for key in keys]
-    pairs = zip(objects["key"].to_pylist(), objects["category"].to_pylist(), strict=True)
+        return [_category_of_folder(folder, level) for folder in folders]
     return [
-        _category_of_folder(key.rpartition("/")[0], level)
-        if given is None
-        else given.strip() or None
-        for key, given in pairs
+        _category_of_folder(folder, level) if given is None else given.strip() or None
+        for folder, given in zip(folders, objects["category"].to_pylist(), strict=True)
     ]
 
 

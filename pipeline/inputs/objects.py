@@ -26,6 +26,7 @@ from pipeline.storage import (
 
 from .inventory import is_inventory, read_inventory
 from .lists import LIST_SUFFIXES, as_text, is_list, resolved, spelled, tell_lookalikes
+from .shards import find_member, image_column
 
 __all__ = ["LISTED_SCHEMA", "LIST_SUFFIXES", "read_input"]
 
@@ -38,6 +39,9 @@ LISTED_SCHEMA = pa.schema(
     [
         *[MANIFEST_SCHEMA.field(name) for name in ("uri", "etag", "size", "last_modified")],
         pa.field("key", pa.string(), metadata={"doc": "path below the folder, bucket or root"}),
+        pa.field(
+            "folder", pa.string(), metadata={"doc": "of the key, if it is not what is before its /"}
+        ),
         pa.field("category", pa.string(), metadata={"doc": "from a list's column, '' if empty"}),
         *[MANIFEST_SCHEMA.field(name) for name in ("error", "error_message")],
     ]
@@ -55,7 +59,7 @@ def read_input(source: str, category_column: str = DEFAULT_CATEGORY_COLUMN) -> I
         StorageError: the input can't be listed.
         ValueError: a list or inventory lacks a column or can't be read.
     """
-    if is_list(source):
+    if is_list(source) and not _is_shard(source):
         yield from _from_list(source, category_column)
     elif is_inventory(source):
         for objects in read_inventory(source):
@@ -68,6 +72,27 @@ def read_input(source: str, category_column: str = DEFAULT_CATEGORY_COLUMN) -> I
             keys = [u.removeprefix(source).lstrip("/") or u.rsplit("/", 1)[-1] for u in uris]
             columns = _columns(page).append_column("key", pa.array(keys, pa.string()))
             yield _complete(_with_archived(columns, pa.array([info.archived for info in page])))
+
+
+def _is_shard(source: str) -> bool:
+    """Whether a Parquet file holds images instead of their URIs.
+
+    Raises:
+        ValueError: it holds neither; names its columns.
+    """
+    if not source.lower().endswith(".parquet"):
+        return False
+    try:
+        schema = _list_dataset(source).schema
+    except (OSError, pa.ArrowException, ValueError):  # reading it as a list says why
+        return False
+    if "uri" in map(str.strip, schema.names):
+        return False
+    try:
+        image_column(schema)
+    except ValueError as error:
+        raise ValueError(f"{source} has no column 'uri', so it is no list, and {error}") from None
+    return True
 
 
 def _columns(objects: list[ObjectInfo]) -> pa.Table:
@@ -169,4 +194,6 @@ def _look_up(uri: str) -> tuple[ObjectInfo, StorageError | None]:
         problem = StorageError(ErrorCode.ARCHIVED, ARCHIVED_MESSAGE) if info.archived else None
         return info, problem
     except StorageError as error:
+        if (member := find_member(uri, error)) is not None:
+            return member, None
         return ObjectInfo(uri, "", 0, None), error

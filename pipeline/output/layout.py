@@ -3,6 +3,7 @@
 <output>/scores/scan_date=YYYY-MM-DD/*.parquet    one row an image
 <output>/maps/scan_date=YYYY-MM-DD/*.parquet      one row a map
 <output>/runs/<run_id>/                           what a run says of itself
+<output>/shard-index/<digest>.parquet             what a shard of the inputs holds
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 
 from pipeline.storage import absolute
 
-SCORES, MAPS, RUNS = "scores", "maps", "runs"
+SCORES, MAPS, RUNS, SHARD_INDEX = "scores", "maps", "runs", "shard-index"
 
 # In the folder of a run.
 CONFIG = "config.json"
@@ -40,6 +41,16 @@ def runs_of(output: str) -> str:
 def run_folder(output: str, run_id: str) -> str:
     """The folder of a run, as an absolute URI."""
     return f"{runs_of(output)}/{run_id}"
+
+
+def shard_index_of(output: str, digest: str) -> str:
+    """The file that tells what a shard of the inputs holds, as an absolute URI.
+
+    Args:
+        output: the output's folder.
+        digest: of the shard and its version, 32 hexadecimal digits.
+    """
+    return f"{absolute(output)}/{SHARD_INDEX}/{digest}.parquet"
 
 
 def partition_of(scan_date: str) -> str:

@@ -1,7 +1,12 @@
-"""Garbage of an output: map shards that no row points to, dead run folders, half-written files."""
+"""Garbage of an output: map shards that no row points to, dead run folders, half-written files.
+
+And what is known of the inputs' shards, once it is old: no list tells which of those are still
+there, and a run makes anew what it misses.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,10 +19,11 @@ from pipeline.schema import ErrorCode
 from pipeline.storage import ObjectInfo, StorageError, delete_objects, list_objects
 
 from .compaction import Check, recover
-from .layout import MAPS, REPORT, RUNS, SCORES, run_folder, runs_of, scores_of
+from .layout import MAPS, REPORT, RUNS, SCORES, SHARD_INDEX, run_folder, runs_of, scores_of
 from .rows import read_rows
 from .snapshot import read_scores
 
+INDEX_FILE = re.compile(r"[0-9a-f]{32}\.parquet")  # nothing else goes from a folder of that name
 INCOMPLETE = ".incomplete-"  # what storage.write_object calls a local file until it is whole
 
 
@@ -41,7 +47,7 @@ def find_garbage(
     Args:
         output: absolute URI of the output.
         grace: younger files stay, whatever they are.
-        keep: older run folders go, unless a score row names the run.
+        keep: older run folders go, unless a score row names the run; older indexes of shards go.
 
     Raises:
         StorageError: the output can't be listed.
@@ -49,7 +55,7 @@ def find_garbage(
     """
     now = now or datetime.now(UTC)
     # Listed before the rows are read: a shard that a row comes to point to meanwhile is not missed.
-    found = {name: _listed(f"{output}/{name}") for name in (MAPS, RUNS, SCORES)}
+    found = {name: _listed(f"{output}/{name}") for name in (MAPS, RUNS, SCORES, SHARD_INDEX)}
     shards, runs = _referenced(output)
     garbage = [
         Garbage(info.uri, "half-written", (info.uri,), info.size)
@@ -62,6 +68,11 @@ def find_garbage(
         for info in found[MAPS]
         if info.uri.endswith(".parquet") and info.uri[len(output) + 1 :] not in shards
         if _age(info, now) > grace
+    ]
+    garbage += [
+        Garbage(info.uri, "what a shard held; runs make it anew", (info.uri,), info.size)
+        for info in found[SHARD_INDEX]
+        if INDEX_FILE.fullmatch(_name(info)) and _age(info, now) > keep
     ]
     folders: dict[str, list[ObjectInfo]] = defaultdict(list)
     for info in found[RUNS]:

@@ -16,8 +16,10 @@ from PIL import Image
 
 from pipeline.gray_range import GrayRange
 from pipeline.images import MAX_MEGAPIXELS, ImageError, decode
+from pipeline.inputs.shards import read_named, read_version
 from pipeline.results import open_results
-from pipeline.storage import StorageError, read_object
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError
 
 THREADS = 8
 # Pixels of the longer side. The larger size where there are bytes for it: a photograph of the
@@ -71,7 +73,8 @@ def take_pictures(
     uris = {row["nearest_reference"]: row["model"] for row in rows if row["nearest_reference"]}
     with ThreadPoolExecutor(threads) as pool:
         found_references = pool.map(
-            lambda each: _reference(each[0], share // 3, large, GrayRange.of(each[1])), uris.items()
+            lambda each: _reference(output, each[0], share // 3, large, GrayRange.of(each[1])),
+            uris.items(),
         )
         references = dict(zip(uris, found_references, strict=True))
         shards = [sorted(each, key=lambda i: rows[i]["map_row"] or 0) for each in by_shard.values()]
@@ -123,13 +126,13 @@ def _image(row: dict[str, Any], max_bytes: int, large: threading.Lock) -> tuple[
     """An encoded image, or why there is none."""
     side = SIDE if max_bytes >= BYTES_FOR_SIDE else SMALL_SIDE
     try:
-        data, etag = read_object(row["uri"])
-        if etag != row["etag"]:
-            return None, "the image was replaced after it was scored"
+        data = read_version(row["uri"], row["etag"])
         pixels, gray_range = row["width"] * row["height"], GrayRange.of(row["model"])
         with large if pixels > SIDE_BY_SIDE_PIXELS else nullcontext():
             image = _decoded(data, pixels, side, gray_range)
     except StorageError as error:
+        if error.code == ErrorCode.CHANGED:
+            return None, "the image was replaced after it was scored"
         return None, f"the image can't be read any more ({error.code}): {error}"
     except ImageError as error:
         return None, f"the image can't be decoded any more: {error}"
@@ -137,11 +140,11 @@ def _image(row: dict[str, Any], max_bytes: int, large: threading.Lock) -> tuple[
 
 
 def _reference(
-    uri: str, max_bytes: int, large: threading.Lock, gray_range: GrayRange | None
+    output: str, uri: str, max_bytes: int, large: threading.Lock, gray_range: GrayRange | None
 ) -> bytes | None:
     """An encoded reference image, or None if it is gone."""
     try:
-        data, _ = read_object(uri)
+        data = read_named(uri, output)
         with large:  # the table does not tell how large it is
             image = _decoded(data, int(MAX_MEGAPIXELS * 1e6), SMALL_SIDE, gray_range)
     except (StorageError, ImageError):

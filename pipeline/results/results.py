@@ -18,11 +18,12 @@ from pipeline.config.checks import check_given
 from pipeline.gray_range import GrayRange
 from pipeline.identity import ModelIdentity, base_of
 from pipeline.images import decode
+from pipeline.inputs.shards import read_version
 from pipeline.output.layout import scores_of
 from pipeline.output.rows import COLUMNS
 from pipeline.redaction import holds_credential, redact
-from pipeline.schema import require_columns
-from pipeline.storage import absolute, read_object
+from pipeline.schema import ErrorCode, require_columns
+from pipeline.storage import StorageError, absolute
 from pipeline.terminal import counted
 
 from .caption import captioned
@@ -207,9 +208,12 @@ class Results:
         """
         _check_one(row)
         require_columns(row, ("uri", "etag", "width", "height", "model", *BOX, *MAP_PLACE))
-        data, etag = read_object(str(row["uri"]))
-        if etag != row["etag"]:
-            raise ValueError(f"{row['uri']} was replaced after it was scored")
+        try:
+            data = read_version(str(row["uri"]), str(row["etag"]))
+        except StorageError as error:
+            if error.code != ErrorCode.CHANGED:
+                raise
+            raise ValueError(f"{row['uri']} was replaced after it was scored") from error
         # It was decoded before, whatever the limit was then.
         limit, gray_range = 1 + row["width"] * row["height"] / 1e6, GrayRange.of(str(row["model"]))
         image = decode(data, max_megapixels=limit, gray_range=gray_range, apart=True)

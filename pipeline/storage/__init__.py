@@ -30,10 +30,12 @@ from .azure import list_azure, read_azure, stat_azure, write_azure
 from .conditional import create_object, delete_objects, replace_file, replace_object
 from .files import file_info, list_files
 from .google import list_google
+from .ranges import REPLACED, read_range
 
 __all__ = [
     "ARCHIVES",
     "LISTING_THREADS",
+    "REPLACED",
     "ConditionsRefusedError",
     "ObjectInfo",
     "StorageError",
@@ -45,6 +47,7 @@ __all__ = [
     "key_of",
     "list_objects",
     "read_object",
+    "read_range",
     "replace_object",
     "stat",
     "write_object",

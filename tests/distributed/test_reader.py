@@ -19,6 +19,7 @@ from pipeline.distributed import reader as reader_module
 from pipeline.distributed.reader import FETCH_THREADS, ROWS_PER_YIELD, read_images
 from pipeline.images import decode, to_square
 from pipeline.images.tiles import Squares, squares
+from pipeline.inputs.shards import reading
 from pipeline.output.ledger import max_object_bytes
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, pixel_schema
 from pipeline.storage import StorageError, access, list_objects, read_object, write_object
@@ -39,7 +40,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         uris.append(uri)
         return read_object(uri)
 
-    monkeypatch.setattr(reader_module, "read_object", record)
+    monkeypatch.setattr(reading, "read_object", record)
     return uris
 
 
@@ -246,7 +247,7 @@ def test_a_fetch_that_fails_is_a_row(
 
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         write_object(f"{tmp_path}/{name}", jpeg(1))
-    monkeypatch.setattr(reader_module, "read_object", fail)
+    monkeypatch.setattr(reading, "read_object", fail)
     done = read(manifest(str(tmp_path)))
     assert [row["error"] for row in done] == [None, code.value, None]
     assert done[1]["error_message"] == "the storage says no"
@@ -286,7 +287,7 @@ def test_few_bytes_are_fetched_ahead_of_the_decoder(
             held -= 1
         return squares(data, **options)
 
-    monkeypatch.setattr(reader_module, "read_object", fetch)
+    monkeypatch.setattr(reading, "read_object", fetch)
     monkeypatch.setattr(reader_module, "squares", release)
     for i in range(count):
         write_object(f"{tmp_path}/{i:03}.jpg", jpeg(i)[:size].ljust(size, b"\0"))

@@ -38,6 +38,8 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     write_object(f"{uri}/maps/scan_date=2026-01-01/orphan-00000.parquet", b"maps")
     write_object(f"{uri}/scores/scan_date=2026-01-01/.incomplete-0123", b"half")
     write_object(f"{uri}/mine.txt", b"keep")
+    write_object(f"{uri}/shard-index/{'a' * 32}.parquet", b"what a shard holds")
+    write_object(f"{uri}/shard-index/mine.parquet", b"keep")
     return uri
 
 
@@ -59,7 +61,8 @@ def found(output: str, now: datetime) -> set[str]:
 def test_the_list_names_what_nothing_refers_to_and_changes_nothing(output: str) -> None:
     before = names(output)
     assert found(output, LATER) == GARBAGE
-    assert found(output, MUCH_LATER) == {*GARBAGE, "runs/empty/"}
+    index = f"shard-index/{'a' * 32}.parquet"
+    assert found(output, MUCH_LATER) == {*GARBAGE, "runs/empty/", index}
     (orphan,) = (each for each in find_garbage(output, now=LATER) if "orphan" in each.uri)
     assert (orphan.size, orphan.reason) == (4, "no row points to this map shard")
     assert names(output) == before

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.anomaly_map import render
-from pipeline.report import gallery
+from pipeline.inputs.shards import lookup
 from pipeline.report.gallery import MAP_SIDE, SIDE, SMALL_SIDE, take_pictures
 from pipeline.report.page_data import gather
 from pipeline.storage import stat
@@ -113,13 +113,13 @@ def test_the_nearest_reference_comes_with_each_row_and_is_read_once(
     for row, name in zip(rows, ("good", "good", "gone", "broken"), strict=False):
         row["nearest_reference"] = f"file://{tmp_path}/{name}.jpg"
     read: list[str] = []
-    original = gallery.read_object
+    original = lookup.read_object
 
     def watched(uri: str) -> tuple[bytes, str]:
         read.append(uri)
         return original(uri)
 
-    monkeypatch.setattr(gallery, "read_object", watched)
+    monkeypatch.setattr(lookup, "read_object", watched)
     pictures = take_pictures(output, rows, max_bytes=10**6)
     assert read.count(f"file://{tmp_path}/good.jpg") == 1
     assert [each["reference"] is not None for each in pictures] == [True, True, *[False] * 4]

@@ -55,7 +55,8 @@ class Cloud:
         elif key and key not in self.objects:
             answer(handler, b"{}", status=404)
         elif key and query.get("alt") == "media":
-            answer(handler, self.objects[key][0])
+            first, last = asked_for(handler, len(self.objects[key][0]))
+            answer(handler, self.objects[key][0][first : last + 1])
         elif key:
             answer(handler, json.dumps(self._google_info(key)).encode())
         else:
@@ -103,8 +104,10 @@ class Cloud:
             content, version = self.objects[key]
             named = {"ETag": f'"0x{version}"', "Last-Modified": AZURE_TIME}
             named |= {"x-ms-blob-type": "BlockBlob"}
-            ranged = f"bytes 0-{len(content) - 1}/{len(content)}"
-            answer(handler, content, status=200 if handler.command == "HEAD" else 206,
+            first, last = asked_for(handler, len(content))
+            ranged = f"bytes {first}-{last}/{len(content)}"
+            part, status = content[first : last + 1], 200 if handler.command == "HEAD" else 206
+            answer(handler, part, status=status,
                    Content_Range=ranged, **named)  # fmt: skip
 
     def _azure_list(self, handler: Handler, prefix: str) -> None:
@@ -118,6 +121,13 @@ class Cloud:
         )
         text = f"<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker/></EnumerationResults>"
         answer(handler, text.encode(), Content_Type="application/xml")
+
+
+def asked_for(handler: Handler, size: int) -> tuple[int, int]:
+    """The first and the last byte of a request's range, of an object of so many bytes."""
+    text = handler.headers.get("x-ms-range") or handler.headers.get("Range") or "bytes=0-"
+    first, _, last = text.removeprefix("bytes=").partition("-")
+    return int(first), min(int(last or size), size - 1)
 
 
 def azure_connection(endpoint: str) -> str:

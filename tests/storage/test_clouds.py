@@ -15,6 +15,7 @@ from pipeline.storage import (
     create_object,
     delete_objects,
     read_object,
+    read_range,
     replace_object,
     stat,
     write_object,
@@ -45,6 +46,16 @@ def cloud(scheme: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         fsspec.get_filesystem_class(scheme).clear_instance_cache()
         yield store
     fsspec.get_filesystem_class(scheme).clear_instance_cache()
+
+
+def test_parts_are_read_and_other_versions_told(scheme: str, cloud: Cloud) -> None:
+    uri = f"{scheme}://images/m/a#b.tar"
+    cloud.put("m/a#b.tar", b"0123456789")
+    etag = stat(uri).etag
+    assert read_range(uri, etag, 2, 3) == b"234"
+    assert read_range(uri, etag, 0, 10) == b"0123456789"
+    cloud.put("m/a#b.tar", b"9876543210")
+    assert failure(read_range, uri, etag, 2, 3).code == ErrorCode.CHANGED
 
 
 KEYS = ["m/one.png", "m//two.png", "m///three.png", "m/a#b.png", "m/ü x.png"]

@@ -25,10 +25,15 @@ class Candidates:
     """``schema.MANIFEST_SCHEMA`` of those that are looked at, in the order of their hash."""
 
 
-def choose(config: ScoreConfig, most: int) -> dict[str, Candidates]:
+def choose(config: ScoreConfig, most: int, *, keep_index: bool = False) -> dict[str, Candidates]:
     """Images of each category, at most so many: those with the smallest hashes.
 
     So the choice is repeatable and as random as a hash is, whatever the order of the listing.
+
+    Args:
+        config: inputs and the category rule.
+        most: images of a category.
+        keep_index: as of ``pending_images``; for who holds the lock of ``config.output``.
 
     Raises:
         StorageError: an input can't be listed.
@@ -37,7 +42,8 @@ def choose(config: ScoreConfig, most: int) -> dict[str, Candidates]:
     counts: Counter[str] = Counter()
     kept: dict[str, pa.Table] = {}
     # The hash is of URI, version and category, whatever the model.
-    listed = pending_images(replace(config, limit=None), ModelIdentity(""), IdSet(), Manifest(""))
+    all_of_them, none = replace(config, limit=None), ModelIdentity("")
+    listed = pending_images(all_of_them, none, IdSet(), Manifest(""), keep_index=keep_index)
     for rows in listed:
         rows = rows.filter(pc.is_null(rows["error"]))
         for category in pc.unique(rows["category"]).to_pylist():

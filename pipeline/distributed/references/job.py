@@ -81,7 +81,7 @@ def auto_references(config: ScoreConfig, model: str, *, check: Callable[[], None
     if earlier is None or earlier.model != model:
         earlier = Catalogue(model=model)
     with explained("an input can't be listed"):
-        found = choose(replace(config, since=None), AUTO_MOST)
+        found = choose(replace(config, since=None), AUTO_MOST, keep_index=True)
     wanted = {
         name: each
         for name, each in found.items()

@@ -24,7 +24,8 @@ from pipeline.distributed.cluster import quiet_data
 from pipeline.distributed.reading_log import Row, read_logged, start_reading_log
 from pipeline.distributed.resources import CPUS_PER_READER
 from pipeline.images import ImageError, decode, to_square
-from pipeline.storage import StorageError, read_object
+from pipeline.inputs.shards import read_named
+from pipeline.storage import StorageError
 
 SAMPLES_PER_BLOCK = 16  # 17 MB at 518 px: small enough that several wait in memory
 FETCH_THREADS = 8
@@ -220,7 +221,7 @@ def _read_image(
     """Pixels [side, side, 3] and mask [side, side] of one image, or why the mask says nothing."""
     uri = image["uri"]
     try:
-        square = to_square(decode(read_object(uri)[0], max_megapixels=max_megapixels), side)
+        square = to_square(decode(read_named(uri), max_megapixels=max_megapixels), side)
         size = {"width": square.width, "height": square.height}
         return square.pixels, read_masks(image["mask_uris"], side, **size).astype(np.uint8)
     except LostMaskError as error:

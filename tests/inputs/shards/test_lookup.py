@@ -1,0 +1,90 @@
+"""Members by their URI alone."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.datasets import read_dataset
+from pipeline.datasets.masks import read_masks
+from pipeline.inputs.shards import file as shard_file
+from pipeline.inputs.shards import read_named
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError, read_range, write_object
+from tests.bucket import put
+
+from .making import hugging_face, tar_of, zip_of
+
+FILES = [("a/1.jpg", b"one"), ("a/../2#.jpg", b"two")]
+
+
+@pytest.mark.parametrize("name", ["a.tar", "b.zip", "c.parquet"])
+def test_members_are_read_by_name(name: str, bucket: str) -> None:
+    make = {"a.tar": tar_of, "b.zip": zip_of, "c.parquet": hugging_face}[name]
+    put(bucket, {name: make(FILES), f"{name}#a/3.jpg": b"an object of its own"})
+    for key, data in FILES:
+        assert read_named(f"s3://{bucket}/{name}#{key}") == data
+    assert read_named(f"s3://{bucket}/{name}#a/3.jpg") == b"an object of its own"
+
+
+def test_what_is_neither_object_nor_member_is_not_found(bucket: str, tmp_path: Path) -> None:
+    put(bucket, {"a.tar": tar_of(FILES)})
+    for uri in (
+        f"s3://{bucket}/a.tar#none",
+        f"s3://{bucket}/b.tar#a/1.jpg",
+        f"file://{tmp_path}/b.jpg",
+    ):
+        with pytest.raises(StorageError) as caught:
+            read_named(uri)
+        assert caught.value.code == ErrorCode.NOT_FOUND
+        assert uri in str(caught.value)
+
+
+def test_names_never_lead_out_of_a_shard(tmp_path: Path) -> None:
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    (tmp_path / "in").mkdir()
+    names = ["../secret.jpg", f"{tmp_path}/secret.jpg", "/../../secret.jpg"]
+    (tmp_path / "in/a.tar").write_bytes(tar_of([(name, name.encode()) for name in names]))
+    for name in names:
+        assert read_named(f"file://{tmp_path}/in/a.tar#{name}") == name.encode()
+
+
+def test_a_shard_is_listed_once_for_all_its_members(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = []
+
+    def recorded(uri: str, etag: str, start: int, length: int) -> bytes:
+        requests.append(start)
+        return read_range(uri, etag, start, length)
+
+    monkeypatch.setattr(shard_file, "read_range", recorded)
+    files = [(f"{i}.jpg", b"x" * 10_000) for i in range(20)]
+    write_object(f"{tmp_path}/a.tar", tar_of(files))
+    for name, data in files:
+        assert read_named(f"file://{tmp_path}/a.tar#{name}") == data
+    assert requests == sorted(set(requests))
+
+
+def test_labelled_lists_may_name_images_and_masks_in_shards(tmp_path: Path) -> None:
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:4] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    write_object(
+        f"{tmp_path}/a.tar", tar_of([("1.png", b"image"), ("1_mask.png", buffer.getvalue())])
+    )
+    text = b"uri,label,mask_uri\na.tar#1.png,1,a.tar#1_mask.png\n"
+    write_object(f"{tmp_path}/list.csv", text)
+    (row,) = read_dataset(f"{tmp_path}/list.csv").to_pylist()
+    assert row["uri"] == f"file://{tmp_path}/a.tar#1.png"
+    assert read_masks([row["mask_uri"]], 4, width=8, height=8).tolist() == [
+        [1, 1, 1, 1],
+        [1, 1, 1, 1],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
