@@ -76,18 +76,18 @@ def test_rows_that_kill_their_readers_become_rows(tmp_path: Path) -> None:
 
         from pipeline.distributed import reader
 
-        decode = reader.decode
+        squares = reader.squares
 
         def deadly(data: bytes, **options: Any) -> Any:
             if data == b"deadly":
                 os.kill(os.getpid(), signal.SIGSEGV)
-            return decode(data, **options)
+            return squares(data, **options)
 
-        reader.decode = deadly
+        reader.squares = deadly
         try:
             yield from reader.read_images(rows, image_size=28, max_megapixels=1.0, log=log)
         finally:
-            reader.decode = decode
+            reader.squares = squares
 
     log = start_reading_log()
     rows = ray.data.from_arrow(manifest(tmp_path)).map_batches(
