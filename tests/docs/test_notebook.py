@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,16 +20,25 @@ from tests.docs.snippets import ROOT
 NOTEBOOK = ROOT / "docs" / "notebooks" / "bucket_to_decision.py"
 
 
-def test_from_a_bucket_to_a_decision(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(NOTEBOOK)],
-        cwd=tmp_path,
+def run(folder: Path) -> subprocess.CompletedProcess[str]:
+    folder.mkdir()
+    return subprocess.run(
+        [sys.executable, "-X", "faulthandler", str(NOTEBOOK)],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
+
+
+def test_from_a_bucket_to_a_decision(tmp_path: Path) -> None:
+    folder = tmp_path / "first"
+    done = run(folder)
+    if done.returncode == -signal.SIGABRT:  # seen once: Ray itself, starting on a busy machine
+        folder = tmp_path / "second"
+        done = run(folder)
     assert done.returncode == 0, done.stderr
-    here = tmp_path / "bucket_to_decision"
+    here = folder / "bucket_to_decision"
     limit = read_calibration(f"{here}/thresholds.json").limits["capsule"]["score"]
     assert (limit.num_images, limit.num_above) == (60, 0)
     assert limit.bound <= 0.05
