@@ -1,4 +1,4 @@
-# make test: lint, types, tests.  make quick: of these, in four minutes on two cores, what needs neither
+# make test: lint, types, tests.  make quick: of these, in two minutes on two cores, what needs neither
 # Ray nor a browser nor the site, without the tests that are marked slow.
 # make demo: the jobs on a small bucket of their own.
 # make docs: the site in site/; python -m http.server --directory site shows it with its search.
