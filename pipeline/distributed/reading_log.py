@@ -103,8 +103,13 @@ def read_logged(
                 yield give_up(row, f"{MAX_DEATHS} processes died while they read it")
                 continue
             ray.get(log.note.remote(block, key(row)))
-            done = list(read([row]))
+            last: Row | None = None
+            for each in read([row]):  # many tiles are never held at once
+                if last is not None:
+                    yield last
+                last = each
             ray.get(log.note.remote(block, None))
-            yield from done
+            if last is not None:
+                yield last
     if block:
         log.finish.remote(block)
