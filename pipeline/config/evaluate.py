@@ -117,10 +117,16 @@ class EvaluateConfig(NamedModelConfig, ScorerConfig, JobConfig):
         """What may not be meant; the size of existing scores is theirs."""
         return [] if self.scores is not None else super().remarks()
 
-    @property
-    def measured_size(self) -> int:
-        """Side in pixels to which maps and masks are resized: that of the image or of its tiles."""
-        return self.image_size * self.tiles
+    def measured_size(self, longest: float) -> int:
+        """Side in pixels to which maps and masks are resized.
+
+        That of the model's input; of tiled images that of as many tiles as the largest image takes.
+
+        Args:
+            longest: side of all images, in pixels.
+        """
+        taken = math.ceil(longest / (self.tile_size or self.image_size))
+        return self.image_size * max(1, min(self.tiles, taken))
 
     @property
     def has_protocols(self) -> bool:

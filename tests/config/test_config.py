@@ -172,9 +172,12 @@ def test_tiles_need_a_backbone_whose_patches_are_known() -> None:
         config(tiles=2, backbone="own.json", image_size=224)
 
 
-def test_maps_of_tiles_are_measured_at_the_size_of_all_of_them() -> None:
-    measured = EvaluateConfig(data=("photos",), output="out", tiles=4)
-    assert measured.measured_size == 4 * 518
+def test_maps_of_tiles_are_measured_at_the_size_of_those_that_the_images_take() -> None:
+    given: dict[str, Any] = {"data": ("photos",), "output": "out"}
+    assert EvaluateConfig(**given).measured_size(4_096) == 518
+    tiled = EvaluateConfig(**given, tiles=4)
+    assert [tiled.measured_size(side) for side in (0, 300, 600, 9_000)] == [518, 518, 1_036, 2_072]
+    assert EvaluateConfig(**given, tiles=64, tile_size=1_036).measured_size(2_000) == 1_036
 
 
 # --- references -----------------------------------------------------------------------------

@@ -91,8 +91,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
             frame = score_sets(config, sets)
         else:
             output = absolute(config.scores)
-            frame, image_size = existing_scores(config, sets)
-            config = replace(config, image_size=image_size)
+            frame, config = existing_scores(config, sets)
     except (DatasetError, StorageError, FileNotFoundError) as error:
         raise CannotRunError(str(error)) from error
     start(config.address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,8 +92,8 @@ def _write_list(labelled: LabelledSet, output: str) -> str:
 
 def existing_scores(
     config: EvaluateConfig, sets: Sequence[LabelledSet]
-) -> tuple[pd.DataFrame, int]:
-    """The same of the scores that --scores holds, and the side in pixels that the model saw.
+) -> tuple[pd.DataFrame, EvaluateConfig]:
+    """The same of the scores that --scores holds, and the settings with what the model saw.
 
     Raises:
         CannotRunError: they are of several models, or of images of another size.
@@ -104,12 +104,12 @@ def existing_scores(
     found = f"{config.scores} holds scores of these images by"
     none = "score them first, or leave --scores"
     identity = choose_identity(scores, config.fingerprint, found=found, none=none)
-    image_size = _image_size(config, output, rows_of(scores, identity).run_id.iloc[0])
+    seen = _sizes(config, output, rows_of(scores, identity).run_id.iloc[0])
     frame = pd.concat([_joined(each, scores, identity) for each in sets], ignore_index=True)
-    return frame, image_size
+    return frame, replace(config, **seen)
 
 
-def _image_size(config: EvaluateConfig, output: str, run_id: str) -> int:
+def _sizes(config: EvaluateConfig, output: str, run_id: str) -> dict[str, Any]:
     """Maps are measured at the size at which the model saw the images."""
     try:
         settings = json.loads(read_object(f"{run_folder(output, run_id)}/{CONFIG}")[0])
@@ -121,12 +121,12 @@ def _image_size(config: EvaluateConfig, output: str, run_id: str) -> int:
                 f"{config.scores} has no {RUNS}/{run_id}/{CONFIG}, which tells the size of its "
                 "images; give --image-size, the one that they were scored at"
             ) from error
-        return config.image_size
+        return {"image_size": config.image_size}
     size: int = settings["image_size"]
     if config.image_size not in (0, size):
         raise CannotRunError(f"{config.scores} was scored at {size} px; leave --image-size out")
-    tiles: int = settings.get("tiles", 1)  # which came later
-    return size * tiles
+    later = {"tiles": 1, "tile_size": 0}  # which runs of older versions have not
+    return {"image_size": size} | {name: settings.get(name, later[name]) for name in later}
 
 
 def _read_scores(output: str, sets: Sequence[LabelledSet]) -> pd.DataFrame:
@@ -177,7 +177,9 @@ def category_rows(config: EvaluateConfig, frame: pd.DataFrame, output: str) -> l
     """
     frame["group"] = frame.groupby(["dataset", "category"], sort=False).ngroup()
     _log.info(f"measuring {len(frame):,} images")
-    pixels = measure_pixels(frame, output, image_size=config.measured_size, sigma=config.sigma)
+    longest = float(np.nan_to_num(frame[["width", "height"]].max().max()))
+    size = config.measured_size(longest)
+    pixels = measure_pixels(frame, output, image_size=size, sigma=config.sigma)
     groups = frame.groupby("group")
     return [_category_row(rows, pixels.get(rows.group.iloc[0])) for _, rows in groups]
 
