@@ -22,16 +22,8 @@ _PICTURES = (_GRAY, _WHITE_IS_ZERO, _RGB, _PALETTE, _YCBCR)
 # Compressions that unpack no more than they are told to (imagecodecs' out=), and those that are
 # images with a size of their own.
 _BYTES = (1, 5, 8, 32773, 32946, 34925, 50000)
-_LERC, _JPEG, _JPEG_2000, _PNG, _WEBP, _JPEG_XL = (
-    34887,
-    7,
-    (33003, 33004, 33005, 34712),
-    34933,
-    *(
-        50001,
-        50002,
-    ),
-)
+_LERC, _JPEG, _PNG, _WEBP, _JPEG_XL = 34887, 7, 34933, 50001, 50002
+_JPEG_2000 = (33003, 33004, 33005, 34712)
 _IMAGES = (_JPEG, *_JPEG_2000, _PNG, _WEBP, _JPEG_XL)
 _PREMULTIPLIED = 1
 _REDUCED_OR_MASK = 1 | 4  # bits of NewSubfileType

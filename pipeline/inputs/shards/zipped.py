@@ -32,6 +32,7 @@ def read_zip(file: ShardFile, samples: Samples) -> None:
     try:
         with zipfile.ZipFile(contents) as archive:
             members = archive.infolist()
+    # NotImplementedError is zipfile's own, of archives of a later version than it knows.
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
         told = "its table of contents, which stands at its end, can't be read"
         raise DamagedShardError(f"the zip is damaged or cut: {told} ({error})") from error
