@@ -63,6 +63,8 @@ def scored_rows(
             "num_threads": resources.cpus_per_actor + 1,  # the readers' CPU is mostly idle
             "references": references,
             "embeddings": config.embeddings,
+            "tiling": tuple(config.tiling),
+            "side": config.tile_side,
         },
     )
     stitcher = Stitcher(config.tiling, config.tile_side)

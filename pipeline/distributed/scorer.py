@@ -15,7 +15,7 @@ from pipeline.config import ModelSpec
 from pipeline.output.reference_catalogue import ReferencesInUse
 from pipeline.provenance import peak_memory_bytes
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, scored_schema
-from pipeline.tiling import version_of
+from pipeline.tiling import WHOLE, Tiling, version_of
 
 if TYPE_CHECKING:
     from .predictor import Scored
@@ -38,6 +38,8 @@ class AnomalyScorer:
         num_threads: int,
         references: ReferencesInUse | None = None,
         embeddings: bool = False,
+        tiling: tuple[int, int] = WHOLE,
+        side: int = 1,
     ) -> None:
         """Load the model.
 
@@ -48,6 +50,7 @@ class AnomalyScorer:
             num_threads: of PyTorch on CPUs.
             references: what images are compared with.
             embeddings: give the class embedding of each image.
+            tiling, side: as of ``read_images``; what is read off a map waits for all its tiles.
 
         Raises:
             ValueError: the weights are not those of the fingerprint (any more).
@@ -56,6 +59,7 @@ class AnomalyScorer:
         from .predictor import Predictor
         from .references.judges import Judges
 
+        self._tiling, self._side = Tiling(*tiling), side
         self._predictor = Predictor(
             model,
             fingerprint=fingerprint,
@@ -78,7 +82,9 @@ class AnomalyScorer:
             ]
             results = self._predictor.score(pixels, categories, images)
             for i, result in zip(readable, results, strict=True):
-                rows[i] |= _columns(result, rows[i]["width"], rows[i]["height"])
+                size = (rows[i]["width"], rows[i]["height"])
+                alone = self._tiling.layout(*size, side=self._side).num_tiles == 1
+                rows[i] |= _columns(result, *size, alone=alone)
             share = (time.monotonic() - started) / len(readable)
             for i in readable:
                 rows[i]["score_s"] = share
@@ -96,25 +102,38 @@ def pixels_of(column: pa.ChunkedArray, image_size: int) -> NDArray[np.uint8]:
     return values[images.offset : images.offset + len(images)].copy()
 
 
-def _columns(result: Scored | None, width: int, height: int) -> dict[str, Any]:
+def _columns(result: Scored | None, width: int, height: int, *, alone: bool) -> dict[str, Any]:
     if result is None:
         message = "the device has no memory for one image of this size; lower --image-size"
         return {"error": ErrorCode.OUT_OF_MEMORY.value, "error_message": message}
     if not np.isfinite(result.score_logit) or not np.isfinite(result.grid).all():
         message = "the model's score or map is not a finite number"
         return {"error": ErrorCode.NOT_FINITE.value, "error_message": message}
-    summary = summarize(result.grid, width, height)
-    x0, y0, x1, y1 = summary.box
     told = ("score", "score_logit", "zero_shot_score", "reference_score", "nearest_reference")
+    given = {name: getattr(result, name) for name in (*told, "embedding")}
+    return given | (map_columns(result.grid, width, height) if alone else _grid(result.grid))
+
+
+def map_columns(grid: NDArray[np.floating], width: int, height: int) -> dict[str, Any]:
+    """Columns of ``schema.scored_schema`` that tell of a map.
+
+    Args:
+        grid: [h, w] logits.
+        width, height: of the original image in pixels.
+    """
+    summary = summarize(grid, width, height)
+    x0, y0, x1, y1 = summary.box
     return {
-        **{name: getattr(result, name) for name in (*told, "embedding")},
         "map_max": summary.map_max,
         "anomalous_area": summary.anomalous_area,
         "box_x0": x0,
         "box_y0": y0,
         "box_x1": x1,
         "box_y1": y1,
-        "logit_grid": result.grid.ravel(),
-        "grid_height": result.grid.shape[0],
-        "grid_width": result.grid.shape[1],
+        **_grid(grid),
     }
+
+
+def _grid(grid: NDArray[np.floating]) -> dict[str, Any]:
+    height, width = grid.shape
+    return {"logit_grid": grid.ravel(), "grid_height": height, "grid_width": width}

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.anomaly_map import summarize
 from pipeline.schema import TIMINGS, scored_schema
 from pipeline.tiling import Layout, Tiling
 
 from .reading_log import Row
+from .scorer import map_columns
 
 
 class Stitcher:
@@ -74,23 +74,17 @@ def _stitched(tiles: Sequence[pa.Table], layout: Layout) -> Row:
     strongest = max(parts, key=lambda part: float(part["score_logit"]))
     side = (layout.side, layout.side)
     grid = layout.stitch([tile["logit_grid"][0].values.to_numpy().reshape(side) for tile in tiles])
-    summary = summarize(grid, strongest["width"], strongest["height"])
-    x0, y0, x1, y1 = summary.box
-    return strongest | {
-        **{name: _highest(parts, name) for name in ("zero_shot_score", "reference_score")},
-        **{name: sum(part[name] for part in parts) for name in TIMINGS},
-        "map_max": summary.map_max,
-        "anomalous_area": summary.anomalous_area,
-        "box_x0": x0,
-        "box_y0": y0,
-        "box_x1": x1,
-        "box_y1": y1,
-        "logit_grid": grid.ravel(),
-        "grid_height": layout.height,
-        "grid_width": layout.width,
-        "embedding": _mean([part["embedding"] for part in parts]),
-        "scorer_memory": max(part["scorer_memory"] for part in parts),
-    }
+    about_map = map_columns(grid, strongest["width"], strongest["height"])
+    return (
+        strongest
+        | about_map
+        | {
+            **{name: _highest(parts, name) for name in ("zero_shot_score", "reference_score")},
+            **{name: sum(part[name] for part in parts) for name in TIMINGS},
+            "embedding": _mean([part["embedding"] for part in parts]),
+            "scorer_memory": max(part["scorer_memory"] for part in parts),
+        }
+    )
 
 
 def _highest(parts: Sequence[Row], name: str) -> float | None:

@@ -16,9 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
-from PIL import Image
 
-from pipeline.anomaly_map import render
 from pipeline.benchmark.stand_in import StandInScorer
 from pipeline.config import ScoreConfig
 from pipeline.distributed import scoring
@@ -27,18 +25,14 @@ from pipeline.distributed.resources import Resources
 from pipeline.distributed.scoring import score_bucket
 from pipeline.errors import CannotRunError
 from pipeline.identity import ModelIdentity
-from pipeline.images import preprocess
-from pipeline.images.tiles import squares
 from pipeline.inputs.manifest import build_manifest
 from pipeline.models import load_adaclip, save_checkpoint
 from pipeline.models.weight_cache import fetch
 from pipeline.output.ledger import IdSet
 from pipeline.output.reference_catalogue import ReferencesInUse
-from pipeline.results import open_results
 from tests import golden
 from tests.bucket import BROKEN, jpeg, put
 from tests.faults.proxy import Proxy, running
-from tests.image_files import encode
 from tests.listening import on_each_line
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -93,39 +87,6 @@ def test_scores_and_maps_are_the_models(config: ScoreConfig, golden_files: dict[
         assert shard["image_id"][0].as_py() == row.image_id
         grid = np.array(shard["logit_grid"][0].as_py(), dtype=np.float32).reshape(12, 12)
         np.testing.assert_allclose(grid, expected.logit_grid[0].numpy(), atol=0.02, rtol=1e-3)
-
-
-def test_a_large_image_is_scored_in_tiles(
-    config: ScoreConfig, golden_files: dict[str, str]
-) -> None:
-    size = golden.IMAGE_SIZE
-    large, small = encoded(3 * size, 2 * size - 30), encoded(size, size)
-    write(Path(config.input[0]), {"bolt/large.png": large, "bolt/small.png": small})
-    config = replace(config, tiles=4, embeddings=True)
-    assert score_bucket(config).as_dict()["counts"]["scored"] == 2
-    rows = by_key(table(config))
-    assert rows.model.astype(str).str.endswith(f"-tiles4of{size}").all()
-
-    layout = config.tiling.layout(3 * size, 2 * size - 30, side=12)
-    assert layout.num_tiles > 4
-    cut = squares(large, size, tiling=config.tiling, side=12)
-    pixels = [preprocess(Image.fromarray(each), size) for each in cut.pixels]
-    images = np.stack([*pixels, preprocess(small, size)])
-    expected = golden.load(golden_files).predict(images, ["bolt"] * len(images))
-    results, row = open_results(config.output), rows.loc["large.png"]
-    assert rows.score["small.png"] == pytest.approx(expected.score[-1].item(), abs=1e-5)
-    assert row.score == pytest.approx(expected.score[:-1].max().item(), abs=1e-5)
-    grid = layout.stitch(list(expected.logit_grid[:-1].numpy()))
-    np.testing.assert_allclose(results.map(row), render(grid, (2 * size - 30, 3 * size)), atol=0.01)
-    scored = results.scores()
-    large_row = scored[scored.uri.str.endswith("large.png")].iloc[0]
-    assert results.overlay(large_row, caption=False).width == 3 * size
-    assert len(results.similar(large_row)) == 1
-
-
-def encoded(width: int, height: int) -> bytes:
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    return encode(Image.fromarray(pixels).resize((width, height)), "PNG")
 
 
 def test_every_object_of_a_bucket_becomes_a_row(config: ScoreConfig, bucket: str) -> None:
