@@ -57,6 +57,10 @@ FINAL_ERRORS = (
     ErrorCode.UNSUPPORTED_MODE,
 )
 
+# In the metadata of every file of scores and maps; raised with each change of their columns. Files
+# of before there was one have none: their maps are half floats.
+VERSION = {"adaclip_schema": "2"}
+
 _label = pa.dictionary(pa.int32(), pa.string())
 _time = pa.timestamp("us", tz="UTC")
 
@@ -148,7 +152,8 @@ SCORE_SCHEMA = pa.schema(
         _column("last_modified", _time, "when the object was written"),
         _column("scored_at", _time, "when this row was made"),
         _column("run_id", _label, "run that made this row: runs/<run_id>/"),
-    ]
+    ],
+    metadata=VERSION,
 )
 
 # Not in the files, but in their folders' names: scores/scan_date=YYYY-MM-DD/.
@@ -157,15 +162,21 @@ PARTITION_COLUMN = _column("scan_date", pa.string(), "partition, YYYY-MM-DD: the
 MAP_SCHEMA = pa.schema(
     [
         MANIFEST_SCHEMA.field("image_id"),
-        _column("logit_grid", pa.list_(pa.float16()), "abnormal minus normal logits, row by row"),
+        _column(
+            "logit_grid_q8",
+            pa.list_(pa.int16()),
+            "abnormal minus normal logits, row by row, in steps of 1/256: divide by 256",
+        ),
         _column("grid_height", pa.int16(), "rows of the grid"),
         _column("grid_width", pa.int16(), "columns of the grid"),
         _column(
-            "embedding",
-            pa.list_(pa.float16()),
-            "class embedding of the frozen pass, of unit length; null unless --embeddings",
+            "embedding_q15",
+            pa.list_(pa.int16()),
+            "class embedding of the frozen pass, of unit length, in steps of 1/32,768; null unless "
+            "--embeddings",
         ),
-    ]
+    ],
+    metadata=VERSION,
 )
 
 LABELLED_SCHEMA = pa.schema(

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 # Tiles share at least an eighth of their side, 4 of 37 patches, so a patch that counts lies two or
 # more from the edge of its tile, unless that is the image's.
 OVERLAP = 8
+
+Number = TypeVar("Number", bound=np.number[Any])
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ class Layout:
         """Top and left of each tile."""
         return ((top, left) for top in self.tops for left in self.lefts)
 
-    def stitch(self, grids: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+    def stitch(self, grids: Sequence[NDArray[Number]]) -> NDArray[Number]:
         """One grid [height, width] from those of the tiles [side, side], in their order."""
         row, y = _owners(self.tops, self.side)
         column, x = _owners(self.lefts, self.side)
         tile = row[:, None] * len(self.lefts) + column[None]
-        whole: NDArray[np.floating] = np.stack(grids)[tile, y[:, None], x[None]]
+        whole: NDArray[Number] = np.stack(grids)[tile, y[:, None], x[None]]
         return whole
 
 

@@ -9,20 +9,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.anomaly_map import Q8, dequantize, quantize
 from pipeline.identity import ModelIdentity
-from pipeline.output.writer import MAP_ROWS_PER_GROUP, ResultWriter
+from pipeline.output.map_shards import ROWS_PER_GROUP
+from pipeline.output.writer import ResultWriter
 from pipeline.schema import scored_schema
 
 GRID = 6
 NEWER = (
     *("score_logit", "zero_shot_score", "reference_score", "nearest_reference"),
-    *("reference_set", "embedding", "frames"),
+    *("reference_set", "embedding_q15", "frames"),
 )
 
 
-def grid(i: int) -> NDArray[np.float16]:
-    """The logit grid of image i."""
-    return np.random.default_rng(i).normal(0, 3, (GRID, GRID)).astype(np.float16)
+def grid(i: int) -> NDArray[np.float32]:
+    """The logit grid of image i: numbers that files of any version hold as they are."""
+    found = np.random.default_rng(i).normal(0, 3, (GRID, GRID)).clip(-7, 7)
+    return dequantize(quantize(found, Q8), Q8)
 
 
 def scored(folder: str, i: int, score: float | None) -> dict[str, object]:
@@ -40,7 +43,7 @@ def scored(folder: str, i: int, score: float | None) -> dict[str, object]:
         "height": None if failed else 64,
         **dict.fromkeys(("box_x0", "box_y0"), None if failed else 10),
         **dict.fromkeys(("box_x1", "box_y1"), None if failed else 40),
-        "logit_grid": None if failed else grid(i).ravel(),
+        "logit_grid_q8": None if failed else quantize(grid(i).ravel(), Q8),
         "grid_height": None if failed else GRID,
         "grid_width": None if failed else GRID,
     }
@@ -68,8 +71,18 @@ def write(
 
 
 def age(output: str) -> None:
-    """Leave the files as a version wrote them that knew no references and no embeddings."""
+    """Leave the files as a version wrote them that knew no references and no embeddings, and had
+    grids of half floats."""
     for path in Path(output.removeprefix("file://")).glob("*/scan_date=*/*.parquet"):
         table = pq.ParquetFile(path).read()
-        kept = [name for name in table.column_names if name not in NEWER]
-        pq.write_table(table.select(kept), path, row_group_size=MAP_ROWS_PER_GROUP)
+        table = table.select([name for name in table.column_names if name not in NEWER])
+        if "logit_grid_q8" in table.column_names:
+            table = table.set_column(1, "logit_grid", half_floats(table["logit_grid_q8"]))
+        pq.write_table(table, path, row_group_size=ROWS_PER_GROUP)
+
+
+def half_floats(grids: pa.ChunkedArray) -> pa.Array:
+    """Grids as versions before 0.3 kept them."""
+    values = [None if each is None else np.array(each) / Q8 for each in grids.to_pylist()]
+    halves = [None if each is None else each.astype(np.float16) for each in values]
+    return pa.array(halves, pa.list_(pa.float16()))

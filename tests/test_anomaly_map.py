@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.anomaly_map import render, summarize
+from pipeline.anomaly_map import (
+    Q8,
+    Q15,
+    dequantize,
+    quantize,
+    render,
+    summarize,
+    summarize_all,
+)
 
 CALM, HOT = -20.0, 8.0  # logits of patches that are surely normal and surely abnormal
 
@@ -85,11 +93,33 @@ def test_extreme_logits_stay_probabilities() -> None:
     assert rendered.max() <= 1
 
 
-@pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
-def test_a_float16_grid_gives_the_same_map(scale: float) -> None:
+@pytest.mark.parametrize("scale", [0.1, 1.0, 5.0, 20.0])
+def test_a_stored_grid_gives_the_same_map(scale: float) -> None:
     grid = random_grid() / 10 * scale
-    stored = grid.astype(np.float16)
-    np.testing.assert_allclose(render(stored, 200), render(grid, 200), atol=1e-3)
+    stored = quantize(grid, Q8)
+    assert stored.dtype == np.int16
+    found = render(dequantize(stored, Q8), 200)
+    np.testing.assert_allclose(found, render(grid, 200), rtol=0, atol=6e-4)
+
+
+def test_beyond_the_range_of_fixed_point_numbers_comes_its_end() -> None:
+    values = np.array([-1e9, -128.0, -1 / 512, 0.0, 127.99, 1e9])
+    assert quantize(values, Q8).tolist() == [-32768, -32768, 0, 0, 32765, 32767]
+    assert quantize(np.array([-1.0, 1.0]), Q15).tolist() == [-32768, 32767]
+    far = dequantize(quantize(values[[0, -1]], Q8), Q8)
+    assert render(far[None], (1, 2)).tolist() == [[0.0, 1.0]]
+
+
+def test_grids_in_a_batch_are_summed_up_as_alone() -> None:
+    """Their regions don't touch, although the grids lie one behind the other."""
+    grids = np.stack([random_grid(7, 9, seed) for seed in range(5)])
+    widths, heights = np.array([640, 31, 9, 1000, 64]), np.array([480, 17, 7, 3, 64])
+    found = summarize_all(grids, widths, heights)
+    for i in range(5):
+        alone = summarize(grids[i], int(widths[i]), int(heights[i]))
+        assert (found.map_max[i], found.anomalous_area[i]) == alone[:2]
+        assert tuple(found.boxes[i]) == alone.box
+    assert summarize_all(grids[:0], widths[:0], heights[:0]).boxes.shape == (0, 4)
 
 
 def test_map_max_is_the_rendered_maps_peak_at_any_size() -> None:

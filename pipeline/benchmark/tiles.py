@@ -98,10 +98,12 @@ class _Look:
         for part in (new[i : i + self._batch_size] for i in range(0, len(new), self._batch_size)):
             pixels = np.stack([tiles[i] for i in part])
             scored = self._predictor.score(pixels, [category] * len(part), [("", "")] * len(part))
-            known |= {names[i]: each for i, each in zip(part, scored, strict=True)}
-        seen = [known[name] for name in names]
-        grids = [each.grid.astype(np.float32) for each in seen]
-        return Seen(np.array([each.score_logit for each in seen]), layout.stitch(grids))
+            if scored is None or not scored.fits.all():
+                raise MemoryError("the device has no memory for one tile")
+            found = zip(part, scored.score_logit, scored.grid, strict=True)
+            known |= {names[i]: (logit, grid) for i, logit, grid in found}
+        logits, grids = zip(*(known[name] for name in names), strict=True)
+        return Seen(np.array(logits), layout.stitch(grids))
 
 
 def _finding(

@@ -23,6 +23,8 @@ from .reading_log import start_reading_log
 from .resources import CPUS_PER_MANIFEST_READER, CPUS_PER_READER, Resources
 from .stitching import Stitcher
 
+SCORER_THREADS = 2  # one batch is on the device, another comes from there or goes to it
+
 
 def scored_rows(
     config: ScoreConfig,
@@ -117,7 +119,11 @@ def scoring_graph(
             fn_constructor_kwargs=scorer_arguments,
             batch_size=resources.batch_size,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=resources.num_actors),
+            compute=ActorPoolStrategy(
+                size=resources.num_actors,
+                max_concurrent_calls_per_actor=SCORER_THREADS,
+                enable_true_multi_threading=True,
+            ),
             num_cpus=resources.claimed_cpus,
             num_gpus=resources.gpus_per_actor,
         )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -15,32 +18,58 @@ from torch import Tensor
 from pipeline.config import ModelSpec
 from pipeline.images.normalising import normalise_
 from pipeline.models import Prediction
-from pipeline.references import Judge, Judgement, normalise
+from pipeline.references import NONE_NEAR, Judge, Judgement, normalise
 
 from .loading import load_model
 from .references.judges import Judges
 
+# Pixels are views of Arrow's buffers, and nothing here writes to them.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+
 
 class Scored(NamedTuple):
-    """One image."""
+    """F of the B images of a batch: those for which the device had the memory."""
 
-    score: float
-    """In [0, 1], the one to sort by."""
-    score_logit: float
-    zero_shot_score: float
-    """In [0, 1], without references."""
-    reference_score: float | None
-    """In [0, 1], by references alone; None without."""
-    nearest_reference: str | None
-    """URI of the most similar reference image; None without."""
-    grid: NDArray[np.float16]
-    """[H, W] logits of the map."""
-    embedding: NDArray[np.float16] | None
-    """[E] class embedding of the frozen pass, unit length; None unless asked for."""
+    score: NDArray[np.float32]
+    """[F] in [0, 1], the one to sort by."""
+    score_logit: NDArray[np.float32]
+    """[F]"""
+    zero_shot_score: NDArray[np.float32]
+    """[F] in [0, 1], without references."""
+    reference_score: NDArray[np.float32]
+    """[F] in [0, 1], by references alone; NaN without."""
+    nearest_reference: list[str | None]
+    """F URIs of the most similar reference images; None without."""
+    grid: NDArray[np.float32]
+    """[F, h, w] logits of the maps."""
+    embedding: NDArray[np.float32] | None
+    """[F, E] class embeddings of the frozen pass, unit length; None unless asked for."""
+    fits: NDArray[np.bool_]
+    """[B] which they are."""
+
+
+class Computed(NamedTuple):
+    """A batch on its way back."""
+
+    values: list[Tensor]
+    """Of the images that fit; on the host, once they have arrived."""
+    fits: list[bool]
+    """Of all images."""
+    arrived: torch.cuda.Event | None
+
+    def wait(self) -> None:
+        """Until they have arrived."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
 
 
 class Predictor:
-    """One copy of the model."""
+    """One copy of the model.
+
+    Several threads may call ``score``: one batch is on the device while others are copied there, or
+    made into rows. A single thread gives the device its work, so that batches follow each other
+    without a gap.
+    """
 
     def __init__(
         self,
@@ -64,74 +93,142 @@ class Predictor:
             torch.cuda.set_per_process_memory_fraction(gpus)
         # PyTorch's default lets convolutions round fp32 to TF32, which the patch embedding feels.
         torch.backends.cudnn.allow_tf32 = False
-        self.device = torch.device("cuda" if gpus else "cpu")
-        self.model = load_model(model, self.device)
+        device = torch.device("cuda" if gpus else "cpu")
+        self.model = load_model(model, device)
         if (found := self.model.fingerprint()) != fingerprint:
             raise ValueError(
                 f"the weights changed since the run began: {found} instead of {fingerprint}"
             )
-        self.image_size: int = self.model.settings.image_size
+        self._embeddings = embeddings
+        self._set_up(device, self.model.settings.image_size, judges)
+
+    def _set_up(self, device: torch.device, image_size: int, judges: Judges | None) -> None:
+        """All but the model."""
+        self.device = device
+        self.image_size = image_size
         """Side of the square images that the model takes, in pixels."""
-        self._judges, self._embeddings = judges, embeddings
+        self._judges = judges
+        self._looking_up = threading.Lock()
+        self._worker = ThreadPoolExecutor(1)
+        self._copies = torch.cuda.Stream() if device.type == "cuda" else None
 
     def score(
         self, pixels: NDArray[np.uint8], categories: list[str], images: Sequence[tuple[str, str]]
-    ) -> list[Scored | None]:
-        """Score each image; None where the device has no memory even for one.
+    ) -> Scored | None:
+        """Score each image; None if the device has no memory for even one.
 
         Args:
-            pixels: [B, S, S, 3], S = ``image_size``; writable.
+            pixels: [B, S, S, 3], S = ``image_size``.
             categories: B class names.
             images: B URIs with their ETags, by which references that are among them are known.
 
         Raises:
             ReferencesError: a reference set can't be used.
         """
-        try:
-            return list(self._predict(pixels, categories, images))
-        except torch.OutOfMemoryError:
-            pass  # halved outside the handler, whose traceback holds the failed attempt's tensors
-        torch.cuda.empty_cache()
-        if len(pixels) == 1:
-            return [None]
-        half = len(pixels) // 2
-        return self.score(pixels[:half], categories[:half], images[:half]) + self.score(
-            pixels[half:], categories[half:], images[half:]
+        judges: dict[str, Judge] = {}
+        if self._judges is not None:
+            with self._looking_up:
+                judges = self._judges.of(categories, self.device)
+        sent = self._sent(pixels)
+        computed = self._worker.submit(self._in_parts, sent, categories, images, judges).result()
+        computed.wait()
+        if not computed.values:
+            return None
+        score, logit, zero_shot, reference, nearest, grid, *embedding = (
+            each.numpy() for each in computed.values
+        )
+        names = [name for name, fits in zip(categories, computed.fits, strict=True) if fits]
+        return Scored(
+            score=score,
+            score_logit=logit,
+            zero_shot_score=zero_shot,
+            reference_score=reference,
+            nearest_reference=[
+                judges[name].uri(position) if name in judges else None
+                for name, position in zip(names, nearest.tolist(), strict=True)
+            ],
+            grid=grid,
+            embedding=embedding[0] if embedding else None,
+            fits=np.array(computed.fits),
         )
 
     def upload(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Pixels [B, S, S, 3] → images [B, 3, S, S] on the device, normalised."""
+        return self._images(self._sent(pixels))
+
+    def _sent(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Pixels on their way to the device."""
         host = torch.from_numpy(pixels)
-        # Pinned memory is copied while the GPU computes; from any other the copy waits for it.
-        host = host.pin_memory() if self.device.type == "cuda" else host
-        images = host.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
-        return normalise_(images.div_(255.0))
+        if self._copies is None:
+            return host
+        # Pinned memory, which PyTorch keeps for the next batch, is copied while the GPU computes.
+        with torch.cuda.stream(self._copies):
+            return host.pin_memory().to(self.device, non_blocking=True)
+
+    def _images(self, sent: Tensor) -> Tensor:
+        """Of pixels, once they have arrived."""
+        if self._copies is not None:
+            stream = torch.cuda.current_stream()
+            stream.wait_stream(self._copies)
+            sent.record_stream(stream)
+        return normalise_(sent.permute(0, 3, 1, 2).float().div_(255.0))
+
+    def _in_parts(
+        self,
+        sent: Tensor,
+        categories: Sequence[str],
+        images: Sequence[tuple[str, str]],
+        judges: Mapping[str, Judge],
+    ) -> Computed:
+        """A batch, halved until the device has the memory for it."""
+        try:
+            return self._computed(sent, categories, images, judges)
+        except torch.OutOfMemoryError:
+            pass  # halved outside the handler, whose traceback holds the failed attempt's tensors
+        torch.cuda.empty_cache()
+        if len(sent) == 1:
+            return Computed([], [False], None)
+        half = len(sent) // 2
+        parts = [
+            self._in_parts(sent[part], categories[part], images[part], judges)
+            for part in (slice(half), slice(half, None))
+        ]
+        for part in parts:
+            part.wait()
+        there = [part.values for part in parts if part.values]
+        values = [torch.cat(each) for each in zip(*there, strict=True)]
+        return Computed(values, [fits for part in parts for fits in part.fits], None)
 
     @torch.inference_mode()
-    def _predict(
-        self, pixels: NDArray[np.uint8], categories: list[str], images: Sequence[tuple[str, str]]
-    ) -> Iterator[Scored]:
-        judges = self._judges.of(categories, self.device) if self._judges else {}
+    def _computed(
+        self,
+        sent: Tensor,
+        categories: Sequence[str],
+        images: Sequence[tuple[str, str]],
+        judges: Mapping[str, Judge],
+    ) -> Computed:
+        """A batch; on a GPU, once it gets there."""
         keep = bool(judges) or self._embeddings
-        prediction = self.model.predict(self.upload(pixels), categories, keep_frozen=keep)
+        prediction = self.model.predict(self._images(sent), categories, keep_frozen=keep)
         score, logit = prediction.score.clone(), prediction.score_logit.clone()
         grid, reference = prediction.logit_grid.clone(), torch.full_like(score, torch.nan)
-        nearest: list[str | None] = [None] * len(pixels)
+        nearest = torch.full(score.shape, NONE_NEAR, device=score.device)
         for category, judge in judges.items():
             chosen = [i for i, name in enumerate(categories) if name == category]
             judged = judge_batch(judge, prediction, chosen, [images[i] for i in chosen])
             grid[chosen] = judged.logit_grid.view_as(grid[chosen])
             logit[chosen], score[chosen] = judged.score_logit, judged.score_logit.sigmoid()
             reference[chosen] = judged.reference_logit.sigmoid()
-            for i, uri in zip(chosen, judged.nearest, strict=True):
-                nearest[i] = uri or None
-        values = [score, logit, prediction.score, reference, grid]
+            nearest[chosen] = judged.nearest
+        values = [score, logit, prediction.score, reference, nearest, grid]
         if self._embeddings and prediction.frozen is not None:
             values.append(F.normalize(prediction.frozen.embedding.float(), dim=-1))
         values = [each.to("cpu", non_blocking=True) for each in values]
-        if self.device.type == "cuda":  # the only wait of a batch
-            torch.cuda.current_stream(self.device).synchronize()
-        return _rows(values, nearest)
+        arrived = None
+        if self.device.type == "cuda":
+            arrived = torch.cuda.Event(blocking=True)
+            arrived.record()
+        return Computed(values, [True] * len(sent), arrived)
 
 
 def judge_batch(
@@ -152,19 +249,3 @@ def judge_batch(
         prediction.logit_grid[chosen].flatten(1),
         prediction.score_logit[chosen],
     )
-
-
-def _rows(values: list[Tensor], nearest: list[str | None]) -> Iterator[Scored]:
-    score, logit, zero_shot, reference, grid, *embedding = values
-    grids = grid.numpy().astype(np.float16)
-    embeddings = embedding[0].numpy().astype(np.float16) if embedding else [None] * len(grids)
-    for i, (told, uri) in enumerate(zip(reference.tolist(), nearest, strict=True)):
-        yield Scored(
-            score=float(score[i]),
-            score_logit=float(logit[i]),
-            zero_shot_score=float(zero_shot[i]),
-            reference_score=None if told != told else told,  # NaN: without references
-            nearest_reference=uri,
-            grid=grids[i],
-            embedding=embeddings[i],
-        )

@@ -8,11 +8,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.anomaly_map import Q15, quantize
 from pipeline.schema import TIMINGS, scored_schema
 from pipeline.tiling import Layout, Tiling
 
 from .reading_log import Row
-from .scorer import map_columns
+from .scorer import read_off
+
+GRID = "logit_grid_q8"
 
 
 class Stitcher:
@@ -67,21 +70,23 @@ class Stitcher:
 
 def _stitched(tiles: Sequence[pa.Table], layout: Layout) -> Row:
     """One row of scores and map from those of all tiles; an error of one is the image's."""
-    parts: list[Row] = [tile.drop_columns(["logit_grid"]).to_pylist()[0] for tile in tiles]
+    parts: list[Row] = [tile.drop_columns([GRID]).to_pylist()[0] for tile in tiles]
     for part in parts:
         if part["error"] is not None:
             return part
     strongest = max(parts, key=lambda part: float(part["score_logit"]))
     side = (layout.side, layout.side)
-    grid = layout.stitch([tile["logit_grid"][0].values.to_numpy().reshape(side) for tile in tiles])
-    about_map = map_columns(grid, strongest["width"], strongest["height"])
+    grid = layout.stitch([tile[GRID][0].values.to_numpy().reshape(side) for tile in tiles])
+    size = (np.array([strongest[name]]) for name in ("width", "height"))
+    about_map = {name: values[0] for name, values in read_off(grid[None], *size).items()}
+    about_map |= {GRID: grid.ravel(), "grid_height": layout.height, "grid_width": layout.width}
     return (
         strongest
         | about_map
         | {
             **{name: _highest(parts, name) for name in ("zero_shot_score", "reference_score")},
             **{name: sum(part[name] for part in parts) for name in TIMINGS},
-            "embedding": _mean([part["embedding"] for part in parts]),
+            "embedding_q15": _mean([part["embedding_q15"] for part in parts]),
             "scorer_memory": max(part["scorer_memory"] for part in parts),
         }
     )
@@ -91,10 +96,9 @@ def _highest(parts: Sequence[Row], name: str) -> float | None:
     return max((part[name] for part in parts if part[name] is not None), default=None)
 
 
-def _mean(embeddings: Sequence[list[float] | None]) -> NDArray[np.float16] | None:
+def _mean(embeddings: Sequence[list[int] | None]) -> NDArray[np.int16] | None:
     """Of unit length."""
     if embeddings[0] is None:
         return None
     mean = np.array(embeddings, np.float32).mean(axis=0)
-    unit: NDArray[np.float32] = mean / np.linalg.norm(mean)
-    return unit.astype(np.float16)
+    return quantize(mean / np.linalg.norm(mean), Q15)

@@ -22,7 +22,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -39,9 +38,9 @@ from pipeline.storage import (
     write_object,
 )
 
+from . import map_shards
 from .layout import MAPS, PARTITION, partition_of, scores_of
 from .snapshot import Journal, all_score_files, read_journal, score_objects, write_journal
-from .writer import BYTES_PER_GROUP, MAP_ROWS_PER_GROUP, rows_per_group
 
 _log = logging.getLogger(__name__)
 
@@ -219,18 +218,17 @@ class _ShardWriter:
     def _open(self) -> None:
         self._file = f"{self._name}-{self._number:05d}.parquet"
         self._rows, self._sink = 0, pa.BufferOutputStream()
-        options: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
-        self._writer = pq.ParquetWriter(self._sink, MAP_SCHEMA, **options)
+        self._writer = pq.ParquetWriter(self._sink, MAP_SCHEMA, **map_shards.OPTIONS)
 
     def add(self, maps: pa.Table) -> tuple[str, NDArray[np.int32]]:
         """Take maps [n]; the shard that holds them, and their rows in it [n]."""
         file, first = self._file, self._rows
         self._rows += len(maps)
         self._waiting.append(maps)
-        large = sum(each.nbytes for each in self._waiting) >= BYTES_PER_GROUP
-        if large or sum(map(len, self._waiting)) >= MAP_ROWS_PER_GROUP:
+        large = sum(each.nbytes for each in self._waiting) >= map_shards.BYTES_PER_GROUP
+        if large or sum(map(len, self._waiting)) >= map_shards.ROWS_PER_GROUP:
             whole = pa.concat_tables(self._waiting)
-            group = rows_per_group(whole, MAP_ROWS_PER_GROUP)
+            group = map_shards.rows_per_group(whole)
             end = len(whole) - len(whole) % group  # no short row groups in between
             self._writer.write_table(whole[:end], row_group_size=group)
             self._waiting = [whole[end:]]
@@ -243,7 +241,7 @@ class _ShardWriter:
     def close(self) -> None:
         """Write the shard, if there is anything in it."""
         if self._waiting and (last := pa.concat_tables(self._waiting)).num_rows:
-            group = rows_per_group(last, MAP_ROWS_PER_GROUP)
+            group = map_shards.rows_per_group(last)
             self._writer.write_table(last, row_group_size=group)
         self._waiting = []
         self._writer.close()
@@ -264,14 +262,14 @@ def _maps(
     with pq.ParquetFile(path, filesystem=filesystem) as shard:
         if map_row[-1] >= shard.metadata.num_rows:
             raise ValueError(f"{uri} has fewer maps than its rows say")
-        first = 0
+        columns, first = map_shards.columns_of(shard.schema_arrow.names), 0
         for number in range(shard.num_row_groups):
             length = shard.metadata.row_group(number).num_rows
             start, end = np.searchsorted(map_row, [first, first + length])
             if start < end:
-                group = shard.read_row_group(number, columns=MAP_SCHEMA.names)
+                group = shard.read_row_group(number, columns=columns)
                 maps = group.take(pa.array(map_row[start:end] - first))
-                yield positions[start:end], _of_today(maps, MAP_SCHEMA)
+                yield positions[start:end], map_shards.of_today(maps)
             first += length
 
 
@@ -283,16 +281,11 @@ def _read(uri: str) -> pa.Table:
     unknown = set(rows.column_names) - set(SCORE_SCHEMA.names)
     if unknown:
         raise ValueError(f"{uri} has columns unknown to this version: {', '.join(sorted(unknown))}")
-    return _of_today(rows, SCORE_SCHEMA)
-
-
-def _of_today(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Rows of any version with all columns; those that they are too old for are null."""
     arrays = [
         rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(len(rows), f.type)
-        for f in schema
+        for f in SCORE_SCHEMA
     ]
-    return pa.table(arrays, schema=schema)
+    return pa.table(arrays, schema=SCORE_SCHEMA)
 
 
 def _write(uri: str, rows: pa.Table) -> None:

@@ -27,6 +27,9 @@ HELD_BY = ("image_id", "uri", "model", "category", "error", "scored_at")
 # Arrow keeps the footers of all files of one dataset: 100,000 files would take a gigabyte.
 FILES_AT_ONCE = 512
 FOOTER_THREADS = 16
+# From so many columns on, files are fetched from S3 whole: one request each, instead of one for each
+# stretch of columns and two or three for their footer. They are a few megabytes.
+COLUMNS_OF_WHOLE = 6
 BATCH_ROWS, BATCHES_AHEAD, FILES_AHEAD = 1 << 16, 4, 8
 
 
@@ -50,12 +53,15 @@ def read_rows(
     Raises:
         OSError, pa.ArrowException: a file can't be read; the message names it.
     """
+    columns = list(columns)
+    whole = folder.startswith("s3://") and len(columns) >= COLUMNS_OF_WHOLE
     for start in range(0, len(files), FILES_AT_ONCE):
-        dataset = score_dataset(folder, list(files[start : start + FILES_AT_ONCE]), COLUMNS)
-        if categories is not None:
+        some = list(files[start : start + FILES_AT_ONCE])
+        dataset = score_dataset(folder, some, COLUMNS, whole=whole)
+        if categories is not None and not whole:  # to look at their footers would fetch them twice
             dataset = _pruned(dataset, categories)
         for batch in dataset.to_batches(
-            columns=list(columns),
+            columns=columns,
             filter=condition,
             batch_size=BATCH_ROWS,
             batch_readahead=BATCHES_AHEAD,

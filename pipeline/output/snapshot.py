@@ -170,15 +170,20 @@ def read_scores(
     raise _restless(folder)
 
 
-def score_dataset(folder: str, files: list[str], schema: pa.Schema) -> ds.Dataset:
+def score_dataset(
+    folder: str, files: list[str], schema: pa.Schema, *, whole: bool = False
+) -> ds.Dataset:
     """Score files as a dataset; the partition is a column if the schema has ``scan_date``.
+
+    Args:
+        whole: fetch them in one request each (``storage.arrow_filesystem``).
 
     Raises:
         FileNotFoundError: there is none.
     """
     if not files:
         raise FileNotFoundError(f"{folder} holds no scores; is it below an output?")
-    filesystem, base = arrow_filesystem(folder)
+    filesystem, base = arrow_filesystem(folder, whole=whole)
     paths = [arrow_filesystem(uri)[1] for uri in files]
     options: dict[str, Any] = {"partitioning": "hive", "partition_base_dir": base}
     return ds.dataset(paths, schema=schema, filesystem=filesystem, format="parquet", **options)

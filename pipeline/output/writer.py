@@ -15,12 +15,11 @@ from pipeline.identity import ModelIdentity
 from pipeline.schema import MAP_SCHEMA, SCORE_SCHEMA
 from pipeline.storage import write_object
 
+from . import map_shards
 from .layout import MAPS, SCORES, partition_of
 
 ROWS_PER_FILE = 10_000  # 25 MB of maps at 518 px, 1 MB of scores
 BYTES_PER_FILE = 128 * 2**20  # of rows with maps, which are larger of images that were tiled
-MAP_ROWS_PER_GROUP = 128  # what a reader of one map fetches: 330 KB
-BYTES_PER_GROUP = 2**20  # of maps, before they are compressed
 
 
 class ResultWriter:
@@ -100,8 +99,8 @@ class ResultWriter:
             map_bytes = self._write_parquet(
                 f"{MAPS}/{name}",
                 maps,
-                row_group_size=rows_per_group(maps, MAP_ROWS_PER_GROUP),
-                use_dictionary=False,  # values hardly repeat: a dictionary adds 300 bytes a map
+                row_group_size=map_shards.rows_per_group(maps),
+                **map_shards.OPTIONS,
             )
             position = pc.subtract(pc.cumulative_sum(has_map.cast(pa.int32())), 1)
             map_row = pc.if_else(has_map, position, None).cast(pa.int32())
@@ -118,21 +117,15 @@ class ResultWriter:
         arrays = [c.cast(f.type) for c, f in zip(columns, SCORE_SCHEMA, strict=True)]
         scores = pa.table(arrays, schema=SCORE_SCHEMA)
         self._check()
-        self.score_bytes += self._write_parquet(f"{SCORES}/{name}", scores)
+        self.score_bytes += self._write_parquet(f"{SCORES}/{name}", scores, compression="zstd")
         self.map_bytes += map_bytes  # only now, because a commit that fails is made again
 
     def _write_parquet(self, name: str, table: pa.Table, **options: Any) -> int:
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", **options)
+        pq.write_table(table, sink, **options)
         data = sink.getvalue().to_pybytes()
         write_object(f"{self._output}/{name}", data)
         return len(data)
-
-
-def rows_per_group(maps: pa.Table, most: int) -> int:
-    """So many rows of maps that reading one fetches little, also where maps are large."""
-    fitting: int = BYTES_PER_GROUP * len(maps) // maps.nbytes
-    return max(1, min(most, fitting))
 
 
 def _constant(value: str | datetime, length: int) -> pa.Array:

@@ -14,7 +14,7 @@ from .building import (
     screens_of,
 )
 from .gaussian import Gaussian
-from .judging import EXACT_BELOW, Judge, Judgement
+from .judging import EXACT_BELOW, NONE_NEAR, Judge, Judgement
 from .left_out import left_out_distances
 from .look import Look, Readings
 from .reference_set import ReferenceImage, ReferenceSet
@@ -26,6 +26,7 @@ from .tokens import normalise
 __all__ = [
     "EXACT_BELOW",
     "LEAST_UNLABELLED",
+    "NONE_NEAR",
     "SAMPLE_SIZE",
     "Gaussian",
     "Judge",

@@ -16,6 +16,7 @@ from .sums import Sums
 # An image that is among fewer references is judged by the others alone, which takes a fit of its
 # own. Among more, it moves its own score by what docs/references.md measures.
 EXACT_BELOW = 32
+NONE_NEAR = -1
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class Judgement:
     """[B] of the image, together with AdaCLIP's."""
     reference_logit: Tensor
     """[B] of the image by its distance alone."""
-    nearest: tuple[str, ...]
-    """B URIs of the references that look most like the images; "" where there is no other."""
+    nearest: Tensor
+    """[B] int64, the references that look most like the images; ``NONE_NEAR`` where there is no
+    other than the image itself."""
 
 
 class Judge:
@@ -91,14 +93,17 @@ class Judge:
                 distances[i] = others.to(self._device).distances(tokens[i : i + 1])[0]
         return distances
 
-    def _nearest(self, embeddings: Tensor, own: Sequence[int | None]) -> tuple[str, ...]:
+    def uri(self, position: int) -> str | None:
+        """Of a reference, by its place in ``Judgement.nearest``."""
+        return None if position == NONE_NEAR else self._references.images[position].uri
+
+    def _nearest(self, embeddings: Tensor, own: Sequence[int | None]) -> Tensor:
         likeness = embeddings.float() @ self._embeddings.mT
         for i, position in enumerate(own):
             if position is not None:
                 likeness[i, position] = -torch.inf
         best = likeness.max(dim=1)
-        found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return tuple(self._references.images[i].uri if v > -2 else "" for i, v in found)
+        return best.indices.masked_fill(best.values.isneginf(), NONE_NEAR)
 
 
 def _chosen(values: Tensor, look: Tensor) -> Tensor:

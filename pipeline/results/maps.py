@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from pipeline.anomaly_map import Q8, Q15, dequantize
 from pipeline.output.layout import MAPS
+from pipeline.output.map_shards import columns_of, of_today
 from pipeline.storage import arrow_filesystem
 
-GRID_COLUMNS = ["logit_grid", "grid_height", "grid_width"]
+GRID_COLUMNS = ["logit_grid_q8", "grid_height", "grid_width"]
 OPEN_SHARDS = 8  # footers kept while maps are read one by one
 
 # Blue over green and yellow to red: points of the "turbo" colour map (A. Mikhailov, Google, 2019).
@@ -41,10 +43,10 @@ class MapReader:
         file = self._shard(shard)
         group, offset = _locate(file, row)
         if self._group is None or self._group[0] != (shard, group):
-            self._group = (shard, group), file.read_row_group(group, columns=GRID_COLUMNS)
-        found = self._group[1].slice(offset, 1).to_pylist()[0]
-        grid = np.array(found["logit_grid"], dtype=np.float32)
-        return grid.reshape(found["grid_height"], found["grid_width"])
+            self._group = (shard, group), _read(file, group, GRID_COLUMNS)
+        grid, height, width = (self._group[1][name][offset] for name in GRID_COLUMNS)
+        values = dequantize(grid.values.to_numpy(), Q8)
+        return values.reshape(height.as_py(), width.as_py())
 
     def embeddings(
         self, shard: str, rows: NDArray[np.int32]
@@ -62,19 +64,17 @@ class MapReader:
             ValueError, FileNotFoundError: as of ``grid``.
         """
         file = self._shard(shard)
-        if "embedding" not in file.schema_arrow.names:  # of an older version
-            return
         order, first = np.argsort(rows, kind="stable"), 0
         for group in range(file.num_row_groups):
             length = file.metadata.row_group(group).num_rows
             start, end = np.searchsorted(rows, [first, first + length], sorter=order)
             if start < end:
-                column = file.read_row_group(group, columns=["embedding"])["embedding"]
+                column = _read(file, group, ["embedding_q15"])["embedding_q15"]
                 found = column.take(pa.array(rows[order[start:end]] - first)).combine_chunks()
                 there = found.is_valid().to_numpy(zero_copy_only=False)
                 if there.any():
                     values = found.drop_null().flatten().to_numpy(zero_copy_only=False)
-                    values = values.astype(np.float32).reshape(there.sum(), -1)
+                    values = dequantize(values, Q15).reshape(there.sum(), -1)
                     yield order[start:end][there], values
             first += length
 
@@ -117,6 +117,12 @@ def coloured(image: Image.Image, anomaly_map: NDArray[np.float32], opacity: floa
     strength = opacity * anomaly_map[..., None]
     mixed = np.asarray(image) * (1 - strength) + _colour(anomaly_map) * strength
     return Image.fromarray(mixed.astype(np.uint8))
+
+
+def _read(file: pq.ParquetFile, group: int, columns: Sequence[str]) -> pa.Table:
+    """Columns of ``schema.MAP_SCHEMA`` of a row group of a shard of any version."""
+    there = columns_of(file.schema_arrow.names, columns)
+    return of_today(file.read_row_group(group, columns=there))
 
 
 def _locate(file: pq.ParquetFile, row: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.identity import ModelIdentity, base_of, references_of
-from pipeline.output.rows import HELD_BY
+from pipeline.output.rows import FILE, HELD_BY
 
 from .maps import MapReader
 from .selection import Selection
@@ -34,12 +34,12 @@ def read_similar(
     own = _embedding(maps, row)
     selection = Selection(category=str(row["category"]), model=_identity(row))
     others = pc.field("map_file").is_valid() & (pc.field("uri") != str(row["uri"]))
-    read = [*HELD_BY, "map_file", "map_row"]
+    read = [*HELD_BY, FILE, "map_file", "map_row"]
 
     def batches(files: list[str]) -> Iterator[pa.RecordBatch]:
         for batch in selection.batches(folder, files, read, others):
             found = pa.array(_similarities(maps, batch, own), from_pandas=True)
-            batch = batch.append_column(SIMILARITY, found).select([*HELD_BY, SIMILARITY.name])
+            batch = batch.append_column(SIMILARITY, found).select([*HELD_BY, FILE, SIMILARITY.name])
             yield batch.filter(found.is_valid())
 
     order = [SIMILARITY.name]

@@ -13,14 +13,15 @@ import pyarrow.compute as pc
 
 from pipeline.calibration import Measure
 from pipeline.identity import ModelIdentity, base_of, references_of
-from pipeline.output.rows import COLUMNS, HELD_BY, by_category, plain, rows_that_hold
+from pipeline.output.rows import COLUMNS, FILE, HELD_BY, by_category, plain, rows_that_hold
 from pipeline.output.tally import BY_SCORE, Highest
+from pipeline.storage import arrow_filesystem
 
 from .selection import Selection
 
 _ROW = ["image_id", "scored_at"]  # what tells two rows apart
 ALL = ""  # in the place of a category
-_HELD = (*_ROW, "uri", "category")  # of a row that may be one of the highest
+_HELD = (*_ROW, "uri", "category", FILE)  # of a row that may be one of the highest
 # Of an image's rows only the newest counts, so more than the wanted n are looked at.
 SPARE = 2
 # What rows may be ranked by that no file holds.
@@ -79,7 +80,7 @@ def read_top(
     scored = pc.field(by).is_valid() & pc.field("category").is_valid()
 
     def batches(files: list[str]) -> Iterator[pa.RecordBatch]:
-        return selection.batches(folder, files, [*HELD_BY, *order], scored)
+        return selection.batches(folder, files, [*HELD_BY, *order, FILE], scored)
 
     return read_best(
         folder, selection, columns, batches, n=n, order=order, per_category=per_category
@@ -104,7 +105,7 @@ def read_best(
         folder: the score folder.
         selection: the rows.
         columns: of ``COLUMNS``, that the result has beside those of ``order``.
-        batches: gives the rows of files, with ``HELD_BY`` and ``order``.
+        batches: gives the rows of files, with ``HELD_BY``, ``order`` and ``FILE``.
         n: how many.
         order: what ranks the rows; where the first is equal, the second, then the smaller image_id.
         per_category: n of each category, else of all.
@@ -124,6 +125,8 @@ def read_best(
         chosen = groups.head(n)
         wanted = list(dict.fromkeys([*(name for name in columns if name not in order), *_ROW]))
         these = pc.field("image_id").isin(_distinct(chosen, "image_id"))
+        there = set(chosen[FILE])
+        files = [uri for uri in files if arrow_filesystem(uri)[1] in there]
         if len(chosen) and order[0] in COLUMNS.names:
             these &= pc.field(order[0]) >= _float32(chosen[order[0]].min())
         wide = _table(selection.batches(folder, files, wanted, these), wanted).to_pandas()
@@ -188,7 +191,7 @@ def _highest(
 
 
 def _table(batches: Iterable[pa.RecordBatch], columns: Iterable[str] = HELD_BY) -> pa.Table:
-    known = COLUMNS.append(SIMILARITY)
+    known = COLUMNS.append(SIMILARITY).append(pa.field(FILE, pa.string()))
     schema = pa.schema([known.field(name) for name in columns])
     return pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
 

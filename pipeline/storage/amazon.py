@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -28,6 +29,10 @@ def list_s3(folder: str) -> Iterator[list[ObjectInfo]]:
     """List sub-prefixes side by side: S3 itself gives 1,000 keys a request, one after the other."""
     bucket, key = split_s3(folder)
     prefix = f"{key}/" if key else ""
+    first = next(_pages(bucket, prefix, ""))
+    if not first.get("IsTruncated"):  # all there is; folder by folder it is a request for each
+        yield [_info(bucket, entry) for entry in first.get("Contents", ())]
+        return
     pages: queue.Queue[list[ObjectInfo] | BaseException | None] = queue.Queue(LISTING_PAGES_AHEAD)
     prefixes: queue.Queue[str | None] = queue.Queue(LISTING_PREFIXES_AHEAD)
     stop = threading.Event()
@@ -94,12 +99,23 @@ def stat_s3(uri: str) -> ObjectInfo:
 
 def read_s3(uri: str) -> tuple[bytes, str]:
     """See ``storage.read_object``."""
+    data, etag = read_small_s3(uri, sys.maxsize)
+    assert data is not None
+    return data, etag
+
+
+def read_small_s3(uri: str, most: int) -> tuple[bytes | None, str]:
+    """Body and ETag of an object; no body if it has more bytes. One request, whichever it is."""
     bucket, key = split_s3(uri)
     for attempt in range(1, READ_ATTEMPTS + 1):
         response = s3(bucket).get_object(Bucket=bucket, Key=key)
+        size, etag = response["ContentLength"], response.get("ETag")
+        if size > most:
+            response["Body"].close()
+            return None, s3_etag(etag, response.get("LastModified"), size)
         try:
             data = response["Body"].read()
-            return data, s3_etag(response.get("ETag"), response.get("LastModified"), len(data))
+            return data, s3_etag(etag, response.get("LastModified"), len(data))
         except Exception:
             if attempt == READ_ATTEMPTS:
                 raise

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pyarrow import PythonFile
+from pyarrow import BufferReader, PythonFile
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from .access import (
@@ -18,13 +18,23 @@ from .access import (
     split_s3,
     translated,
 )
+from .amazon import read_small_s3
+
+WHOLE_BYTES = 32 * 2**20
 
 
-def arrow_filesystem(uri: str) -> tuple[PyFileSystem, str]:
-    """A filesystem and path for ``pyarrow.dataset`` and ``ray.data.read_parquet``."""
+def arrow_filesystem(uri: str, *, whole: bool = False) -> tuple[PyFileSystem, str]:
+    """A filesystem and path for ``pyarrow.dataset`` and ``ray.data.read_parquet``.
+
+    Args:
+        uri: of a file or folder.
+        whole: fetch a file of up to ``WHOLE_BYTES`` from S3 when it is opened, in one request. By
+            itself Arrow asks for its size, its end, and each stretch of columns.
+    """
     uri = absolute(uri)
     filesystem, path = filesystem_of(uri, **_options(uri))
-    return PyFileSystem(_Handler(filesystem)), path
+    whole = whole and uri.startswith("s3://")
+    return PyFileSystem((_WholeFiles if whole else _Handler)(filesystem)), path
 
 
 def _options(uri: str) -> dict[str, Any]:
@@ -51,6 +61,13 @@ class _Handler(FSSpecHandler):  # type: ignore[misc]  # pyarrow says nothing of 
 
     def open_input_stream(self, path: str) -> PythonFile:
         return self.open_input_file(path)
+
+
+class _WholeFiles(_Handler):
+    def open_input_file(self, path: str) -> Any:
+        with translated(f"s3://{path}"):
+            data, _ = read_small_s3(f"s3://{path}", WHOLE_BYTES)
+        return super().open_input_file(path) if data is None else BufferReader(data)
 
 
 class _File:

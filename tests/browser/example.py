@@ -8,11 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageEnhance
 
-from pipeline.anomaly_map import summarize
+from pipeline.anomaly_map import Q8, quantize, summarize
 from pipeline.identity import ModelIdentity
 from pipeline.images import preprocess
 from pipeline.models import AdaCLIP, load_adaclip
@@ -90,7 +89,7 @@ def _scored(model: AdaCLIP, path: Path, data: bytes, category: str) -> dict[str,
         **dict(zip(corners, summary.box, strict=True)),
         "width": image.width,
         "height": image.height,
-        "logit_grid": grid.astype(np.float16).ravel(),
+        "logit_grid_q8": quantize(grid.ravel(), Q8),
         "grid_height": grid.shape[0],
         "grid_width": grid.shape[1],
     }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
@@ -118,6 +121,31 @@ def test_a_score_that_is_no_number_is_an_error(
     out = scorer(batch)
     assert out["error"].to_pylist() == [None, "not_finite", "not_an_image", "not_finite", None]
     assert out["score"].null_count == 3
+
+
+def test_two_threads_get_the_same_as_one(
+    scorer: AnomalyScorer, batch: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the device has one batch at a time."""
+    expected, predict, busy, most = scorer(batch), AdaCLIP.predict, [0], [0]
+
+    def watched(self: AdaCLIP, *arguments: Any, **options: Any) -> Prediction:
+        busy[0] += 1
+        most[0] = max(most[0], busy[0])
+        found = predict(self, *arguments, **options)
+        busy[0] -= 1
+        return found
+
+    monkeypatch.setattr(AdaCLIP, "predict", watched)
+    with ThreadPoolExecutor(2) as threads:
+        began = time.monotonic()
+        found = list(threads.map(scorer, [batch] * 6))
+        went_by = time.monotonic() - began
+    assert most == [1]
+    measured = ("score_s", "scorer_memory")
+    for each in found:
+        assert each.drop_columns(measured).equals(expected.drop_columns(measured))
+    assert 0 < sum(pc.sum(each["score_s"]).as_py() for each in found) <= went_by
 
 
 def test_other_weights_than_planned_are_refused(golden_files: dict[str, str]) -> None:

@@ -85,7 +85,7 @@ def test_scores_and_maps_are_the_models(config: ScoreConfig, golden_files: dict[
         assert row.score == pytest.approx(expected.score.item(), abs=1e-5)
         shard = pq.read_table(f"{config.output}/{row.map_file}").slice(int(row.map_row), 1)
         assert shard["image_id"][0].as_py() == row.image_id
-        grid = np.array(shard["logit_grid"][0].as_py(), dtype=np.float32).reshape(12, 12)
+        grid = np.array(shard["logit_grid_q8"][0].as_py()).reshape(12, 12) / 256
         np.testing.assert_allclose(grid, expected.logit_grid[0].numpy(), atol=0.02, rtol=1e-3)
 
 

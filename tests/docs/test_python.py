@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import pipeline.models
+from pipeline.anomaly_map import Q15, quantize
 from pipeline.calibration import images_needed
 from pipeline.models import AdaCLIP
 from pipeline.storage import read_object, stat
@@ -92,7 +93,8 @@ def page(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Page:
     known = [scored(f"{folder}/good", 100 + i, float(s)) for i, s in enumerate(good)]
     for row in [*rows, *known]:
         row |= {"category": "metal nut", "map_max": row["score"], "anomalous_area": 0.0}
-        row["embedding"] = np.random.default_rng(len(str(row["uri"]))).random(8).astype(np.float16)
+        direction = np.random.default_rng(len(str(row["uri"]))).random(8)
+        row["embedding_q15"] = quantize(direction / np.linalg.norm(direction), Q15)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         for output in (f"s3://{bucket}/scores", "scores"):

@@ -55,7 +55,7 @@ def test_score_columns_are_the_schemas_with_the_partition() -> None:
     assert first_cells(table) == [*SCORE_SCHEMA.names, PARTITION_COLUMN.name]
     assert "| `score` | `float32` | abnormal probability of the image, 0 to 1;" in table
     assert "| `category` | `dictionary<int32, string>` | class name" in table
-    assert "| `logit_grid` | `list<float16>` | " in TABLES["map-columns"]()
+    assert "| `logit_grid_q8` | `list<int16>` | " in TABLES["map-columns"]()
 
 
 def test_a_column_without_a_meaning_is_refused() -> None:

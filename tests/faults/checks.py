@@ -20,7 +20,7 @@ from .images import Reference
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-TOLERANCE = 1e-3  # of scores and map probabilities; a float16 logit rounds by a quarter of it
+TOLERANCE = 1e-3  # of scores and map probabilities; a stored logit rounds it by half of that
 CANNOT_RUN, FAILED, DONE = 2, 1, 0
 
 Version = tuple[str, str]  # uri, etag
@@ -228,5 +228,5 @@ def _check_maps(bucket: Bucket, name: Any, rows: pd.DataFrame, reference: Refere
 
 def probabilities(row: Mapping[str, Any]) -> NDArray[np.float32]:
     """The map of a row of a map shard at the grid's own size."""
-    logits = np.array(row["logit_grid"], dtype=np.float32)
+    logits = np.array(row["logit_grid_q8"], dtype=np.float32) / 256
     return 1 / (1 + np.exp(-logits))

@@ -68,8 +68,8 @@ def with_the_first_twice(made: list[Row]) -> list[Row]:
 
 
 def with_maps_exchanged(made: list[Row]) -> list[Row]:
-    grids = made[0]["logit_grid"], made[1]["logit_grid"]
-    return [made[0] | {"logit_grid": grids[1]}, made[1] | {"logit_grid": grids[0]}, *made[2:]]
+    grids = made[0]["logit_grid_q8"], made[1]["logit_grid_q8"]
+    return [made[0] | {"logit_grid_q8": grids[1]}, made[1] | {"logit_grid_q8": grids[0]}, *made[2:]]
 
 
 def with_a_score_that_is_off(made: list[Row]) -> list[Row]:

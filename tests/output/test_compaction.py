@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.anomaly_map import render
 from pipeline.identity import ModelIdentity
-from pipeline.output import compaction
+from pipeline.output import compaction, map_shards
 from pipeline.output.compaction import compact, plan, recover
 from pipeline.output.ledger import read_final_ids
 from pipeline.output.snapshot import read_journal
@@ -130,7 +130,7 @@ def test_large_files_stay_as_they_are_and_groups_end_at_the_target(output: str) 
 
 
 def test_maps_roll_over_into_further_shards(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "MAP_ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(map_shards, "ROWS_PER_GROUP", 4)
     monkeypatch.setattr(compaction, "SHARD_BYTES", 1_000)
     run(output)
     frame = open_results(output).scores(scan_date=DAY)
@@ -296,9 +296,10 @@ def test_old_shards_without_embeddings_join_with_new_ones(tmp_path: Path) -> Non
     output = f"file://{tmp_path}/out"
     write(output, [scored("s3://b/in", i, i / 1000) for i in range(6)], DAY, run_id="1")
     age(output)
-    vectors = {f"{i:032x}": np.array([i, 1], np.float16) for i in range(6, 12, 2)}
+    vectors = {f"{i:032x}": np.array([i, 1], np.int16) for i in range(6, 12, 2)}
     rows = [
-        scored("s3://b/in", i, i / 1000) | {"embedding": vectors.get(f"{i:032x}"), "score_logit": i}
+        scored("s3://b/in", i, i / 1000)
+        | {"embedding_q15": vectors.get(f"{i:032x}"), "score_logit": i}
         for i in range(6, 12)
     ]
     write(output, rows, DAY, run_id="2", references={"bolt": "1a"})
@@ -314,4 +315,4 @@ def test_old_shards_without_embeddings_join_with_new_ones(tmp_path: Path) -> Non
     assert found.schema.equals(MAP_SCHEMA)
     for kept in found.to_pylist():
         expected = vectors.get(kept["image_id"])
-        assert kept["embedding"] == (None if expected is None else expected.tolist())
+        assert kept["embedding_q15"] == (None if expected is None else expected.tolist())

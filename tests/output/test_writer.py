@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.anomaly_map import Q8, quantize
 from pipeline.identity import ModelIdentity
 from pipeline.output import writer as writer_module
 from pipeline.output.writer import ResultWriter
@@ -49,15 +50,15 @@ def scored(names: list[str], side: int = 2) -> pa.Table:
         else:
             row |= {"score": 0.5, "map_max": 0.75, "anomalous_area": 0.25}
             row |= {"box_x0": 1, "box_y0": 2, "box_x1": 3, "box_y1": 4, "width": 8, "height": 6}
-            row |= {"logit_grid": grid(name, side), "grid_height": side, "grid_width": side}
+            row |= {"logit_grid_q8": grid(name, side), "grid_height": side, "grid_width": side}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=scored_schema())
 
 
-def grid(name: str, side: int) -> NDArray[np.float16]:
+def grid(name: str, side: int) -> NDArray[np.int16]:
     """A random grid, which no compression shortens much, known by its name."""
     random = np.random.default_rng(list(name.encode()))
-    return random.normal(size=side * side).astype(np.float16)
+    return quantize(random.normal(size=side * side), Q8)
 
 
 def files(output: str) -> list[str]:
@@ -76,7 +77,7 @@ def assert_rows_point_at_their_maps(output: str, frame: pd.DataFrame, side: int 
         assert shard.schema.equals(MAP_SCHEMA)
         found = shard.slice(int(row.map_row), 1).to_pylist()[0]
         assert found["image_id"] == row.image_id
-        np.testing.assert_array_equal(found["logit_grid"], grid(row.image_id, side))
+        np.testing.assert_array_equal(found["logit_grid_q8"], grid(row.image_id, side))
         assert (found["grid_height"], found["grid_width"]) == (side, side)
 
 
@@ -129,12 +130,12 @@ def test_each_row_has_the_model_and_references_of_its_category(tmp_path: Path) -
 
 def test_an_embedding_goes_beside_its_map(tmp_path: Path) -> None:
     rows = scored(["a", "bad", "b"]).to_pylist()
-    rows[0]["embedding"] = np.array([0.6, 0.8], np.float16)
+    rows[0]["embedding_q15"] = np.array([19661, 26214], np.int16)
     writer = result_writer(str(tmp_path))
     writer.add(pa.Table.from_pylist(rows, schema=scored_schema()))
     writer.commit()
     shard = read(str(tmp_path), "maps/scan_date=2025-01-31/run-1-00000.parquet")
-    assert shard["embedding"].to_pylist() == [[np.float16(0.6), np.float16(0.8)], None]
+    assert shard["embedding_q15"].to_pylist() == [[19661, 26214], None]
 
 
 def test_every_row_points_at_its_map_and_errors_at_none(tmp_path: Path) -> None:
@@ -292,10 +293,10 @@ def test_two_runs_of_one_day_keep_their_rows(tmp_path: Path) -> None:
 
 def test_a_map_takes_at_most_3_kib(tmp_path: Path, written: list[str]) -> None:
     count = writer_module.ROWS_PER_FILE
-    values = np.random.default_rng(0).normal(size=count * GRID * GRID).astype(np.float16)
+    values = quantize(np.random.default_rng(0).normal(size=count * GRID * GRID), Q8)
     given: dict[str, Callable[[], pa.Array]] = {
         "image_id": lambda: pa.array([os.urandom(16).hex() for _ in range(count)]),
-        "logit_grid": lambda: pa.FixedSizeListArray.from_arrays(values, GRID * GRID),
+        "logit_grid_q8": lambda: pa.FixedSizeListArray.from_arrays(values, GRID * GRID),
         "grid_height": lambda: pa.repeat(GRID, count),
         "grid_width": lambda: pa.repeat(GRID, count),
         "score": lambda: pa.repeat(0.5, count),

@@ -79,7 +79,7 @@ def test_a_set_judges_the_same_before_and_after_its_file(
     for name in ("logit_grid", "score_logit", "reference_logit"):
         one, other = getattr(before, name), getattr(after, name)
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
-    assert before.nearest == after.nearest
+    assert torch.equal(before.nearest, after.nearest)
 
 
 def test_all_that_is_said_of_a_set_comes_back(references: ReferenceSet, file: bytes) -> None:

@@ -19,7 +19,7 @@ from pipeline.storage import stat
 from tests import golden
 
 CASES = range(len(golden.CASES))
-ROUNDING = 1e-3  # of the grid to float16
+ROUNDING = 1e-3  # of the grid
 
 
 @pytest.fixture(scope="module")

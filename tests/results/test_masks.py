@@ -15,6 +15,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from pipeline.anomaly_map import Q8, quantize
 from pipeline.calibration import Calibration, CalibrationError, Limit
 from pipeline.results import Results, open_results
 from tests.outputs import scored, write
@@ -29,9 +30,9 @@ def row(
     """A scored image with a logit grid of its own."""
     made = scored("s3://b/in", i, score) | {"category": category}
     if score is not None:
-        made |= {"width": SIZE[1], "height": SIZE[0], "logit_grid": logits.astype("f2").ravel()}
+        made |= {"width": SIZE[1], "height": SIZE[0], "logit_grid_q8": quantize(logits.ravel(), Q8)}
         made |= {"grid_height": SIDE, "grid_width": SIDE}
-        made["map_max"] = float(1 / (1 + np.exp(-logits.astype("f2").astype("f4").max())))
+        made["map_max"] = float(1 / (1 + np.exp(-quantize(logits, Q8).max() / Q8)))
     return made
 
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from infra.docs.dicom_files import dicom
 from pipeline.anomaly_map import render
 from pipeline.identity import ModelIdentity
 from pipeline.images import dicom as images_dicom
+from pipeline.output.compaction import compact
 from pipeline.results import Results, open_results
 from pipeline.storage import stat
 from tests.bucket import jpeg
@@ -225,6 +228,34 @@ def test_a_changed_image_that_failed_for_now_shows_as_failed(tmp_path: Path) -> 
     write(out, [scored("s3://b/in", 0, 0.5)], "2026-01-01")
     write(out, [changed], "2026-01-02")
     assert list(open_results(out).scores().error) == ["fetch_failed"]
+
+
+def test_maps_of_an_older_version_open(tmp_path: Path) -> None:
+    """Beside those of today, and after a compaction, which makes them so."""
+    output = str(tmp_path)
+    write(output, [scored("s3://b/in", i, 0.5) for i in range(3)], "2026-01-01")
+    age(output)
+    write(output, [scored("s3://b/in", i, 0.5) for i in range(3, 6)], "2026-01-01", run_id="new")
+    for _ in range(2):
+        results = open_results(output)
+        for _, row in results.scores().iterrows():
+            expected = render(grid(int(row.image_id, 16)), 20)
+            np.testing.assert_array_equal(results.map(row, size=20), expected)
+        compact(f"file://{output}", before="2026-02-01")
+    assert len(open_results(output).scores().map_file.unique()) == 1
+
+
+def test_columns_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
+    write(str(tmp_path), [scored("s3://b/in", 1, 0.5)], "2026-01-01")
+    [path] = tmp_path.glob("scores/*/*.parquet")
+    newer = pq.ParquetFile(path).read()
+    pq.write_table(newer.append_column("mood", pa.array(["good"])), path)
+    write(str(tmp_path), [scored("s3://b/in", 2, 0.4)], "2026-01-01", run_id="older")
+    rows = open_results(str(tmp_path)).scores()
+    assert rows.uri.tolist() == ["s3://b/in/1.jpg", "s3://b/in/2.jpg"]
+    assert "mood" not in rows
+    [failure] = compact(f"file://{tmp_path}", before="2026-02-01").failures
+    assert "columns unknown to this version: mood" in failure
 
 
 def test_equal_scores_are_ordered_by_their_logits(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.anomaly_map import Q15, dequantize, quantize
 from pipeline.output import rows as score_rows
 from pipeline.output.compaction import compact
 from pipeline.results import open_results
@@ -19,15 +20,19 @@ from tests.outputs import age, scored, write
 NUM_IMAGES, WIDTH = 300, 16
 
 
-def embedding(i: int, seed: int = 0) -> NDArray[np.float16]:
-    """A direction of unit length, as half precision holds it."""
+def embedding(i: int, seed: int = 0) -> NDArray[np.float32]:
+    """A direction of unit length, as files hold it."""
     found = np.random.default_rng([seed, i]).normal(size=WIDTH)
-    return (found / np.linalg.norm(found)).astype(np.float16)
+    return dequantize(quantize(found / np.linalg.norm(found), Q15), Q15)
+
+
+def kept(i: int, seed: int = 0) -> dict[str, object]:
+    return {"embedding_q15": quantize(embedding(i, seed), Q15)}
 
 
 def rows(numbers: range, score: float = 0.5, seed: int = 0) -> list[dict[str, object]]:
     """Bolts and nuts with an embedding each."""
-    return [scored("s3://b/in", i, score) | {"embedding": embedding(i, seed)} for i in numbers]
+    return [scored("s3://b/in", i, score) | kept(i, seed) for i in numbers]
 
 
 @pytest.fixture
@@ -36,7 +41,7 @@ def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(score_rows, "BATCH_ROWS", 70)
     folder = str(tmp_path / "out")
     first, second = rows(range(150)), rows(range(150, NUM_IMAGES))
-    first[4]["embedding"] = None
+    first[4]["embedding_q15"] = None
     write(folder, [scored("s3://b/in", 999, None), *first], "2026-01-01")
     write(folder, second, "2026-01-02")
     return folder
@@ -80,7 +85,7 @@ def test_an_image_and_its_neighbours_can_be_opened(output: str) -> None:
 
 
 def test_an_identical_image_is_wholly_similar(output: str) -> None:
-    twin = rows(range(2_000, 2_001))[0] | {"embedding": embedding(0)}
+    twin = rows(range(2_000, 2_001))[0] | kept(0)
     write(output, [twin], "2026-01-03")
     found = open_results(output).similar(row_of(output, 0), 1)
     assert list(found.uri) == ["s3://b/in/2000.jpg"]
@@ -136,10 +141,10 @@ def test_only_row_groups_with_such_images_are_read(
     row, results = row_of(output, 0), open_results(output)
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", watched)
     results.map(row)
-    assert read == [(0, ["logit_grid", "grid_height", "grid_width"])]
+    assert read == [(0, ["logit_grid_q8", "grid_height", "grid_width"])]
     read.clear()
     shards = MapReader(f"file://{output}")
     found = list(shards.embeddings(str(row.map_file), np.array([149, 0, 130], np.int32)))
-    assert read == [(0, ["embedding"]), (1, ["embedding"])]
+    assert read == [(0, ["embedding_q15"]), (1, ["embedding_q15"])]
     assert [positions.tolist() for positions, _ in found] == [[1], [2, 0]]
-    np.testing.assert_array_equal(found[1][1][0], embedding(130).astype(np.float32))
+    np.testing.assert_array_equal(found[1][1][0], embedding(130))

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from scipy.special import expit
 
 from pipeline.config import ModelSpec
 from pipeline.distributed.predictor import Predictor, Scored
@@ -25,6 +26,7 @@ from tests import golden
 from tests.parts import part
 
 CATEGORY = "a/b: c*"
+NUMBERS = ("score", "score_logit", "zero_shot_score", "reference_score")
 Image = tuple[str, bytes]
 
 
@@ -92,24 +94,26 @@ def in_use(folder: Path, data: bytes) -> ReferencesInUse:
     return ReferencesInUse(str(folder), {CATEGORY: (entry.id, sha256)})
 
 
-def score(predictor: Predictor, rows: pa.Table, categories: list[str]) -> list[Scored]:
+def score(predictor: Predictor, rows: pa.Table, categories: list[str]) -> Scored:
     pixels = pixels_of(rows["pixels"], golden.IMAGE_SIZE)
     found = predictor.score(pixels, categories, names(rows))
-    assert None not in found
-    return found  # type: ignore[return-value]
+    assert found is not None
+    assert found.fits.all()
+    return found
 
 
-def assert_same(one: list[Scored], other: list[Scored], tolerance: float = 0.0) -> None:
+def only(found: Scored, chosen: list[int]) -> Scored:
+    """Some images of a batch."""
+    values = {name: getattr(found, name)[chosen] for name in (*NUMBERS, "grid", "fits")}
+    return found._replace(**values, nearest_reference=[found.nearest_reference[i] for i in chosen])
+
+
+def assert_same(one: Scored, other: Scored, tolerance: float = 0.0) -> None:
     """The same scores, bit for bit unless there is a tolerance."""
-    assert len(one) == len(other)
-    for a, b in zip(one, other, strict=True):
-        for name in ("score", "score_logit", "zero_shot_score", "reference_score"):
-            ours, theirs = getattr(a, name), getattr(b, name)
-            assert ours == (theirs and pytest.approx(theirs, rel=0, abs=tolerance))
-        np.testing.assert_allclose(
-            a.grid.astype(float), b.grid.astype(float), rtol=tolerance and 2e-3, atol=tolerance
-        )
-        assert a.nearest_reference == b.nearest_reference
+    for name in (*NUMBERS, "grid"):
+        ours, theirs = getattr(one, name), getattr(other, name)
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+    assert one.nearest_reference == other.nearest_reference
 
 
 # --- building -------------------------------------------------------------------------------
@@ -200,10 +204,11 @@ def test_rows_without_references_have_the_same_bits_in_any_batch(
     for categories in (["bolt"] * 4, ["bolt", CATEGORY, "nut", CATEGORY]):
         found, expected = score(with_references, rows, categories), score(alone, rows, categories)
         without = [i for i, name in enumerate(categories) if name != CATEGORY]
-        assert_same([found[i] for i in without], [expected[i] for i in without])
-        for i in without:
-            assert found[i].score == found[i].zero_shot_score
-            assert (found[i].reference_score, found[i].nearest_reference) == (None, None)
+        here = only(found, without)
+        assert_same(here, only(expected, without))
+        np.testing.assert_array_equal(here.score, here.zero_shot_score)
+        assert np.isnan(here.reference_score).all()
+        assert set(here.nearest_reference) == {None}
 
 
 def test_what_adaclip_alone_says_is_told_beside_the_references(
@@ -211,11 +216,10 @@ def test_what_adaclip_alone_says_is_told_beside_the_references(
 ) -> None:
     rows = read(folder, good(range(20, 22)) | damaged(range(20, 22)))
     found, expected = (score(each, rows, [CATEGORY] * 4) for each in (with_references, alone))
-    for one, other in zip(found, expected, strict=True):
-        assert one.zero_shot_score == other.score
-        assert one.score == pytest.approx(1 / (1 + np.exp(-one.score_logit)), abs=1e-6)
-        assert one.score != one.zero_shot_score
-        assert not np.array_equal(one.grid, other.grid)
+    np.testing.assert_array_equal(found.zero_shot_score, expected.score)
+    np.testing.assert_allclose(found.score, expit(found.score_logit), atol=1e-6)
+    assert (found.score != found.zero_shot_score).all()
+    assert (found.grid != expected.grid).any(axis=(1, 2)).all()
 
 
 def test_damage_stands_out_among_siblings_in_score_and_map(
@@ -224,17 +228,17 @@ def test_damage_stands_out_among_siblings_in_score_and_map(
     """Of the golden model, whose weights are random: what it knows are the siblings."""
     rows = read(folder, good(range(20, 26)) | damaged(range(20, 26)))
     found = score(with_references, rows, [CATEGORY] * 12)
-    references = [each.reference_score or 0.0 for each in found]
-    assert min(references[6:]) > max(references[:6])
-    assert min(each.grid.max() for each in found[6:]) > max(each.grid.max() for each in found[:6])
+    for values in (found.reference_score, found.grid.max(axis=(1, 2))):
+        assert values[6:].min() > values[:6].max()
 
 
 def test_results_do_not_depend_on_the_batch(with_references: Predictor, folder: Path) -> None:
     rows = read(folder, good(range(20, 24)) | damaged(range(20, 22)))
     categories = [CATEGORY, "bolt", CATEGORY, CATEGORY, "bolt", CATEGORY]
     together = score(with_references, rows, categories)
-    singles = [score(with_references, rows[i : i + 1], categories[i : i + 1])[0] for i in range(6)]
-    assert_same(singles, together, tolerance=1e-4)
+    for i in range(6):
+        alone = score(with_references, rows[i : i + 1], categories[i : i + 1])
+        assert_same(alone, only(together, [i]), tolerance=1e-4)
 
 
 def test_an_image_is_not_its_own_nearest_reference(
@@ -243,8 +247,8 @@ def test_an_image_is_not_its_own_nearest_reference(
     rows = read(folder, good(range(3)) | good(range(20, 22)))
     found = score(with_references, rows, [CATEGORY] * 5)
     known = {uri for uri, _ in names(read(folder, good(range(10))))}
-    for (uri, _), each in zip(names(rows), found, strict=True):
-        assert each.nearest_reference in known - {uri}
+    for (uri, _), nearest in zip(names(rows), found.nearest_reference, strict=True):
+        assert nearest in known - {uri}
 
 
 def test_a_replaced_image_is_no_reference_any_more(
@@ -254,14 +258,10 @@ def test_a_replaced_image_is_no_reference_any_more(
     rows = read(folder, good(range(1)))
     pixels = pixels_of(rows["pixels"], golden.IMAGE_SIZE)
     [(uri, _)] = names(rows)
-    [found] = with_references.score(pixels, [CATEGORY], [(uri, "another")])
+    found = with_references.score(pixels, [CATEGORY], [(uri, "another")])
     assert found is not None
-    assert found.nearest_reference == uri
-    [own] = with_references.score(pixels, [CATEGORY], names(rows))
-    assert own is not None
-    assert own.reference_score is not None
-    assert found.reference_score is not None
-    assert own.reference_score > found.reference_score
+    assert found.nearest_reference == [uri]
+    assert score(with_references, rows, [CATEGORY]).reference_score > found.reference_score
 
 
 def test_images_that_are_halved_for_their_memory_keep_their_references(
@@ -287,11 +287,9 @@ def test_embeddings_are_given_where_they_are_asked_for(
     asked = score(Predictor(**settings, embeddings=True), rows, ["bolt"] * 3)
     plain = score(alone, rows, ["bolt"] * 3)
     assert_same(asked, plain)
-    assert [each.embedding for each in plain] == [None] * 3
-    for each in asked:
-        assert each.embedding is not None
-        assert each.embedding.dtype == np.float16
-        assert np.linalg.norm(each.embedding.astype(float)) == pytest.approx(1, abs=2e-3)
+    assert plain.embedding is None
+    assert asked.embedding is not None
+    np.testing.assert_allclose(np.linalg.norm(asked.embedding, axis=1), 1, atol=1e-5)
 
 
 def test_a_fast_pass_without_text_sees_what_the_whole_model_sees(

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.anomaly_map import Q15
 from pipeline.config import BuildReferencesConfig, ScoreConfig
 from pipeline.distributed.fingerprints import fingerprint
 from pipeline.distributed.references import sets
@@ -143,9 +144,9 @@ def test_references_change_the_scores_of_their_own_category_only(
     assert_same(of(again, "nut"), of(first, "nut"))
     assert_same(of(again[again.error.isna()], "bolt"), new)
     shards = [pq.read_table(path) for path in (tmp_path / "fresh" / "maps").rglob("*.parquet")]
-    embeddings = [each.as_py() for shard in shards for each in shard["embedding"]]
+    embeddings = [each.as_py() for shard in shards for each in shard["embedding_q15"]]
     assert len(embeddings) == 16
-    assert np.linalg.norm(np.array(embeddings), axis=1) == pytest.approx(1, abs=2e-3)
+    assert np.linalg.norm(np.array(embeddings) / Q15, axis=1) == pytest.approx(1, abs=1e-3)
     similar = open_results(fresh.output).similar(of(again, "bolt").iloc[2], 3)
     assert similar.similarity.between(0, 1.001).all()
 

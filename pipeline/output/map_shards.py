@@ -1,0 +1,66 @@
+"""Map shards: how grids and embeddings lie in Parquet, and those of older versions as of today."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.anomaly_map import Q8, Q15, quantize
+from pipeline.schema import MAP_SCHEMA
+
+ROWS_PER_GROUP = 128  # what a reader of one map fetches: 330 KB
+BYTES_PER_GROUP = 2**20  # before they are compressed
+
+# Until version 0.2 lists of half floats, which Spark and delta-rs don't open at all.
+_FORMER = {"logit_grid_q8": ("logit_grid", Q8), "embedding_q15": ("embedding", Q15)}
+
+OPTIONS: dict[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": False,  # values hardly repeat: a dictionary adds 300 bytes a map
+    # Patches side by side are alike, so their differences are short: 0.9 times the bytes of half
+    # floats, where the integers as they are would take 1.2 times.
+    "column_encoding": {f"{name}.list.element": "DELTA_BINARY_PACKED" for name in _FORMER},
+}
+"""Of ``pyarrow.parquet``."""
+
+
+def rows_per_group(maps: pa.Table) -> int:
+    """So many rows of maps that reading one fetches little, also where maps are large."""
+    fitting: int = BYTES_PER_GROUP * len(maps) // maps.nbytes
+    return max(1, min(ROWS_PER_GROUP, fitting))
+
+
+def columns_of(names: Sequence[str], columns: Sequence[str] = tuple(MAP_SCHEMA.names)) -> list[str]:
+    """What to read of a shard of any version, so that ``of_today`` has these columns.
+
+    Args:
+        names: of all columns of the shard.
+        columns: of ``schema.MAP_SCHEMA``; those that the shard is too old for are left out.
+    """
+    either = [(name, *_FORMER.get(name, ())[:1]) for name in columns]
+    return [name for pair in either for name in pair if name in names]
+
+
+def of_today(maps: pa.Table) -> pa.Table:
+    """Rows of a shard of any version as ``schema.MAP_SCHEMA``; what they lack is null."""
+    arrays = []
+    for field in MAP_SCHEMA:
+        former, steps = _FORMER.get(field.name, ("", 1))
+        if field.name in maps.column_names:
+            arrays.append(maps[field.name].cast(field.type))
+        elif former in maps.column_names:
+            arrays.append(_fixed_point(maps[former].combine_chunks(), steps))
+        else:
+            arrays.append(pa.nulls(len(maps), field.type))
+    return pa.table(arrays, schema=MAP_SCHEMA)
+
+
+def _fixed_point(lists: pa.ListArray, steps: int) -> pa.ListArray:
+    values = quantize(lists.flatten().to_numpy(zero_copy_only=False), steps)
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(values), mask=lists.is_null())
