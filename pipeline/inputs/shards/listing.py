@@ -21,7 +21,7 @@ from .file import DamagedShardError, NoShardError, ShardFile, TooMuchError
 from .frames import FRAMES_PATTERN, read_frames
 from .index import ShardIndex
 from .members import Members, Samples
-from .places import SHARD_PATTERN
+from .places import PLACE_PATTERN, SHARD_PATTERN
 from .tar import read_tar
 from .zipped import read_zip
 
@@ -158,8 +158,10 @@ def _with_count(message: str, count: int) -> str:
 
 
 def _which(objects: pa.Table, pattern: str) -> pa.Array:
-    """Whether each of the objects has such a name and can be opened."""
+    """Whether each of the objects has such a name and can be opened; members can't be."""
     named = pc.match_substring_regex(objects["uri"], pattern)
+    member = pc.match_substring_regex(objects["etag"], PLACE_PATTERN)
+    named = pc.and_not(named, pc.fill_null(member, False))
     readable = pc.and_(pc.is_null(objects["error"]), pc.greater(objects["size"], 0))
     return pc.fill_null(pc.and_(named, readable), False)
 

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 SHARD_PATTERN = r"(?i)\.(?:tar|zip|parquet)$"
 """Regular expression of URIs that are opened, for Arrow as well."""
 
-_PLACE = re.compile(r"(.*)#(?:frame(\d{1,9})@)?(\d{1,19})([+.])(\d{1,19})", re.DOTALL)
+PLACE_PATTERN = r"#(?:frame(\d{1,9})@)?(\d{1,19})([+.])(\d{1,19})$"
+"""Regular expression of how the ETags of members end, for Arrow as well."""
+
+_PLACE = re.compile(f"(.*){PLACE_PATTERN}", re.DOTALL)
 _FRAME = re.compile(r"(.+)#[1-9]\d{0,8}", re.DOTALL)
 _MARK = re.compile(r"\.(?:tar|zip|parquet)(?=#)", re.IGNORECASE)
 
