@@ -7,8 +7,9 @@ listed, and may claim anything. Nothing of a patient is copied.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -161,12 +162,11 @@ class Header:
         rows, columns, samples, allocated = map(
             self._number, (0x00280010, 0x00280011, 0x00280002, 0x00280100)
         )
-        half = self._value(0x00280004).strip(b" \0") == b"YBR_FULL_422"
-        return (
-            rows * columns * samples * allocated // 3 * 2
-            if half
-            else (rows * columns * samples * allocated)
-        )
+        bits = rows * columns * samples * allocated
+        half = (
+            self._value(0x00280004).strip(b" \0") == b"YBR_FULL_422"
+        )  # of two colours one is kept
+        return bits // 3 * 2 if half else bits
 
     @property
     def offsets(self) -> bytes:
@@ -265,7 +265,12 @@ class FrameFiles:
 
 
 def _wanted() -> Wanted:
-    number = module("pydicom.datadict", "dicom").tag_for_keyword
+    return _tags(module("pydicom.datadict", "dicom").tag_for_keyword)
+
+
+@lru_cache(maxsize=1)
+def _tags(number: Callable[[str], int]) -> Wanted:
+    """The tags that ``dicom`` parses, by what gives a keyword's number."""
 
     def tags(names: dict[str, Any]) -> Wanted:
         return {number(name): inside and tags(inside) for name, inside in names.items()}

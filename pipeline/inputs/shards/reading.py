@@ -31,6 +31,8 @@ Part = bytes | StorageError
 def read_version(uri: str, etag: str) -> bytes:
     """The bytes of a row's image: an object's, or those of a member of a shard.
 
+    Of a frame of a DICOM file, those of a file with that frame alone, and nothing of the patient.
+
     Args:
         uri: the row's.
         etag: the row's.
