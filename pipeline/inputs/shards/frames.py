@@ -27,7 +27,7 @@ numbers and UIDs, and with no suffix at all."""
 
 MAX_FRAMES = 100_000  # of a file, each of which becomes a row of the manifest
 MAX_PARTS = 1 << 18  # of compressed frames, each of which may come in several
-HEADER_BYTES = (1 << 16, 1 << 20, 1 << 26)
+HEADER_BYTES = (1 << 16, 1 << 20, 1 << 25)
 """Of a file that are looked at for its pixels' beginning: mostly the first are enough; a thousand
 frames, each with a page of its own about where it lies in the body, take a few million."""
 KEPT = 8  # files whose headers a process holds

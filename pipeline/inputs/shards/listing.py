@@ -28,7 +28,7 @@ from .zipped import read_zip
 THREADS = 8  # shards whose headers are read side by side
 SHARDS_AHEAD = 16  # listed before what comes after them is asked for
 _KINDS = ("tar", "zip", "parquet")
-HEADERS_AT_ONCE = 256  # of objects that may hold frames; most are single pictures
+HEADERS_AT_ONCE = 64  # of objects that may hold frames; most are single pictures
 
 
 def expanded(
