@@ -76,7 +76,7 @@ MANIFEST_SCHEMA = pa.schema(
             "uri",
             pa.string(),
             "the object, as fsspec spells it: s3://bucket/key, file:///path; of a shard's member "
-            "with # and its name",
+            "with # and its name, of a DICOM file's frame with # and its number",
         ),
         _column(
             "etag",
@@ -129,7 +129,8 @@ SCORE_SCHEMA = pa.schema(
             "frames",
             pa.int32(),
             "pictures in the file, of which the first is scored: frames, or pages that are no "
-            "thumbnails; null where its structure doesn't tell, and in older rows",
+            "thumbnails; 1 of a frame that has a row of its own; null where the file's structure "
+            "doesn't tell, and in older rows",
         ),
         _column("map_file", pa.string(), "map shard, relative to the output; null without a map"),
         _column("map_row", pa.int32(), "row of the map in that shard"),

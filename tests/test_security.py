@@ -166,8 +166,9 @@ def test_a_run_tells_no_secret_and_obeys_no_name(
     assert_no_canary(cluster, ray_logs())
 
 
+@pytest.mark.parametrize("frames", ["first", "all"])
 def test_a_run_over_dicom_files_tells_nothing_of_a_patient(
-    cluster: RayCluster, bucket: str, run: Run
+    frames: str, cluster: RayCluster, bucket: str, run: Run
 ) -> None:
     """Good ones, damaged ones, and one without pixels whose comment is the patient's name."""
     good = dicom(
@@ -177,14 +178,18 @@ def test_a_run_over_dicom_files_tells_nothing_of_a_patient(
     files = {f"in/scan/{i}.dcm": good[: len(good) - 700 * i] for i in range(6)}
     files["in/scan/report.dcm"] = dicom(None, 0, PatientComments=PATIENT)
     files["in/scan/odd.dcm"] = good.replace(b"MONOCHROME2", b"Quincey^Mor")
+    pixels = np.arange(2400, dtype=np.uint16).reshape(40, 60)
+    files["in/scan/series.dcm"] = dicom(pixels, 12, frames=3, PatientComments=PATIENT)
     put(bucket, files)
-    done = run(f"--input=s3://{bucket}/in", f"--output=s3://{bucket}/out")
+    done = run(
+        f"--input=s3://{bucket}/in", f"--output=s3://{bucket}/out", f"--dicom-frames={frames}"
+    )
     assert done.returncode == 0, done.stderr
     written = "".join(stored(bucket).values())
     name = PATIENT.partition("^")[0]
     assert name not in written + done.stdout + done.stderr + ray_logs()
     rows = pq.read_table(f"s3://{bucket}/out/scores").to_pylist()
-    assert len(rows) == len(files)
+    assert len(rows) == len(files) + (2 if frames == "all" else 0)
     assert {row["error"] for row in rows} == {None, "truncated", "not_an_image", "unsupported_mode"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import imagecodecs
@@ -36,6 +37,7 @@ def dicom(
     *,
     coding: str = "",
     frames: int = 1,
+    more: Sequence[NDArray[Any]] = (),
     **tags: Any,
 ) -> bytes:
     """A file of one patient.
@@ -46,6 +48,7 @@ def dicom(
         photometric: how they are meant; a palette is gray.
         coding: rle, jpeg2k, ljpeg or jpegls; "" for none.
         frames: how many; further ones are black.
+        more: or the pixels of further ones.
         tags: more of them, by their keywords.
     """
     dataset = _dataset()
@@ -57,11 +60,12 @@ def dicom(
         dataset.HighBit, dataset.PixelRepresentation = bits - 1, int(pixels.dtype.kind == "i")
         if pixels.ndim == 3:
             dataset.PlanarConfiguration = 0
-        if frames > 1:
-            dataset.NumberOfFrames = frames
+        more = more or [np.zeros_like(pixels)] * (frames - 1)
+        if more:
+            dataset.NumberOfFrames = 1 + len(more)
         if photometric == "PALETTE COLOR":
             _add_palette(dataset)
-        _add_pixels(dataset, pixels, coding, frames)
+        _add_pixels(dataset, [pixels, *more], coding)
     for name, value in tags.items():
         setattr(dataset, name, value)
     buffer = io.BytesIO()
@@ -81,17 +85,17 @@ def _dataset() -> FileDataset:
     return dataset
 
 
-def _add_pixels(dataset: FileDataset, pixels: NDArray[Any], coding: str, frames: int) -> None:
+def _add_pixels(dataset: FileDataset, frames: Sequence[NDArray[Any]], coding: str) -> None:
     if coding in _SYNTAXES:
         encode = getattr(imagecodecs, f"{coding}_encode")
         settings = dict(_SETTINGS[coding])
         if coding != "jpegls":
             settings["bitspersample"] = int(dataset.BitsStored)
-        dataset.PixelData = encapsulate([bytes(encode(pixels, **settings))] * frames)
+        dataset.PixelData = encapsulate([bytes(encode(each, **settings)) for each in frames])
         dataset["PixelData"].VR = "OB"
         dataset.file_meta.TransferSyntaxUID = _SYNTAXES[coding]
         return
-    dataset.PixelData = pixels.tobytes() + bytes((frames - 1) * pixels.nbytes)
+    dataset.PixelData = b"".join(each.tobytes() for each in frames)
     dataset["PixelData"].VR = "OW"
     if coding == "rle":
         dataset.compress(RLELossless, generate_instance_uid=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Self
+from importlib.util import find_spec
+from typing import ClassVar, Literal, Self
 
 from pipeline.gray_range import GrayRange
 from pipeline.tiling import WHOLE, Tiling
@@ -50,6 +51,12 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
     category_column: str = DEFAULT_CATEGORY_COLUMN
     """Column of an input list that names the class; used where the list has it."""
 
+    dicom_frames: Literal["first", "all"] = "first"
+    """Which frames of a DICOM file of several are images. With "all" each is one of its own, called
+    by its number, as in s3://bucket/scan.dcm#3, and has a row. Takes the extra [dicom], and a look
+    into each object that is called .dcm, .dicom, .dic or .ima, ends in a number or has no suffix
+    (docs/inputs.md)."""
+
     checkpoint: str = "all"
     """Released AdaCLIP weights by name (mvtec_colondb, visa_clinicdb, all), or path or URI
     (s3://, hf://owner/name/file) of a .pth or .safetensors file; "none" = random weights."""
@@ -75,6 +82,11 @@ class ImagesConfig(NamedModelConfig, ScorerConfig, JobConfig):
             raise ValueError(
                 f"--tiles takes whole patches, and --backbone {self.backbone} tells no patch size; "
                 "give a name of open_clip.list_models() or an open_clip JSON file"
+            )
+        if self.dicom_frames == "all" and find_spec("pydicom") is None:
+            raise ValueError(
+                "--dicom-frames all reads DICOM files, which takes an extra: "
+                'pip install "adaclip-pipeline[dicom]", here and on the nodes of the cluster'
             )
         if not 0 <= self.max_error_rate <= 1:
             raise ValueError("--max-error-rate is a share between 0 and 1, such as 0.05")

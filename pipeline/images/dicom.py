@@ -25,16 +25,17 @@ from .headers import claim
 from .samples import Samples, UnreadError, within
 from .voi import grays
 
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED)
+DEFLATED = "1.2.840.10008.1.2.1.99"
+NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED)
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{kind}" for kind in (50, 51, 57, 70, 80, 81))
 _JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{kind}" for kind in (90, 91, 201, 202, 203))
+SYNTAXES = (*NATIVE, _RLE, *_JPEG, *_JPEG_2000)
 _DIRECTORY = "1.2.840.10008.1.3.10"  # the class of a DICOMDIR
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _PALETTE = "PALETTE COLOR"
-_PARSED = [
+PARSED = [
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable"),
@@ -80,7 +81,7 @@ def read(data: bytes, limit: int, gray_range: GrayRange | None = None) -> Sample
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pydicom.config.logger.disabled = True  # what is wrong with a value quotes it
-        dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=_PARSED)
+        dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=PARSED)
         frames = _check(dataset, syntax, limit)
         values = _frame(dataset, syntax, frames, limit)
         kind = str(dataset.PhotometricInterpretation)
@@ -96,8 +97,13 @@ def read(data: bytes, limit: int, gray_range: GrayRange | None = None) -> Sample
         return Samples(values, bits, frames=frames)
 
 
-def _checked_syntax(data: bytes, limit: int) -> str:
-    """The transfer syntax, once what may be inflated is known to have a bounded length."""
+def transfer_syntax(data: bytes) -> tuple[str, int]:
+    """The transfer syntax, and where the data set begins.
+
+    Raises:
+        NoPixelsError: the file is a directory.
+        struct.error: it ends before.
+    """
     found: dict[int, str] = {}
     at = 132
     while data[at : at + 2] == b"\2\0":  # group 2, always little-endian with explicit types
@@ -109,8 +115,13 @@ def _checked_syntax(data: bytes, limit: int) -> str:
         at = start + length
     if found.get(2) == _DIRECTORY:
         raise NoPixelsError("a DICOMDIR, which only lists files; leave it out with --exclude")
-    syntax = found.get(16, "")
-    if syntax == _DEFLATED:
+    return found.get(16, ""), at
+
+
+def _checked_syntax(data: bytes, limit: int) -> str:
+    """The transfer syntax, once what may be inflated is known to have a bounded length."""
+    syntax, at = transfer_syntax(data)
+    if syntax == DEFLATED:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         most = 8 * limit + (1 << 20)
         if len(inflater.decompress(data[at:], most + 1)) > most:
@@ -126,7 +137,7 @@ def _check(dataset: Any, syntax: str, limit: int) -> int:
         raise NoPixelsError(
             "a DICOM file without pixels, such as a report; leave it out with --exclude"
         )
-    if syntax not in (*_NATIVE, _RLE, *_JPEG, *_JPEG_2000):
+    if syntax not in SYNTAXES:
         raise UnreadError(f"a DICOM file of a transfer syntax that is not read; {_EXPORT}")
     kind = str(dataset.PhotometricInterpretation)
     samples = int(dataset.SamplesPerPixel)
@@ -142,7 +153,7 @@ def _check(dataset: Any, syntax: str, limit: int) -> int:
 def _frame(dataset: Any, syntax: str, frames: int, limit: int) -> NDArray[Any]:
     """[H, W] or [H, W, 3] of the first frame; RGB, where it is stored as luminance and colour."""
     height, width = int(dataset.Rows), int(dataset.Columns)
-    if syntax in _NATIVE:
+    if syntax in NATIVE:
         return _decoded(dataset, syntax)
     part = module("pydicom.encaps").get_frame(
         dataset.PixelData,

@@ -244,18 +244,22 @@ def _selected(config: ScoreConfig, manifest: Manifest, keep_index: bool) -> Iter
             return objects
         return kept(objects, include)
 
-    for uri in config.input:
-        for objects in read_input(absolute(uri), config.category_column):
-            objects = objects.filter(pa.array(~job_files.among(objects)))
-            if since is not None:
-                # What could not be looked up has no time, and becomes its error row.
-                recent = pc.fill_null(pc.greater_equal(objects["last_modified"], since), True)
-                manifest.excluded += len(objects) - (pc.sum(recent).as_py() or 0)
-                objects = objects.filter(recent)
-            # Before shards are opened: one that is excluded is not read.
-            objects = not_excluded(objects)
-            for shard, rows in expanded(objects, index, config.category_column):
-                yield included(rows if shard is None else not_excluded(rows), shard or "")
+    frames = config.dicom_frames == "all"
+    try:
+        for uri in config.input:
+            for objects in read_input(absolute(uri), config.category_column):
+                objects = objects.filter(pa.array(~job_files.among(objects)))
+                if since is not None:
+                    # What could not be looked up has no time, and becomes its error row.
+                    recent = pc.fill_null(pc.greater_equal(objects["last_modified"], since), True)
+                    manifest.excluded += len(objects) - (pc.sum(recent).as_py() or 0)
+                    objects = objects.filter(recent)
+                # Before shards are opened: one that is excluded is not read.
+                objects = not_excluded(objects)
+                for shard, rows in expanded(objects, index, config.category_column, frames=frames):
+                    yield included(rows if shard is None else not_excluded(rows), shard or "")
+    finally:
+        index.singles.save()
 
 
 def _matcher(globs: tuple[str, ...]) -> Callable[[str], object] | None:

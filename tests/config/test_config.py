@@ -13,6 +13,7 @@ from pipeline.config import AUTO, BuildReferencesConfig, EvaluateConfig, ModelSp
 from pipeline.models import AdaCLIPSettings
 from pipeline.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.tiling import WHOLE, Tiling
+from tests.image_files import hide_extras
 
 
 def config(**changes: Any) -> ScoreConfig:
@@ -157,6 +158,16 @@ def test_only_a_decoder_that_changes_results_adds_to_the_models_name() -> None:
     assert config().decoder_suffix == ""
     assert config(decoder="fast").decoder_suffix == "-fast-decoder"
     assert config(gray_range=(0, 4_095)).decoder_suffix == "-gray0to4095"
+
+
+def test_all_frames_of_dicom_files_take_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config(dicom_frames="all").decoder_suffix == ""  # other images, the same model
+    assert references(dicom_frames="all").score_config().dicom_frames == "all"
+    hide_extras(monkeypatch, "dicom")
+    assert config().dicom_frames == "first"
+    for made in (config, references):
+        with pytest.raises(ValueError, match=r'--dicom-frames all .*"adaclip-pipeline\[dicom\]"'):
+            made(dicom_frames="all")
 
 
 def test_tiles_cover_what_the_model_sees_unless_a_size_is_given() -> None:

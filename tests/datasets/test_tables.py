@@ -342,3 +342,12 @@ def test_odd_values_in_meta_json_are_named(
     assert rows(f"file://{tmp_path}") == [("a.png", None, 1, "cup", "test")]
     write_text(str(tmp_path), "meta.json", json.dumps({"test": {"cup": [entry | change]}}))
     assert message in error(str(tmp_path))
+
+
+def test_a_list_may_name_frames_of_dicom_files(root: str) -> None:
+    write_text(root, "scan.dcm", "a file of several frames")
+    write_text(root, "list.csv", "uri,label\nscan.dcm#1,0\nscan.dcm#2,1\n")
+    table = read_dataset(f"{root}/list.csv", split=None)
+    assert table["uri"].to_pylist() == [f"{root}/scan.dcm#1", f"{root}/scan.dcm#2"]
+    write_text(root, "list.csv", "uri,label\nscan.dcm#1,0\nother.dcm#2,1\n")
+    assert "names " + f"{root}/other.dcm#2" in error(f"{root}/list.csv")

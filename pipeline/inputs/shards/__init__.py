@@ -1,5 +1,7 @@
 """Shards: tar and zip archives and Parquet files whose members are images with rows of their own.
 
+DICOM files of several frames are shards of these where a job asks for it.
+
 A member's URI is that of its shard, ``#`` and its name: ``s3://bucket/shard-000.tar#a/1.jpg``. Its
 ETag is that of the shard, ``#`` and where the member lies in it, so a row is enough to read it.
 Shards are read by ranges; no name of a member ever becomes a path.

@@ -16,6 +16,7 @@ from pipeline.schema import ErrorCode
 from pipeline.storage import REPLACED, StorageError, read_object, read_range
 
 from .file import DamagedShardError
+from .frames import frame_file
 from .places import Member, member_of, shards_of
 from .table_reader import TableReader
 
@@ -29,6 +30,8 @@ Part = bytes | StorageError
 
 def read_version(uri: str, etag: str) -> bytes:
     """The bytes of a row's image: an object's, or those of a member of a shard.
+
+    Of a frame of a DICOM file, those of a file with that frame alone, and nothing of the patient.
 
     Args:
         uri: the row's.
@@ -119,6 +122,8 @@ def _continues(run: Fetch, row: Row, member: Member) -> bool:
     first, last = run.members[0], run.members[-1]
     if (member.etag, member.in_table) != (last.etag, last.in_table):
         return False
+    if bool(member.frame) != bool(last.frame):
+        return False
     if _shard(row["uri"]) != _shard(last.uri):
         return False
     if member.in_table:
@@ -157,7 +162,11 @@ def _of_shard(shard: str, members: Sequence[Member], max_bytes: int | None) -> l
     length = last.start + last.length - first.start
     data = read_range(shard, first.etag, first.start, length) if length else b""
     begin = first.start
-    return [data[each.start - begin : each.start - begin + each.length] for each in members]
+    held = [data[each.start - begin : each.start - begin + each.length] for each in members]
+    if first.frame:
+        framed = zip(members, held, strict=True)
+        held = [frame_file(shard, each.etag, each.frame, part) for each, part in framed]
+    return [*held]
 
 
 def _told(part: bytes | StorageError | DamagedShardError) -> Part:
