@@ -11,26 +11,30 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.identity import base_of
 from pipeline.schema import FINAL_ERRORS, PARTITION_COLUMN, SCORE_SCHEMA
+from pipeline.storage import arrow_filesystem
 
+from .layout import scan_date_of
 from .snapshot import score_dataset
 
 COLUMNS = SCORE_SCHEMA.append(pa.field(PARTITION_COLUMN.name, PARTITION_COLUMN.type))
 FILE = "__filename"
 """Arrow's name for the path of the file that a row was read from."""
+_EVERYTHING = COLUMNS.append(pa.field(FILE, pa.string()))
 HELD_BY = ("image_id", "uri", "model", "category", "error", "scored_at")
 """The columns that decide which row holds."""
 
 # Arrow keeps the footers of all files of one dataset: 100,000 files would take a gigabyte.
 FILES_AT_ONCE = 512
 FOOTER_THREADS = 16
-# From so many columns on, files are fetched from S3 whole: one request each, instead of one for each
+# From so many columns on, files are fetched from S3 whole: one request each, not one for each
 # stretch of columns and two or three for their footer. They are a few megabytes.
 COLUMNS_OF_WHOLE = 6
-BATCH_ROWS, BATCHES_AHEAD, FILES_AHEAD = 1 << 16, 4, 8
+BATCH_ROWS, BATCHES_AHEAD, FILES_AHEAD = 1 << 16, 4, 4
 
 
 def read_rows(
@@ -69,6 +73,64 @@ def read_rows(
         ):
             if batch.num_rows:
                 yield batch
+
+
+def read_matching(
+    files: Sequence[str],
+    columns: Iterable[str],
+    condition: pc.Expression,
+    key: str,
+    values: Iterable[str],
+) -> pa.Table:
+    """The few rows with one of some values in a column, in the order of the files.
+
+    That column is looked through first; the others are decoded only where it has one of them.
+
+    Args:
+        files: as for ``read_rows``.
+        columns: of ``COLUMNS``, or ``FILE``.
+        condition: of the rows, in terms of ``HELD_BY``, the key and ``columns``.
+        key: a column of texts that are no dictionary.
+        values: its wanted values.
+
+    Raises:
+        OSError, pa.ArrowException: as of ``read_rows``.
+    """
+    columns, wanted = list(dict.fromkeys(columns)), pa.array(values, pa.string())
+    read = [name for name in dict.fromkeys([*HELD_BY, key, *columns]) if name in SCORE_SCHEMA.names]
+
+    def matching(uri: str) -> list[pa.Table]:
+        filesystem, path = arrow_filesystem(uri, whole=True)
+        with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True) as file:
+            there = [name for name in read if name in file.schema_arrow.names]
+            found = []
+            for group in range(file.num_row_groups):
+                mask = pc.is_in(file.read_row_group(group, columns=[key])[key], value_set=wanted)
+                if pc.any(mask).as_py():
+                    rows = file.read_row_group(group, columns=there).filter(mask)
+                    found.append(_of_today(rows, scan_date_of(uri), path).filter(condition))
+        return found
+
+    schema = pa.schema([_EVERYTHING.field(name) for name in columns])
+    if not len(wanted):
+        return schema.empty_table()
+    with ThreadPoolExecutor(FILES_AHEAD) as pool:
+        parts = [part.select(columns) for some in pool.map(matching, files) for part in some]
+    return pa.concat_tables([schema.empty_table(), *parts]).unify_dictionaries()
+
+
+def _of_today(rows: pa.Table, scan_date: str | None, path: str) -> pa.Table:
+    """Rows of a file of any version with all columns, its date and its path."""
+    given = {PARTITION_COLUMN.name: scan_date, FILE: path}
+    arrays = [
+        pa.repeat(pa.scalar(given[field.name], pa.string()), len(rows))
+        if field.name in given
+        else rows[field.name].cast(field.type)
+        if field.name in rows.column_names
+        else pa.nulls(len(rows), field.type)
+        for field in _EVERYTHING
+    ]
+    return pa.table(arrays, schema=_EVERYTHING)
 
 
 def by_category(rows: pa.RecordBatch) -> Iterator[tuple[str, NDArray[np.intp]]]:

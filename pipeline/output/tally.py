@@ -78,7 +78,8 @@ class Highest:
         """
         self._size, self._order, self._distinct = size, order, distinct
         self._columns = list(dict.fromkeys(["image_id", *order, *columns]))
-        self._lowest = -np.inf
+        self.lowest = -np.inf
+        """Rows whose first value is below it are not among the highest any more."""
         self.rows: pa.Table | None = None
         """Those kept, the highest first, with strings for dictionaries; None before any came."""
 
@@ -94,7 +95,7 @@ class Highest:
         values = measured(rows, self._order[0])
         if positions is None:
             positions = np.arange(rows.num_rows)
-        positions = positions[values[positions] >= self._lowest]
+        positions = positions[values[positions] >= self.lowest]
         if not (self._size and len(positions)):
             return
         found = plain(rows.select(self._columns).take(pa.array(positions)))
@@ -107,7 +108,7 @@ class Highest:
             best = best.take(pa.array(np.sort(np.unique(ids, return_index=True)[1])))
         self.rows = found.take(best[: self._size]).combine_chunks()
         if self.full:
-            self._lowest = measured(self.rows, self._order[0])[-1]
+            self.lowest = measured(self.rows, self._order[0])[-1]
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """The rows as dictionaries, the highest first."""

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from pipeline.calibration import MEASURES
 from pipeline.nightly.review import Review
 from pipeline.output.layout import scores_of
-from pipeline.output.rows import FILE, HELD_BY, by_category, measured, read_rows, rows_that_hold
+from pipeline.output.rows import (
+    FILE,
+    HELD_BY,
+    by_category,
+    measured,
+    read_matching,
+    read_rows,
+    rows_that_hold,
+)
 from pipeline.output.tally import Highest, Tally
 from pipeline.storage import arrow_filesystem
 
@@ -157,11 +165,8 @@ class Collector:
     ) -> pa.Table:
         """Selected rows with one of some values in a column, their dictionaries made plain."""
         runs = pc.field("run_id").cast(pa.string()).isin(self._runs)
-        where = self._same_model & runs & pc.field(key).isin(pa.array(values, pa.string()))
-        batches = list(read_rows(self._folder, files, columns, where))
-        if not batches:
-            return pa.table({name: pa.array([], pa.string()) for name in columns})
-        return pa.Table.from_batches(batches).unify_dictionaries()
+        columns = [*columns, "run_id"]
+        return read_matching(files, columns, self._same_model & runs, key, values)
 
     def _add(self, tally: Tally, rows: pa.RecordBatch) -> None:
         if not rows.num_rows:

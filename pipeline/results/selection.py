@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeVar
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.identity import ModelIdentity, rows_of
 from pipeline.output.layout import partition_of, scan_date_of
-from pipeline.output.rows import read_rows
+from pipeline.output.rows import read_matching, read_rows
 from pipeline.output.snapshot import holds_scores, read_scores
 from pipeline.storage import absolute_prefix
 
@@ -71,6 +72,13 @@ class Selection:
         """
         where = self._condition() if condition is None else self._condition() & condition
         return read_rows(folder, files, columns, where, self.category)
+
+    def matching(
+        self, files: list[str], columns: Sequence[str], key: str, values: Iterable[str]
+    ) -> pa.Table:
+        """The few selected rows with one of some values in a column (``output.rows``)."""
+        wanted = pd.unique(pd.Series(values, dtype=str))
+        return read_matching(files, columns, self._condition(), key, wanted)
 
     def _condition(self) -> pc.Expression:
         """The rows, for a dataset of the selected files."""

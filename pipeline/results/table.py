@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -13,7 +13,15 @@ import pyarrow.compute as pc
 
 from pipeline.calibration import Measure
 from pipeline.identity import ModelIdentity, base_of, references_of
-from pipeline.output.rows import COLUMNS, FILE, HELD_BY, by_category, plain, rows_that_hold
+from pipeline.output.rows import (
+    COLUMNS,
+    FILE,
+    HELD_BY,
+    by_category,
+    measured,
+    plain,
+    rows_that_hold,
+)
 from pipeline.output.tally import BY_SCORE, Highest
 from pipeline.storage import arrow_filesystem
 
@@ -56,9 +64,10 @@ def read_frame(
         low = (pc.field(by) < least) | pc.field(by).is_null()
         found = _table(selection.batches(folder, files, needed, high), needed)
         if latest and len(found):
-            same_image = pc.field("uri").isin(found["uri"].unique())
-            others = _table(selection.batches(folder, files, HELD_BY, same_image & low))
-            keys = pa.concat_tables([found.select(HELD_BY), others]).unify_dictionaries()
+            uris = found["uri"].to_pylist()
+            others = selection.matching(files, [*HELD_BY, by], "uri", uris).filter(low)
+            keys = pa.concat_tables([found.select(HELD_BY), others.select(HELD_BY)])
+            keys = keys.unify_dictionaries()
             positions = rows_that_hold(keys.to_pandas()).index
             found = found.take(pa.array(positions[positions < len(found)]))
         return _frame(found)
@@ -80,7 +89,7 @@ def read_top(
     scored = pc.field(by).is_valid() & pc.field("category").is_valid()
 
     def batches(files: list[str]) -> Iterator[pa.RecordBatch]:
-        return selection.batches(folder, files, [*HELD_BY, *order, FILE], scored)
+        return selection.batches(folder, files, [*_HELD, *order], scored)
 
     return read_best(
         folder, selection, columns, batches, n=n, order=order, per_category=per_category
@@ -105,7 +114,8 @@ def read_best(
         folder: the score folder.
         selection: the rows.
         columns: of ``COLUMNS``, that the result has beside those of ``order``.
-        batches: gives the rows of files, with ``HELD_BY``, ``order`` and ``FILE``.
+        batches: gives the rows of files: image_id, scored_at, uri, category, ``FILE`` and those of
+            ``order``.
         n: how many.
         order: what ranks the rows; where the first is equal, the second, then the smaller image_id.
         per_category: n of each category, else of all.
@@ -115,8 +125,7 @@ def read_best(
         size, short = SPARE * n, True
         while short:  # more than once where many rows are not the newest of their image
             rows, full = _highest(batches(files), size, order, per_category)
-            same_image = pc.field("uri").isin(_distinct(rows, "uri"))
-            others = _table(selection.batches(folder, files, HELD_BY, same_image))
+            others = selection.matching(files, HELD_BY, "uri", rows["uri"])
             newest = rows_that_hold(others.to_pandas())[_ROW].drop_duplicates()
             rows = rows.merge(newest, on=_ROW)
             groups = rows.groupby(rows["category"] if per_category else np.full(len(rows), ALL))
@@ -124,12 +133,9 @@ def read_best(
             size *= SPARE
         chosen = groups.head(n)
         wanted = list(dict.fromkeys([*(name for name in columns if name not in order), *_ROW]))
-        these = pc.field("image_id").isin(_distinct(chosen, "image_id"))
         there = set(chosen[FILE])
         files = [uri for uri in files if arrow_filesystem(uri)[1] in there]
-        if len(chosen) and order[0] in COLUMNS.names:
-            these &= pc.field(order[0]) >= _float32(chosen[order[0]].min())
-        wide = _table(selection.batches(folder, files, wanted, these), wanted).to_pandas()
+        wide = selection.matching(files, wanted, "image_id", chosen["image_id"]).to_pandas()
         return chosen[[*_ROW, *order]].merge(wide.drop_duplicates(_ROW), on=_ROW)
 
     return selection.read(folder, read)
@@ -179,6 +185,7 @@ def _highest(
     """The highest rows of each category or of all, the highest first; and which have ``size``."""
     found: dict[str, Highest] = defaultdict(lambda: Highest(size, _HELD, order))
     for batch in batches:
+        batch = batch.filter(_may_rank(batch, found, order[0], per_category))
         rows = plain(batch)  # once, not for each category
         for name, positions in by_category(batch) if per_category else [(ALL, None)]:
             found[name].add(rows, positions)
@@ -188,6 +195,19 @@ def _highest(
     frame = pa.concat_tables([none, *held]).to_pandas()
     frame = frame.sort_values([*order, "image_id"], ascending=ascending)
     return frame, [name for name, each in found.items() if each.full]
+
+
+def _may_rank(
+    batch: pa.RecordBatch, found: Mapping[str, Highest], column: str, per_category: bool
+) -> pa.Array:
+    """Which rows are as high as the lowest of the highest so far: soon hardly any."""
+    values = measured(batch, column)
+    if not per_category:
+        return pa.array(values >= (found[ALL].lowest if ALL in found else -np.inf))
+    category = batch.column("category")
+    names = category.dictionary.to_pylist()
+    lowest = np.array([found[name].lowest if name in found else -np.inf for name in names])
+    return pa.array(values >= lowest[category.indices.to_numpy()])
 
 
 def _table(batches: Iterable[pa.RecordBatch], columns: Iterable[str] = HELD_BY) -> pa.Table:
@@ -205,10 +225,6 @@ def _most_anomalous_first(frame: pd.DataFrame) -> pd.DataFrame:
 def _frame(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas()
     return frame
-
-
-def _distinct(frame: pd.DataFrame, column: str) -> pa.Array:
-    return pa.array(frame[column].unique(), type=pa.string())
 
 
 def _float32(value: float) -> pa.Scalar:
