@@ -88,11 +88,7 @@ def _publish(output: str, config: Publish) -> int:
     for place in places:
         require_packages(place)
     for place in places:
-        done = publish(output, place)
-        print(
-            f"{place.uri}: {done.added:,} rows came and {done.removed:,} went, of {done.files:,} "
-            "score files that are new"
-        )
+        print(publish(output, place).line())
     return command.DONE
 
 

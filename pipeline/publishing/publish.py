@@ -31,6 +31,13 @@ class Publication:
     removed: int = 0
     """Rows that went: they don't count any more, or came again with other maps."""
 
+    def line(self) -> str:
+        """What a person is told."""
+        return (
+            f"{self.place.uri}: {self.added:,} rows came and {self.removed:,} went, by "
+            f"{self.files:,} score files that are new"
+        )
+
 
 def publish(output: str, place: Place) -> Publication:
     """Bring a table up to date with an output: wholly or, if this raises or dies, not at all.
