@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import TableNotFoundError
+from pyarrow.fs import SubTreeFileSystem
 
 from pipeline.config import DeltaPlace
-from pipeline.storage import absolute
+from pipeline.schema import ErrorCode
+from pipeline.storage import StorageError, absolute, arrow_filesystem, read_object
 
 from .settings import s3_settings
 from .table import (
@@ -31,7 +36,6 @@ began from the same version, so of two publications at once one fails."""
 SUPERSEDED = "superseded"  # a column of what is merged, not of the table
 # Statistics of names: whole, or the least and greatest of long URIs with one prefix are the same.
 _WRITER = WriterProperties(compression="ZSTD", statistics_truncate_length=1024)
-_COMMITS_AT_ONCE = 16
 
 
 class DeltaLake:
@@ -46,7 +50,8 @@ class DeltaLake:
         self._uri = absolute(place.folder)
         self._options = _options(self._uri)
         self._table: DeltaTable | None = None
-        if DeltaTable.is_deltatable(self._uri, self._options):
+        # Not is_deltatable, which lets no other thread run while it waits for the store.
+        with suppress(TableNotFoundError):
             self._table = DeltaTable(self._uri, storage_options=self._options)
 
     @property
@@ -68,15 +73,18 @@ class DeltaLake:
         """
         if self._table is None or self._table.transaction_version(APPLICATION) is None:
             return ""
-        limit, seen = _COMMITS_AT_ONCE, -1
-        while True:
-            commits = self._table.history(limit)
-            for commit in commits:
-                if PUBLISHED in commit:
-                    return str(commit[PUBLISHED])
-            if len(commits) == seen:
-                return ""
-            limit, seen = 2 * limit, len(commits)
+        # The log itself: history() lets no other thread run while it waits for the store.
+        for version in range(self._table.version(), -1, -1):
+            try:
+                commit, _ = read_object(f"{self._uri}/_delta_log/{version:020}.json")
+            except StorageError as error:
+                if error.code != ErrorCode.NOT_FOUND:
+                    raise
+                break
+            for line in commit.splitlines():
+                if PUBLISHED in (found := json.loads(line).get("commitInfo", {})):
+                    return str(found[PUBLISHED])
+        return ""
 
     def rows_of(self, uris: pa.Array) -> Iterator[pa.Table]:
         """See ``table.Table``."""
@@ -87,7 +95,9 @@ class DeltaLake:
             file["path"]: (file["min.uri"], file["max.uri"])
             for file in files.select(["path", "min.uri", "max.uri"]).to_pylist()
         }
-        dataset = self._table.to_pyarrow_dataset()
+        # Read through our own clients: delta-rs's lets no other thread run while it waits.
+        filesystem, path = arrow_filesystem(self._uri)
+        dataset = self._table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(path, filesystem))
         for fragment in dataset.get_fragments():
             if may_hold(uris, *bounds.get(fragment.path, (None, None))):
                 one = ds.FileSystemDataset(

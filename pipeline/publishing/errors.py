@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -38,5 +39,8 @@ def told(place: Place) -> Iterator[None]:
     except (ExpectedError, CannotRunError):
         raise
     except Exception as error:
-        message = redact(f"{place.uri}: {str(error).strip() or type(error).__name__}")
-        raise PublishingError(message) from error
+        # delta-rs gives a cause a line, each with an arrow, in colours.
+        text = re.sub(r"\x1b\[[\d;]*m|↳", "", str(error))
+        lines = [line.strip() for line in text.splitlines()]
+        message = ": ".join(filter(None, lines)) or type(error).__name__
+        raise PublishingError(redact(f"{place.uri}: {message}")) from error

@@ -1,7 +1,8 @@
-"""Outputs and the tables that they are published to: both formats, on a disk and over S3."""
+"""Outputs and the tables that they are published to, in both formats."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,33 +13,30 @@ from pipeline.config import Place, table_place
 FORMATS = ["delta", "iceberg"]
 
 
-@pytest.fixture(params=["local", pytest.param("bucket", marks=pytest.mark.slow)])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URI of an empty folder."""
-    if request.param == "local":
-        return f"file://{tmp_path}"
-    return f"s3://{request.getfixturevalue(request.param)}"
-
-
 @pytest.fixture
-def output(root: str) -> str:
-    """Where an output is to be."""
-    return f"{root}/out"
-
-
-def make_place(kind: str, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A table that is not there yet; Iceberg's catalog is described by the environment."""
-    if kind == "delta":
-        return table_place(f"delta://{root}/tables/scores")
-    name = f"test{uuid4().hex[:8]}"
-    monkeypatch.setenv(f"PYICEBERG_CATALOG__{name.upper()}__URI", f"sqlite:///{tmp_path}/c.db")
-    monkeypatch.setenv(f"PYICEBERG_CATALOG__{name.upper()}__WAREHOUSE", f"{root}/warehouse")
-    return table_place(f"iceberg://{name}/factory/scores")
+def output(tmp_path: Path) -> str:
+    """Where an output is to be, as a URI."""
+    return f"file://{tmp_path}/out"
 
 
 @pytest.fixture(params=FORMATS)
-def place(
-    request: pytest.FixtureRequest, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Place:
-    """Where a table is to be."""
-    return make_place(request.param, root, tmp_path, monkeypatch)
+def make_place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Place]:
+    """Names a table below a folder that is not there yet; the environment has Iceberg's catalog."""
+
+    def make(root: str) -> Place:
+        if request.param == "delta":
+            return table_place(f"delta://{root}/tables/scores")
+        name = f"test{uuid4().hex[:8]}"
+        monkeypatch.setenv(f"PYICEBERG_CATALOG__{name.upper()}__URI", f"sqlite:///{tmp_path}/c.db")
+        monkeypatch.setenv(f"PYICEBERG_CATALOG__{name.upper()}__WAREHOUSE", f"{root}/warehouse")
+        return table_place(f"iceberg://{name}/factory/scores")
+
+    return make
+
+
+@pytest.fixture
+def place(make_place: Callable[[str], Place], tmp_path: Path) -> Place:
+    """Where a table is to be, on a disk."""
+    return make_place(f"file://{tmp_path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pandas as pd
@@ -24,8 +25,10 @@ def delta(place: Place) -> DeltaTable:
 
 
 def catalog(name: str) -> Catalog:
-    """As pyiceberg is configured at the moment."""
+    """As pyiceberg is configured at the moment; it does not look for S3's endpoint by itself."""
     settings: dict[str, Any] = dict(Config().get_catalog_config(name) or {})
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+        settings["s3.endpoint"] = endpoint
     return load_catalog(name, **settings)
 
 

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.schema import Field, PrimitiveType
+from pyiceberg.types import StringType
 
 from pipeline.config import DeltaPlace, Place, table_place
 from pipeline.errors import CannotRunError
 from pipeline.identity import ModelIdentity
 from pipeline.output.compaction import compact
 from pipeline.output.vacuum import vacuum
-from pipeline.publishing import Publication, PublishingError, publish
+from pipeline.publishing import PublishingError, publish
 from pipeline.publishing.delta import DeltaLake
 from pipeline.publishing.iceberg import Iceberg
 from pipeline.publishing.table import OUTPUT, SCHEMA, Change, Table
 from pipeline.results import open_results
 from pipeline.schema import SCORE_SCHEMA
-from tests.outputs import scored, write
+from pipeline.storage import arrow_filesystem, list_objects, write_object
+from tests.outputs import write
 
+from .nights import FOLDER, Rows, counts, images, night, replaced
 from .tables import arrow, check, delta, iceberg, is_there, rows, version
-
-FOLDER = "s3://b/in"
-Rows = list[dict[str, object]]
-
-
-def night(output: str, day: int, made: Rows, model: str = "m", run: int = 0) -> None:
-    write(output, made, f"2026-01-{day:02d}", model, run_id=f"2026010{day}T00000{run}Z-x")
-
-
-def images(*numbers: int, score: float | None = 0.5) -> Rows:
-    return [scored(FOLDER, i, score) for i in numbers]
-
-
-def replaced(made: Rows) -> Rows:
-    """The same objects with other contents, and so with other ids."""
-    return [each | {"etag": "2", "image_id": f"f{str(each['image_id'])[1:]}"} for each in made]
-
-
-def counts(done: Publication) -> tuple[int, int, int]:
-    return done.files, done.added, done.removed
 
 
 def test_the_first_publication_has_the_rows_that_count(output: str, place: Place) -> None:
@@ -192,8 +178,6 @@ def test_after_a_compaction_with_maps_rows_point_to_the_new_ones(output: str, pl
     compact(output, before="2026-01-02")
     assert counts(publish(output, place)) == (1, 6, 6)
     found = check(output, place)
-    from datetime import timedelta
-
     assert vacuum(output, grace=timedelta(0), keep=timedelta(days=90))
     for _, row in found.iterrows():
         assert open_results(output).map(row, size=8).shape == (8, 8)
@@ -245,12 +229,8 @@ def test_a_column_of_somebody_else_stays(output: str, place: Place) -> None:
     night(output, 1, images(0, 1))
     publish(output, place)
     if isinstance(place, DeltaPlace):
-        from deltalake.schema import Field, PrimitiveType
-
         delta(place).alter.add_columns([Field("inspector", PrimitiveType("string"))])
     else:
-        from pyiceberg.types import StringType
-
         with iceberg(place).update_schema() as schema:
             schema.add_column("inspector", StringType())
     night(output, 2, images(1, 2))
@@ -261,10 +241,6 @@ def test_a_column_of_somebody_else_stays(output: str, place: Place) -> None:
 
 
 def test_files_of_a_newer_version_are_not_published_in_part(output: str, place: Place) -> None:
-    import pyarrow.parquet as pq
-
-    from pipeline.storage import arrow_filesystem, list_objects, write_object
-
     night(output, 1, images(0))
     (uri,) = [info.uri for page in list_objects(f"{output}/scores") for info in page]
     filesystem, path = arrow_filesystem(uri)
@@ -277,12 +253,12 @@ def test_files_of_a_newer_version_are_not_published_in_part(output: str, place: 
     assert not is_there(place)
 
 
-def test_a_table_is_of_one_output(output: str, root: str, place: Place) -> None:
+def test_a_table_is_of_one_output(output: str, place: Place) -> None:
     night(output, 1, images(0))
     publish(output, place)
-    night(f"{root}/another", 1, images(5))
+    night(f"{output}-2", 1, images(5))
     with pytest.raises(CannotRunError, match=f"holds the scores of {output}; give every output"):
-        publish(f"{root}/another", place)
+        publish(f"{output}-2", place)
     check(output, place)
 
 
