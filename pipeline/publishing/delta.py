@@ -91,9 +91,10 @@ class DeltaLake:
         if self._table is None:
             return
         files = pa.table(self._table.get_add_actions(flatten=True))
+        known = [name for name in ("path", "min.uri", "max.uri") if name in files.column_names]
         bounds = {
-            file["path"]: (file["min.uri"], file["max.uri"])
-            for file in files.select(["path", "min.uri", "max.uri"]).to_pylist()
+            file["path"]: (file.get("min.uri"), file.get("max.uri"))
+            for file in files.select(known).to_pylist()
         }
         # Read through our own clients: delta-rs's lets no other thread run while it waits.
         filesystem, path = arrow_filesystem(self._uri)

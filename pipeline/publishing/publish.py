@@ -75,7 +75,7 @@ def _publish(output: str, place: Place, files: list[str]) -> Publication:
 
     def rows_of(uris: pa.Array) -> list[pa.Table]:
         with told(place):
-            return list(table.rows_of(uris)) if published else []
+            return list(table.rows_of(uris))
 
     found = merge(folder, files, new, rows_of)
     if not (found.added or len(found.superseded)):

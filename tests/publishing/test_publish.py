@@ -299,3 +299,39 @@ def test_references_are_part_of_the_model(output: str, place: Place) -> None:
     publish(output, place)
     found = check(output, place)
     assert found.model.value_counts().to_dict() == {"m+refs-1a": 3, "m": 2}
+
+
+def test_the_upkeep_of_others_changes_nothing(output: str, place: Place) -> None:
+    """Files made one, old snapshots dropped."""
+    for run in range(3):
+        night(output, 1, images(run), run=run)
+        publish(output, place)
+    if isinstance(place, DeltaPlace):
+        delta(place).optimize.compact()
+        delta(place).create_checkpoint()
+    else:
+        table = iceberg(place)
+        snapshots = [each.snapshot_id for each in table.snapshots()[:-1]]
+        table.maintenance.expire_snapshots().by_ids(snapshots).commit()
+    assert counts(publish(output, place)) == (0, 0, 0)
+    night(output, 2, images(1, score=0.9))
+    assert counts(publish(output, place)) == (1, 1, 1)
+    check(output, place)
+
+
+def test_a_delta_log_that_forgot_the_last_publication_costs_a_full_one(
+    output: str, tmp_path: Path
+) -> None:
+    """Commits older than a checkpoint are removed after 30 days."""
+    place = table_place(f"delta://{tmp_path}/table")
+    for day in (1, 2):
+        night(output, day, images(day))
+    publish(output, place)
+    delta(place).optimize.compact()
+    delta(place).alter.set_table_description("by somebody else")
+    delta(place).create_checkpoint()
+    for number in range(delta(place).version()):
+        (tmp_path / f"table/_delta_log/{number:020}.json").unlink()
+    assert counts(publish(output, place)) == (2, 2, 2)
+    check(output, place)
+    assert counts(publish(output, place)) == (0, 0, 0)
