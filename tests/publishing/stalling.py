@@ -1,4 +1,7 @@
-"""Stands before an S3 server: notes what passes, and holds back the writes from some one on."""
+"""Stands before an S3 server: notes what passes, and holds back the writes from some one on.
+
+A write is what makes an object: a request of its own, or the last one of an upload in parts.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class Stalling:
     def respond(self, handler: Handler) -> None:
         """One request, which is forwarded, or has no answer."""
         body = _body(handler)
-        if handler.command in ("PUT", "POST"):
+        if _completes_an_object(handler):
             with self._mutex:
                 self._writes += 1
                 held = self._writes > self._after
@@ -56,6 +59,13 @@ class Stalling:
     def end(self) -> None:
         """Let go of what is held back; its client is gone."""
         self._over.set()
+
+
+def _completes_an_object(handler: Handler) -> bool:
+    """Whether an object is there once this request is answered: not of the parts of one."""
+    query = urlsplit(handler.path).query
+    whole = handler.command == "PUT" and "partNumber" not in query
+    return whole or (handler.command == "POST" and "uploadId" in query)
 
 
 def _body(handler: Handler) -> bytes:
