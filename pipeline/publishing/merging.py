@@ -81,6 +81,7 @@ def merge(
     uris = pc.unique(keys["uri"])
     old = pa.concat_tables([KEYS.empty_table(), *rows_of(uris.take(pc.sort_indices(uris)))])
     frame = _frame(old, keys)
+    del keys, uris  # most of the memory
     holds = _mask(frame)
     doubt = np.isin(frame["uri"], _in_doubt(frame, holds, len(old)))
     stays, taken = holds[: len(old)], holds[len(old) :] & ~doubt[len(old) :]
