@@ -1,4 +1,4 @@
-"""``adaclip maintain compact`` and ``vacuum``: keep an output in shape. Needs no Ray."""
+"""``adaclip maintain compact``, ``vacuum`` and ``publish``: what an output needs but a run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from pipeline import command
-from pipeline.config import Compact, Vacuum
+from pipeline.config import Compact, Publish, Vacuum, table_place
 from pipeline.errors import CannotRunError
 from pipeline.output.compaction import compact, plan
 from pipeline.output.lock import OutputLock
 from pipeline.output.snapshot import is_output
 from pipeline.output.vacuum import find_garbage, vacuum
+from pipeline.publishing import publish, require_packages
 from pipeline.storage import absolute
 from pipeline.terminal import clean
 
 GOES_ON = "the same command goes on from here"
+
+Command = Compact | Vacuum | Publish
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,14 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
     return command.run(lambda: parse(arguments), work, goes_on=GOES_ON, failures=failures)
 
 
-def parse(arguments: list[str] | None = None) -> Compact | Vacuum:
+def parse(arguments: list[str] | None = None) -> Command:
     """The settings of a command line (default: this process's); exits with 2 if it is wrong."""
-    configs: dict[str, type[Compact | Vacuum]] = {"compact": Compact, "vacuum": Vacuum}
+    configs: dict[str, type[Command]] = {"compact": Compact, "vacuum": Vacuum, "publish": Publish}
     return command.parse_one_of(configs, "maintain", arguments)
 
 
-def work(config: Compact | Vacuum) -> int:
-    """Compact, or find and remove what no row needs; returns the exit code.
+def work(config: Command) -> int:
+    """Compact, find and remove what no row needs, or publish; returns the exit code.
 
     Raises:
         CannotRunError: no run ever wrote to the output; nothing is written then, not even a lock.
@@ -45,6 +48,8 @@ def work(config: Compact | Vacuum) -> int:
         )
     if isinstance(config, Compact):
         return _compact(output, config)
+    if isinstance(config, Publish):
+        return _publish(output, config)
     return _vacuum(output, config)
 
 
@@ -75,6 +80,15 @@ def _vacuum(output: str, config: Vacuum) -> int:
         print(f"{_size(each.size):>10}  {clean(each.uri, 400)}  ({each.reason})")
     total = f"{len(garbage):,} things, {_size(sum(each.size for each in garbage))}"
     print(f"deleted: {total}" if config.delete else f"{total}; --delete removes them")
+    return command.DONE
+
+
+def _publish(output: str, config: Publish) -> int:
+    places = [table_place(uri) for uri in config.to]
+    for place in places:
+        require_packages(place)
+    for place in places:
+        print(publish(output, place).line())
     return command.DONE
 
 

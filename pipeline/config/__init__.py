@@ -7,13 +7,14 @@ from .doctor import DoctorConfig
 from .evaluate import AS_IS, EvaluateConfig
 from .images import DEFAULT_CATEGORY_COLUMN, ImagesConfig
 from .job import is_local
-from .maintain import Compact, Vacuum
+from .maintain import Compact, Publish, Vacuum
 from .model import NONE, ModelConfig, ModelSpec
 from .nightly import NightlyConfig
 from .page import PageConfig
 from .references import BuildReferencesConfig
 from .score import AUTO, ScoreConfig
 from .submit import SubmitConfig
+from .tables import DeltaPlace, IcebergPlace, Place, table_place
 from .train import TrainConfig
 
 __all__ = [
@@ -25,17 +26,22 @@ __all__ = [
     "BuildReferencesConfig",
     "CalibrateConfig",
     "Compact",
+    "DeltaPlace",
     "DemoConfig",
     "DoctorConfig",
     "EvaluateConfig",
+    "IcebergPlace",
     "ImagesConfig",
     "ModelConfig",
     "ModelSpec",
     "NightlyConfig",
     "PageConfig",
+    "Place",
+    "Publish",
     "ScoreConfig",
     "SubmitConfig",
     "TrainConfig",
     "Vacuum",
     "is_local",
+    "table_place",
 ]

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from .checks import check_at_least, check_date, check_given, refuse_credentials
 from .job import CommandConfig
+from .tables import table_place
 
 # So long a reader may hold rows that point to the shards of before a compaction.
 GRACE = timedelta(hours=24)
@@ -22,9 +23,6 @@ class MaintainConfig(CommandConfig):
 
     output: str
     """Folder that holds scores/, maps/ and runs/."""
-    lock: bool = True
-    """Keep other jobs from writing meanwhile. Off is for stores that refuse conditional writes; see
-    to it then that no job writes to the output."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.
@@ -37,7 +35,16 @@ class MaintainConfig(CommandConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compact(MaintainConfig):
+class LockingConfig(MaintainConfig):
+    """What changes the output."""
+
+    lock: bool = True
+    """Keep other jobs from writing meanwhile. Off is for stores that refuse conditional writes; see
+    to it then that no job writes to the output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compact(LockingConfig):
     """Make few large files of the many small ones that nightly runs leave.
 
     Rewrites the score files and map shards of partitions that no run writes to any more. Readers
@@ -60,7 +67,7 @@ class Compact(MaintainConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vacuum(MaintainConfig):
+class Vacuum(LockingConfig):
     """List, and with --delete remove, what no row needs any more.
 
     Map shards that no score row points to, folders of runs that died or left no row, and
@@ -82,3 +89,32 @@ class Vacuum(MaintainConfig):
         super().__post_init__()
         check_at_least("--grace-hours", self.grace_hours, 0)
         check_at_least("--keep-days", self.keep_days, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publish(MaintainConfig):
+    """Bring an Apache Iceberg or Delta Lake table up to date, for engines that know no outputs.
+
+    The table holds of each image, under each model and category, the row that counts. Only score
+    files that were not published yet are read, and the table changes at once or not at all. It is
+    made if it is not there. Other jobs may write to the output meanwhile.
+    """
+
+    EXAMPLE: ClassVar = (
+        "adaclip maintain publish --output s3://bucket/scores --to delta://s3://bucket/table"
+    )
+
+    to: tuple[str, ...]
+    """The table: iceberg://CATALOG/NAMESPACE/TABLE, or delta:// before the URI of a folder. Repeat
+    for more."""
+
+    def __post_init__(self) -> None:
+        """As of every output; there is a table, and its URI is one."""
+        super().__post_init__()
+        if not self.to:
+            raise ValueError("--to is missing; give a table to publish to")
+        for uri in self.to:
+            try:
+                table_place(uri)
+            except ValueError as error:
+                raise ValueError(f"--to {error}") from None

@@ -25,6 +25,7 @@ from pipeline.output.compaction import compact, plan
 from pipeline.output.layout import PAGE, REVIEW, run_folder
 from pipeline.output.lock import OutputLock
 from pipeline.output.run_files import read_run_file, write_run_file
+from pipeline.publishing import publish
 from pipeline.redaction import redact, redacted_json
 from pipeline.storage import StorageError, absolute, write_object
 from pipeline.terminal import clean, duration
@@ -67,6 +68,9 @@ def run_night(scans: Scans, scan_date: str, scorer: type = AnomalyScorer) -> Nig
     night = Night(scan_date=scan_date, results=tuple(results), started=started)
     if not stopped:
         night = night.with_problems(_tell_webhooks(night))
+        # Before they are made one: of files under the names that they were written with, the next
+        # publication knows without opening them.
+        night = night.with_problems(_published(night))
         night = night.with_problems(_tidied(night))
     night = night.with_problems(_write_summary(night, scans.summary))
     if stopped:
@@ -202,6 +206,19 @@ def _told(error: Exception) -> str:
     if isinstance(error, RayError):
         text = text.splitlines()[-1]  # the cause; pages of traceback stand before it
     return redact(text)
+
+
+def _published(night: Night) -> Iterator[str]:
+    """Bring the sources' tables up to date; what went wrong. The next night catches up."""
+    for each in night.results:
+        if each.status in ("failed", "not_run"):
+            continue
+        for place in each.source.publish:
+            try:
+                done = publish(each.source.config.output, place)
+                _log.info(f"{each.source.name}: {done.line()}")
+            except Exception as error:  # whatever it is, the night is done
+                yield f"{each.source.name} is not published: {_told(error)}"
 
 
 def _tidied(night: Night) -> Iterator[str]:

@@ -17,7 +17,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.calibration import CalibrationError, read_calibration
-from pipeline.config import AUTO, ScoreConfig
+from pipeline.config import AUTO, Place, ScoreConfig, table_place
+from pipeline.errors import CannotRunError
+from pipeline.publishing import require_packages
 from pipeline.redaction import hide
 from pipeline.storage import StorageError, absolute, read_object
 
@@ -26,11 +28,11 @@ from .alerts import AlertRule
 NAME = r"[A-Za-z0-9][\w.-]{0,63}"  # of a source: it stands in logs, metrics and tables
 # Settings of a night, not of a source: one flag of the job for all of them.
 FLAGS = ("address", "log_format", "scan_date", "rescore", "lock_wait_s", "refresh_references")
-OWN = ("name", "input", "output")  # of each source, so no defaults
+OWN = ("name", "input", "output", "publish")  # of each source, so no defaults
 
 _scoring = {each.name: each for each in fields(ScoreConfig) if each.name not in FLAGS}
 _alert = {each.name: each for each in fields(AlertRule)}
-_KEYS = {*_scoring, "name", "alert", "webhook", "compact"}
+_KEYS = {*_scoring, "name", "alert", "webhook", "compact", "publish"}
 
 
 class ScansError(ValueError):
@@ -48,6 +50,8 @@ class Source:
     """A secret, as all webhooks' URLs."""
     compact: bool = True
     """Whether the night makes one score file of the many small ones of earlier dates."""
+    publish: tuple[Place, ...] = ()
+    """Tables that the night brings up to date with the output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,12 +171,18 @@ class _Check:
         compact = merged.get("compact", True)
         if not isinstance(compact, bool):
             self._wrong(f"{where}.compact", "must be true or false")
+        tables = self._tables(where, own.get("publish"))
         if len(self._mistakes) > before:
             return None
         config = self._made(where, ScoreConfig, settings)
         self._thresholds(where, config)
         return config and Source(
-            name=str(name), config=config, alert=rule, webhook=webhook, compact=compact
+            name=str(name),
+            config=config,
+            alert=rule,
+            webhook=webhook,
+            compact=compact,
+            publish=tables,
         )
 
     def _alert(self, where: str, value: Any) -> AlertRule | None:
@@ -204,10 +214,20 @@ class _Check:
         self._wrong(f"{where}.webhook", "must be a URL that starts with https:// or http://")
         return None
 
+    def _tables(self, where: str, value: Any) -> tuple[Place, ...]:
+        places = list[Place]()
+        for uri in value if isinstance(value, list) else [value] if value else []:
+            try:
+                places.append(table_place(str(uri)))
+                require_packages(places[-1])
+            except (ValueError, CannotRunError) as error:
+                self._wrong(f"{where}.publish", str(error))
+        return tuple(places)
+
     def _compare(self, scans: Scans) -> None:
         """Mistakes that only show between sources."""
         names: set[str] = set()
-        outputs: dict[str, str] = {}
+        outputs, tables = dict[str, str](), dict[str, str]()
         nights = f"{absolute(scans.summary)}/nightly"
         for source in scans.sources:
             if source.name in names:
@@ -220,6 +240,12 @@ class _Check:
                     f"is also that of {outputs[output]}; give each source one of its own",
                 )
             outputs.setdefault(output, source.name)
+            for place in source.publish:
+                if tables.setdefault(place.uri, source.name) != source.name:
+                    self._wrong(
+                        f"source {source.name}.publish",
+                        f"is also that of {tables[place.uri]}; give each source a table of its own",
+                    )
             if any(f"{nights}/".startswith(f"{absolute(u)}/") for u in source.config.input):
                 self._wrong("summary", f"lies below an input of {source.name}; give another folder")
 

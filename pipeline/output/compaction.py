@@ -40,6 +40,7 @@ from pipeline.storage import (
 
 from . import map_shards
 from .layout import MAPS, PARTITION, partition_of, scores_of
+from .origins import Origins, origins_in, with_origins
 from .snapshot import Journal, all_score_files, read_journal, score_objects, write_journal
 
 _log = logging.getLogger(__name__)
@@ -175,13 +176,19 @@ def _switch(output: str, group: Group, rows: pa.Table, replacement: str, check: 
 def _merge(output: str, group: Group, *, maps: bool) -> tuple[pa.Table, str]:
     """All rows of a group, and the name of their file; with ``maps`` in shards of their own.
 
-    The name comes after all others of the partition, also those of earlier compactions: whoever
+    Without, the rows are those of the group's files as they were, and say so (``origins``). The
+    name comes after all others of the partition, also those of earlier compactions: whoever
     lists a folder page by page while files are replaced meets the new one after the old ones.
     """
     name = f"{group.partition}/z-compacted-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{uuid4().hex[:6]}"
-    tables = [_read(info.uri) for info in group.files]
+    folder = scores_of(output)
+    tables, origins = list[pa.Table](), dict[str, Origins]()
+    for info in group.files:
+        table, origins[info.uri[len(folder) + 1 :]] = _read(info.uri)
+        tables.append(table)
     rows = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-    return (_with_own_shards(output, name, rows) if maps else rows), f"{name}.parquet"
+    rows = _with_own_shards(output, name, rows) if maps else with_origins(rows, origins)
+    return rows, f"{name}.parquet"
 
 
 def _with_own_shards(output: str, name: str, rows: pa.Table) -> pa.Table:
@@ -273,8 +280,8 @@ def _maps(
             first += length
 
 
-def _read(uri: str) -> pa.Table:
-    """A score file with the columns of today; those that it is too old for are null."""
+def _read(uri: str) -> tuple[pa.Table, Origins]:
+    """A score file with the columns of today, and whose rows it repeats."""
     filesystem, path = arrow_filesystem(uri)
     with pq.ParquetFile(path, filesystem=filesystem) as file:
         rows = file.read()
@@ -285,7 +292,7 @@ def _read(uri: str) -> pa.Table:
         rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(len(rows), f.type)
         for f in SCORE_SCHEMA
     ]
-    return pa.table(arrays, schema=SCORE_SCHEMA)
+    return pa.table(arrays, schema=SCORE_SCHEMA), origins_in(rows.schema)
 
 
 def _write(uri: str, rows: pa.Table) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline.commands.maintain import Compact, Vacuum, main, parse
+from pipeline.commands.maintain import Compact, Publish, Vacuum, main, parse
 from pipeline.output.lock import OutputLock
 from pipeline.results import open_results
 from pipeline.storage import write_object
@@ -34,6 +36,8 @@ def test_the_flags_are_parsed() -> None:
     assert compact == Compact(output="out", before="2026-01-02", dry_run=True)
     vacuum = parse(["vacuum", "--output", "out", "--delete", "--grace-hours", "1"])
     assert vacuum == Vacuum(output="out", delete=True, grace_hours=1)
+    publish = parse(["publish", "--output", "out", "--to", "delta:///a", "--to", "iceberg://c/n/t"])
+    assert publish == Publish(output="out", to=("delta:///a", "iceberg://c/n/t"))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +50,10 @@ def test_the_flags_are_parsed() -> None:
         # It sorts after every date of its year: nights under way would count as closed.
         (["compact", "--output", "out", "--before", "20261101"], "is not YYYY-MM-DD"),
         (["vacuum", "--output", "out", "--keep-days", "-1"], "--keep-days"),
-        ([], "usage: adaclip maintain compact|vacuum"),
+        (["publish", "--output", "out"], "--to"),
+        (["publish", "--output", "out", "--to", "s3://b/t"], "--to 's3://b/t' is no table"),
+        (["publish", "--output", "out", "--to", "delta://s3://u:secret@b/t"], "holds a password"),
+        ([], "usage: adaclip maintain compact|vacuum|publish"),
     ],
 )
 def test_a_wrong_command_line_exits_with_2(
@@ -100,6 +107,63 @@ def test_a_locked_output_is_left_alone(output: str, capsys: pytest.CaptureFixtur
         assert main(["vacuum", "--output", output, "--delete", "--grace-hours", "0"]) == 2
         assert "run nightly" in capsys.readouterr().err
     assert [path for path in files(output) if path.name != "lock.json"] == before
+
+
+def test_publish_tells_what_it_did_and_needs_no_lock(
+    output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"delta://{tmp_path}/table"
+    with OutputLock(output, run_id="nightly"):
+        assert main(["publish", "--output", output, "--to", uri]) == 0
+    told = capsys.readouterr().out
+    assert told == f"{uri}: 3 rows came and 0 went, by 3 score files that are new\n"
+    assert main(["publish", "--output", output, "--to", uri]) == 0
+    assert "0 rows came and 0 went" in capsys.readouterr().out
+
+
+def test_publish_tells_of_a_catalog_that_is_not_described(
+    output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["publish", "--output", output, "--to", "iceberg://no-such/n/t"]) == 2
+    told = capsys.readouterr().err
+    assert "pyiceberg knows no catalog 'no-such'" in told
+    assert "PYICEBERG_CATALOG__NO-SUCH__URI" in told
+
+
+def test_publish_tells_of_a_table_that_cannot_be_written(
+    output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert main(["publish", "--output", output, "--to", f"delta://{tmp_path}/file/table"]) == 1
+    told = capsys.readouterr().err
+    assert f"delta://{tmp_path}/file/table: " in told
+    assert "\x1b" not in told
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "uri"),
+    [("pyiceberg", "iceberg", "iceberg://c/n/t"), ("deltalake", "delta", "delta:///tmp/t")],
+)
+def test_publish_names_the_extra_that_is_missing(
+    output: str, package: str, extra: str, uri: str
+) -> None:
+    """In a process where it can't be imported, before anything is read."""
+    code = (
+        "import importlib.util, sys\n"
+        "class Hidden:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] == {package!r}: raise ImportError(name)\n"
+        "find = importlib.util.find_spec\n"
+        f"importlib.util.find_spec = lambda n, *a: None if n == {package!r} else find(n, *a)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        "from pipeline.commands.maintain import main\n"
+        f"sys.exit(main(['publish', '--output', {output!r}, '--to', {uri!r}]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert f'needs {package}: pip install "adaclip-pipeline[{extra}]"' in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "images"])

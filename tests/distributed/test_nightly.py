@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from deltalake import DeltaTable
 
 from pipeline.benchmark.stand_in import StandInScorer
-from pipeline.config import ScoreConfig
+from pipeline.config import ScoreConfig, table_place
 from pipeline.distributed import nightly
 from pipeline.distributed.nightly import preview, run_night
 from pipeline.distributed.scoring import score_bucket
@@ -22,6 +24,7 @@ from pipeline.errors import CannotRunError
 from pipeline.nightly.alerts import AlertRule
 from pipeline.nightly.scans import Scans, Source
 from pipeline.output.lock import LockLostError, OutputLock
+from pipeline.publishing import publish
 from pipeline.results import open_results
 from pipeline.storage import list_objects, read_object, write_object
 from tests import golden
@@ -370,6 +373,22 @@ def test_few_files_and_sources_that_say_so_are_left_alone(
     source = Source(name="a", config=config, compact=wanted)
     assert night_of(scans(config, a=source), TODAY).problems == ()
     assert len(score_files(config, "2026-01-18")) == files
+
+
+def test_a_night_publishes_and_a_table_that_can_not_be_is_a_problem_and_no_failure(
+    config: ScoreConfig, bucket: str, tmp_path: Path
+) -> None:
+    fill(config, "2026-01-18")
+    (tmp_path / "file").write_bytes(b"")
+    places = (table_place(f"delta://{tmp_path}/file/x"), table_place(f"delta://{tmp_path}/table"))
+    source = Source(name="a", config=config, publish=places)
+    done = night_of(scans(config, a=source), TODAY)
+    assert done.failed == []
+    (problem,) = done.problems
+    assert problem.startswith(f"a is not published: delta://{tmp_path}/file/x: ")
+    found = DeltaTable(f"{tmp_path}/table").to_pyarrow_table().to_pandas()
+    assert sorted(found.image_id) == sorted(open_results(config.output).scores().image_id)
+    assert publish(config.output, places[1]).files == 0, "also after the night's compaction"
 
 
 def test_an_output_that_can_not_be_compacted_is_a_problem_and_no_failure(

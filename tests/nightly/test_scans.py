@@ -59,6 +59,33 @@ def test_the_example_is_right_and_says_what_it_means() -> None:
     assert {each.webhook for each in scans.sources} == {SECRET}
 
 
+def test_a_source_names_the_tables_that_it_is_published_to(tmp_path: Path) -> None:
+    two = ["delta://s3://b/table", "iceberg://prod/factory/scores"]
+    text = document(source(publish=two), source(name="b", output="s3://b/2", publish=two[0] + "2"))
+    first, second = load(tmp_path, text).sources
+    assert [each.uri for each in first.publish] == two
+    assert [each.uri for each in second.publish] == ["delta://s3://b/table2"]
+
+
+def test_tables_that_can_not_be_are_told_of(tmp_path: Path) -> None:
+    text = document(
+        source(publish=["s3://b/table"]),
+        source(name="b", output="s3://b/2", publish="delta:///data/x"),
+        source(name="c", output="s3://b/3", publish=["delta:///data/x"]),
+        defaults={"publish": "delta:///data/x"},
+    )
+    told = mistakes(tmp_path, text)
+    assert any(each.startswith("defaults.publish is not known") for each in told)
+    assert any(each.startswith("source a.publish 's3://b/table' is no table") for each in told)
+    text = document(
+        source(publish="delta:///data/x"),
+        source(name="b", output="s3://b/2", publish=["delta:///data/x"]),
+    )
+    assert mistakes(tmp_path, text) == [
+        "source b.publish is also that of a; give each source a table of its own"
+    ]
+
+
 def test_secrets_are_not_shown_with_the_scans() -> None:
     assert "very-secret-path" not in repr(load_scans(str(EXAMPLE)))
 
