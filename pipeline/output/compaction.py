@@ -42,6 +42,7 @@ from . import map_shards
 from .layout import MAPS, PARTITION, partition_of, scores_of
 from .origins import Origins, origins_in, with_origins
 from .snapshot import Journal, all_score_files, read_journal, score_objects, write_journal
+from .writer import SCORE_OPTIONS
 
 _log = logging.getLogger(__name__)
 
@@ -297,5 +298,5 @@ def _read(uri: str) -> tuple[pa.Table, Origins]:
 
 def _write(uri: str, rows: pa.Table) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd")
+    pq.write_table(rows, sink, **SCORE_OPTIONS)
     write_object(uri, sink.getvalue().to_pybytes())

@@ -22,7 +22,8 @@ Origins = Mapping[str, Any]
 
 def with_origins(rows: pa.Table, origins: Origins) -> pa.Table:
     """Rows that tell, once they are written, of which files they are."""
-    return rows.replace_schema_metadata({**VERSION, KEY: json.dumps(origins).encode()})
+    told: dict[Any, Any] = {**VERSION, KEY: json.dumps(origins).encode()}
+    return rows.replace_schema_metadata(told)
 
 
 def origins_in(schema: pa.Schema) -> Origins:
