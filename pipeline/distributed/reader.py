@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -23,6 +23,8 @@ from pipeline.tiling import WHOLE, Tiling
 from .reading_log import Row, read_logged
 
 FETCH_THREADS = 16
+# Small objects are fetched several in a row by one thread: handing over takes as long as a disk.
+GROUP, GROUP_OBJECT_BYTES = 8, 1 << 16
 FETCHED_BYTES_AHEAD = 256 * 2**20  # encoded images waiting for the decoder, per task
 ROWS_PER_YIELD = 16  # bounds a task's memory: 13 MB of pixels at 518 px
 
@@ -30,7 +32,7 @@ Cut = Callable[[bytes], Squares]
 Part = bytes | StorageError
 Fetched = tuple[Part, float] | None
 """A row's bytes or why there are none, and the seconds they took; None: not to be fetched."""
-Started = Future[tuple[list[Part], float]] | None
+Started = Future[list[tuple[list[Part], float]]] | None
 
 
 def read_images(
@@ -101,35 +103,57 @@ def _given_up(row: Row, reason: str) -> Row:
 
 def _fetch_ahead(rows: list[Row], max_bytes: int) -> Iterator[tuple[Row, Fetched]]:
     """Rows in order, each with what was fetched; some more are fetched meanwhile."""
-    waiting: deque[tuple[Fetch, Started]] = deque()
+    waiting: deque[tuple[list[Fetch], Started]] = deque()
     bytes_ahead = 0
     for row in rows:
         _refuse_by_size(row, max_bytes)
     with ThreadPoolExecutor(FETCH_THREADS) as pool, ThreadPoolExecutor(1) as one_by_one:
-        for fetch in planned(rows, max_bytes):
+        for group in _grouped(planned(rows, max_bytes)):
+            more = sum(fetch.bytes for fetch in group)
             while waiting and (
-                len(waiting) >= 2 * FETCH_THREADS or bytes_ahead + fetch.bytes > FETCHED_BYTES_AHEAD
+                len(waiting) >= 2 * FETCH_THREADS or bytes_ahead + more > FETCHED_BYTES_AHEAD
             ):
-                bytes_ahead -= waiting[0][0].bytes
+                bytes_ahead -= sum(fetch.bytes for fetch in waiting[0][0])
                 yield from _fetched(*waiting.popleft())
             started = None
-            if not fetch.rows[0]["error"]:
-                started = (one_by_one if fetch.in_order else pool).submit(fetch.read)
-            waiting.append((fetch, started))
-            bytes_ahead += fetch.bytes
+            if not group[0].rows[0]["error"]:
+                threads = one_by_one if group[0].in_order else pool
+                started = threads.submit(_all_fetched, group)
+            waiting.append((group, started))
+            bytes_ahead += more
         while waiting:
             yield from _fetched(*waiting.popleft())
 
 
-def _fetched(fetch: Fetch, started: Started) -> Iterator[tuple[Row, Fetched]]:
+def _grouped(fetches: Iterable[Fetch]) -> Iterator[list[Fetch]]:
+    """Several small objects, or anything else alone."""
+    group: list[Fetch] = []
+    for fetch in fetches:
+        small = fetch.bytes <= GROUP_OBJECT_BYTES and not (fetch.members or fetch.rows[0]["error"])
+        if group and (len(group) == GROUP or not small):
+            yield group
+            group = []
+        if small:
+            group.append(fetch)
+        else:
+            yield [fetch]
+    if group:
+        yield group
+
+
+def _all_fetched(group: list[Fetch]) -> list[tuple[list[Part], float]]:
+    return [fetch.read() for fetch in group]
+
+
+def _fetched(group: list[Fetch], started: Started) -> Iterator[tuple[Row, Fetched]]:
     if started is None:
-        yield from ((row, None) for row in fetch.rows)
+        yield from ((row, None) for fetch in group for row in fetch.rows)
         return
-    parts, seconds = started.result()
-    for row, part in zip(fetch.rows, parts, strict=True):
-        if fetch.in_order and isinstance(part, bytes):
-            row["size"] = len(part)  # of which the listing gave the mean
-        yield row, (part, seconds)
+    for fetch, (parts, seconds) in zip(group, started.result(), strict=True):
+        for row, part in zip(fetch.rows, parts, strict=True):
+            if fetch.in_order and isinstance(part, bytes):
+                row["size"] = len(part)  # of which the listing gave the mean
+            yield row, (part, seconds)
 
 
 def _decoder(decoder: Decoder) -> Callable[..., Squares]:

@@ -28,7 +28,7 @@ from .amazon import ARCHIVES, LISTING_THREADS, list_s3, read_s3, stat_s3
 from .arrow import arrow_filesystem
 from .azure import list_azure, read_azure, stat_azure, write_azure
 from .conditional import create_object, delete_objects, replace_file, replace_object
-from .files import file_info, list_files
+from .files import file_info, list_files, read_file
 from .google import list_google
 from .ranges import REPLACED, read_range
 
@@ -101,6 +101,8 @@ def read_object(uri: str) -> tuple[bytes, str]:
             return read_s3(uri)
         if uri.startswith("abfs://"):
             return read_azure(uri)
+        if uri.startswith("file://"):
+            return read_file(uri)
         filesystem, path = filesystem_of(uri)
         data = filesystem.cat_file(path)
         # Looked up last: an object that was replaced before or during the read shows.

@@ -16,7 +16,13 @@ from PIL import Image
 
 from infra.docs.formats import CASES
 from pipeline.distributed import reader as reader_module
-from pipeline.distributed.reader import FETCH_THREADS, ROWS_PER_YIELD, read_images
+from pipeline.distributed.reader import (
+    FETCH_THREADS,
+    GROUP,
+    GROUP_OBJECT_BYTES,
+    ROWS_PER_YIELD,
+    read_images,
+)
 from pipeline.images import decode, to_square
 from pipeline.images.tiles import Squares, squares
 from pipeline.inputs.shards import reading
@@ -258,13 +264,31 @@ def test_an_empty_block_yields_nothing() -> None:
 
 
 def test_few_objects_are_fetched_ahead_of_the_decoder(tmp_path: Path, fetched: list[str]) -> None:
-    for i in range(100):
-        write_object(f"{tmp_path}/{i:03}.jpg", b"not an image")
+    size, count = GROUP_OBJECT_BYTES + 1, 100  # too large to be fetched several in a row
+    for i in range(count):
+        write_object(f"{tmp_path}/{i:03}.jpg", bytes(size))
     tables = read_images(manifest(str(tmp_path)), image_size=SIZE, max_megapixels=1.0)
     next(tables)
     assert ROWS_PER_YIELD <= len(fetched) <= ROWS_PER_YIELD + 2 * FETCH_THREADS
-    assert sum(map(len, tables)) == 100 - ROWS_PER_YIELD
-    assert len(fetched) == 100
+    assert sum(map(len, tables)) == count - ROWS_PER_YIELD
+    assert len(fetched) == count
+
+
+def test_small_objects_are_fetched_several_in_a_row(tmp_path: Path, fetched: list[str]) -> None:
+    """In order, with errors and large ones between them, and no more ahead than so many rows."""
+    ahead = 2 * FETCH_THREADS * GROUP
+    count = ahead + 3 * ROWS_PER_YIELD
+    for i in range(count):
+        size = {3: 0, 8: GROUP_OBJECT_BYTES + 1}.get(i % 11, 5)
+        write_object(f"{tmp_path}/{i:03}.jpg", bytes(size))
+    rows = manifest(str(tmp_path))
+    tables = read_images(rows, image_size=SIZE, max_megapixels=1.0)
+    done = [next(tables)]
+    assert len(fetched) <= ROWS_PER_YIELD + ahead
+    done += tables
+    assert pa.concat_tables(done)["uri"].equals(rows["uri"])
+    errors = pa.concat_tables(done)["error"].to_pylist()
+    assert errors == ["empty" if i % 11 == 3 else "not_an_image" for i in range(count)]
 
 
 def test_few_bytes_are_fetched_ahead_of_the_decoder(
