@@ -109,7 +109,7 @@ def read_small_s3(uri: str, most: int) -> tuple[bytes | None, str]:
     bucket, key = split_s3(uri)
     for attempt in range(1, READ_ATTEMPTS + 1):
         response = s3(bucket).get_object(Bucket=bucket, Key=key)
-        size, etag = response["ContentLength"], response.get("ETag")
+        size, etag = response.get("ContentLength", 0), response.get("ETag")
         if size > most:
             response["Body"].close()
             return None, s3_etag(etag, response.get("LastModified"), size)

@@ -294,7 +294,7 @@ def test_small_objects_are_fetched_several_in_a_row(tmp_path: Path, fetched: lis
 def test_few_bytes_are_fetched_ahead_of_the_decoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size, count = 1000, 40
+    size, count = GROUP_OBJECT_BYTES + 1, 40
     monkeypatch.setattr(reader_module, "FETCHED_BYTES_AHEAD", 3 * size)
     lock, held, peak = threading.Lock(), 0, 0
 

@@ -33,6 +33,8 @@ class OddS3:
     """Archived keys of which there is a restored copy."""
     denied: str = "\0"
     """Listing what contains this is denied."""
+    page: int = 1000
+    """Entries of a listing's first page; there is no second."""
     objects: dict[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     """First lines and headers of what came in."""
@@ -112,7 +114,10 @@ class OddS3:
                 + "</Contents>"
             )
         entries += [f"<CommonPrefixes><Prefix>{f}</Prefix></CommonPrefixes>" for f in folders]
-        text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{''.join(entries)}"
+        more = len(entries) > self.page
+        goes_on = f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+        goes_on += "<NextContinuationToken>2</NextContinuationToken>" if more else ""
+        text = f"<ListBucketResult>{goes_on}{''.join(entries[: self.page])}"
         text += "<EncodingType>url</EncodingType></ListBucketResult>"
         answer(handler, text.encode())
 

@@ -154,14 +154,22 @@ def test_a_range_with_the_whole_objects_checksum_is_an_error_with_the_two_variab
 
 
 def test_a_sub_prefix_that_may_not_be_listed_is_an_error_that_names_it(point_at: PointAt) -> None:
-    store = OddS3(
-        denied="prefix=in/secret", objects={f"in/{d}/a.png": b"a" for d in ("open", "secret")}
-    )
+    """More than a page of keys is listed folder by folder."""
+    objects = {f"in/{d}/{n}.png": b"a" for d, n in (("open", "a"), ("open", "b"), ("secret", "a"))}
+    store = OddS3(denied="prefix=in/secret", page=2, objects=objects)
     with store.running() as endpoint:
         point_at(endpoint)
         error = failure(list_all, "s3://bucket/in")
     assert error.code == ErrorCode.ACCESS_DENIED
     assert "s3://bucket/in/secret/" in str(error)
+
+
+def test_what_fits_in_a_page_is_listed_in_one_request(point_at: PointAt) -> None:
+    store = OddS3(objects={f"in/{d}/a.png": b"a" for d in range(9)})
+    with store.running() as endpoint:
+        point_at(endpoint)
+        assert len(listed("s3://bucket/in")) == 9
+    assert len(store.requests) == 1
 
 
 def test_a_listing_that_goes_on_and_does_not_say_where_is_an_error(point_at: PointAt) -> None:

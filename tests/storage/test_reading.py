@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.schema import ErrorCode
 from pipeline.storage import (
@@ -50,16 +50,15 @@ def test_a_file_replaced_while_it_is_read_shows_in_the_etag(
     uri = f"file://{tmp_path}/a.png"
     write_object(uri, b"listed")
     (info,) = listed(str(tmp_path)).values()
-    read = LocalFileSystem.cat_file
 
-    def replace_then_read(filesystem: LocalFileSystem, path: str) -> bytes:
+    def replace_then_look(path: str) -> os.stat_result:
+        monkeypatch.undo()
         write_object(uri, b"newer version")
-        data: bytes = read(filesystem, path)
-        return data
+        return os.stat(path)
 
-    monkeypatch.setattr(LocalFileSystem, "cat_file", replace_then_read)
+    monkeypatch.setattr(os, "stat", replace_then_look)
     data, etag = read_object(uri)
-    assert data == b"newer version"
+    assert data == b"listed"
     assert etag != info.etag
 
 
