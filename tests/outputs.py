@@ -82,7 +82,7 @@ def age(output: str) -> None:
 
 
 def half_floats(grids: pa.ChunkedArray) -> pa.Array:
-    """Grids as versions before 0.3 kept them."""
+    """Grids as versions before 0.2 kept them."""
     values = [None if each is None else np.array(each) / Q8 for each in grids.to_pylist()]
     halves = [None if each is None else each.astype(np.float16) for each in values]
     return pa.array(halves, pa.list_(pa.float16()))

@@ -15,7 +15,7 @@ from pipeline.schema import MAP_SCHEMA
 ROWS_PER_GROUP = 128  # what a reader of one map fetches: 330 KB
 BYTES_PER_GROUP = 2**20  # before they are compressed
 
-# Until version 0.2 lists of half floats, which Spark and delta-rs don't open at all.
+# Before version 0.2 lists of half floats, which Spark and delta-rs don't open at all.
 _FORMER = {"logit_grid_q8": ("logit_grid", Q8), "embedding_q15": ("embedding", Q15)}
 
 OPTIONS: dict[str, Any] = {

@@ -30,7 +30,7 @@ def smooth(count: int = COUNT) -> np.ndarray:
 
 
 def shard(grids: np.ndarray, kind: str) -> pa.Table:
-    """Of today, or with the half floats of versions before 0.3; the last image has no map."""
+    """Of today, or with the half floats of versions before 0.2; the last image has no map."""
     names = {"q8": ("logit_grid_q8", "embedding_q15"), "half": ("logit_grid", "embedding")}[kind]
     vectors = np.eye(len(grids), 8, dtype=np.float32)
     values = [[*column, None] for column in (grids.reshape(len(grids), -1), vectors)]
