@@ -157,21 +157,24 @@ class Predictor:
         return self._images(self._sent(pixels))
 
     def _sent(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """Pixels on their way to the device."""
+        """Pixels on their way to the device; on the host where that has no memory for them now."""
         host = torch.from_numpy(pixels)
         if self._copies is None:
             return host
-        # Pinned memory, which PyTorch keeps for the next batch, is copied while the GPU computes.
-        with torch.cuda.stream(self._copies):
-            return host.pin_memory().to(self.device, non_blocking=True)
+        try:
+            # Pinned memory, kept by PyTorch for the next batch, is copied while the GPU computes.
+            with torch.cuda.stream(self._copies):
+                return host.pin_memory().to(self.device, non_blocking=True)
+        except torch.OutOfMemoryError:
+            return host
 
     def _images(self, sent: Tensor) -> Tensor:
         """Of pixels, once they have arrived."""
-        if self._copies is not None:
+        if self._copies is not None and sent.is_cuda:
             stream = torch.cuda.current_stream()
             stream.wait_stream(self._copies)
             sent.record_stream(stream)
-        return normalise_(sent.permute(0, 3, 1, 2).float().div_(255.0))
+        return normalise_(sent.to(self.device).permute(0, 3, 1, 2).float().div_(255.0))
 
     def _in_parts(
         self,
