@@ -22,20 +22,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import BenchmarkConfig, ScoreConfig
-from pipeline.identity import ModelIdentity
 from pipeline.inputs.manifest import build_manifest
-from pipeline.output.ledger import image_ids, read_final_ids
-from pipeline.output.writer import ROWS_PER_FILE
+from pipeline.output.ledger import read_final_ids
+from pipeline.output.writer import ROWS_PER_FILE, SCORE_OPTIONS
 from pipeline.provenance import peak_memory_bytes
-from pipeline.schema import SCORE_SCHEMA
 from pipeline.storage import list_objects
 
 from .machine import in_own_process
+from .score_tables import IDENTITY, score_rows
 
 _log = logging.getLogger(__name__)
 
 COUNTS = (100_000, 1_000_000)
-IDENTITY = ModelIdentity("benchmark")
 PAGE = 1_000  # objects a folder, as many as a page of S3
 NEW_EVERY = 100
 MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -121,9 +119,9 @@ def make_ledger(output: str, count: int) -> dict[str, int]:
     for start in range(0, count, ROWS_PER_FILE):
         path = folder / f"run-{start:09d}.parquet"
         numbers = range(start, min(start + ROWS_PER_FILE, count))
-        pq.write_table(_scores(numbers, count), path, compression="zstd")
-        (group,) = pq.read_metadata(path).to_dict()["row_groups"]
-        for column in group["columns"]:
+        pq.write_table(_scores(numbers, count), path, **SCORE_OPTIONS)
+        groups = pq.read_metadata(path).to_dict()["row_groups"]
+        for column in (column for group in groups for column in group["columns"]):
             total += column["total_compressed_size"]
             if column["path_in_schema"] in LEDGER_COLUMNS:
                 read += column["total_compressed_size"]
@@ -133,28 +131,13 @@ def make_ledger(output: str, count: int) -> dict[str, int]:
 def _scores(numbers: range, count: int) -> pa.Table:
     """Rows of ``SCORE_SCHEMA`` that compress as real ones do."""
     objects = [i if i % NEW_EVERY else count + i for i in numbers]
-    size, random = len(objects), np.random.default_rng(numbers.start)
     known: dict[str, Any] = {
         "uri": pa.array([f"synthetic://{count}/{_line(i)}/{_name(i)}" for i in objects]),
         "etag": pa.array([_etag(i) for i in objects]),
         "category": pa.array([_line(i) for i in objects]),
-        "size": pa.array(random.integers(1 << 20, size=size)),
-        "map_file": pa.array([f"maps/scan_date=2026-01-01/{numbers.start}.parquet"] * size),
-        "map_row": pa.array(np.arange(size)),
+        "map_file": [f"maps/scan_date=2026-01-01/{numbers.start}.parquet"] * len(objects),
     }
-    ids = image_ids(known["uri"], known["etag"], IDENTITY, known["category"])
-    digits = ids.tobytes().hex()
-    known["image_id"] = pa.array([digits[i : i + 32] for i in range(0, len(digits), 32)])
-    known["model"] = IDENTITY.column(known["category"])
-    for name in ("score", "map_max", "anomalous_area"):
-        known[name] = pa.array(random.random(size, dtype=np.float32))
-    for name in ("box_x0", "box_y0", "box_x1", "box_y1", "width", "height"):
-        known[name] = pa.array(random.integers(4096, size=size))
-    arrays = [
-        known[f.name].cast(f.type) if f.name in known else pa.nulls(size, f.type)
-        for f in SCORE_SCHEMA
-    ]
-    return pa.table(arrays, schema=SCORE_SCHEMA)
+    return score_rows(known, np.random.default_rng(numbers.start))
 
 
 def _line(i: int) -> str:

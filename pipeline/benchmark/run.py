@@ -17,6 +17,7 @@ from .forward import rows as stage_rows
 from .listing import measure_listing
 from .machine import hardware, in_own_process
 from .many_categories import measure_categories
+from .queries import measure_queries
 from .references import measure_references
 from .scoring_node import on_scoring_node
 from .shards import measure_shards
@@ -28,7 +29,7 @@ from .whole_job import measure_feeding, measure_job, measure_overhead
 _log = logging.getLogger(__name__)
 
 # Parts without Ray, measured where the job's driver is.
-ON_DRIVER = {"training", "references", "categories", "listing", "tiles"}
+ON_DRIVER = {"training", "references", "categories", "listing", "tiles", "queries"}
 
 # Column of a terminal's table and its format, by part.
 JOB = {"images": ",d", "photo_size": "d", "num_actors": "d", "images_per_s": ".3g"}
@@ -105,6 +106,16 @@ COLUMNS: dict[str, dict[str, str]] = {
         "images_per_s": ",.1f",
         "steady_images_per_s": ",.1f",
         "busy_cpus": ".0%",
+    },
+    "queries": {
+        "question": "s",
+        "reader": "s",
+        "rows": ",d",
+        "found": ",d",
+        "s": ".2f",
+        "cpu_s": ".2f",
+        "requests": ",d",
+        "peak_bytes": ",d",
     },
     "listing": {
         "objects": ",d",
@@ -183,6 +194,8 @@ def _measure(part: str, config: BenchmarkConfig) -> Any:
             return in_own_process(measure_categories, config)
         case "listing":
             return measure_listing(config)
+        case "queries":
+            return measure_queries(config)
         case "tiles":
             return in_own_process(measure_tiles, config)
         case "shards":
