@@ -34,7 +34,10 @@ nights = [line.split(",") for line in str(table).replace('"', "").splitlines()]
 grids = [(row["uri"], row["grid"]) for row in rows]
 
 # %% plain
-described = chdb.query("DESCRIBE file('scores/scores/*/*.parquet', Parquet)")
+# By a star, the first file is whichever the file system lists first.
+described = chdb.query(
+    "DESCRIBE file('scores/scores/scan_date=2026-11-{21,22,23}/*.parquet', Parquet)"
+)
 columns = [line.split(",")[0].strip('"') for line in str(described).splitlines()]
 
 # %% half

@@ -18,7 +18,8 @@ nights = [list(each.values()) for each in table.groupby("scan_date").agg(*counts
 grids = {row["uri"]: grid}
 
 # %% plain
-columns = daft.read_parquet("scores/scores/**/*.parquet", hive_partitioning=True).column_names
+# By a pattern, the first file is another one from one read to the next.
+columns = daft.read_parquet(newest_first[::-1], hive_partitioning=True).column_names
 
 # %% half
 half = daft.read_parquet("scores/maps/scan_date=2026-11-21/*").to_pylist()[0]["logit_grid"]
