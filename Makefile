@@ -3,6 +3,7 @@
 # make demo: the jobs on a small bucket of their own.
 # make docs: the site in site/; python -m http.server --directory site shows it with its search.
 # make reference: the tables of docs/ that are made from the code.
+# make readers: docs/readers.md, by every reader it names (six minutes; needs Java and Node).
 # make screenshots: the pictures of docs/report.md (minutes; a small model scores 840 images).
 # make small-model: its weights, from nothing (six hours on two cores; what a stop leaves is used).
 PYTHON ?= python3
@@ -14,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE =
 # one another by spinning take them from the rest, which made two runs side by side 1.6 times as long.
 unit quick: export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: test quick demo docs reference screenshots small-model lint types unit browser clean
+.PHONY: test quick demo docs reference readers screenshots small-model lint types unit browser clean
 
 test: lint types unit
 
@@ -32,6 +33,10 @@ docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 reference: $(INSTALLED)
+	$(BIN)/python -m infra.docs.reference
+
+readers: $(INSTALLED)
+	$(BIN)/python -m infra.docs.readers
 	$(BIN)/python -m infra.docs.reference
 
 lint: $(INSTALLED)

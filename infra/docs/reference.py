@@ -12,6 +12,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ from pipeline.schema import (
 )
 from pipeline.usage import attribute_docs
 
-from . import formats
+from . import formats, readers
 
 ROOT = Path(__file__).parents[2]
 COMMAND = "python -m infra.docs.reference"
@@ -223,6 +224,15 @@ def image_files() -> str:
     return table(header, [(prose(words), *cells) for words, *cells in formats.table()])
 
 
+def reader_verdicts() -> str:
+    """Every reader of docs/readers.md and what it needs."""
+    header = (
+        *("reader", "version", "rows of all nights", "older files beside newer ones"),
+        *("maps", "half-float maps, before 0.3"),
+    )
+    return table(header, readers.table())
+
+
 def listing(path: str, language: str) -> str:
     """A file as it stands."""
     return f"```{language}\n{(ROOT / path).read_text().strip()}\n```"
@@ -271,6 +281,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "scan-keys": scan_keys,
     "scans-example": lambda: listing("infra/scans.example.yaml", "yaml"),
     "bucket-to-decision": lambda: notebook("docs/notebooks/bucket_to_decision.py"),
+    "readers": reader_verdicts,
+    **{
+        f"reader-{Path(each.script).stem}": partial(readers.snippet, each)
+        for each in readers.READERS
+    },
     "alert-keys": lambda: settings(AlertRule, flags=False),
 }
 
