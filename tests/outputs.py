@@ -70,10 +70,10 @@ def write(
     writer.commit()
 
 
-def age(output: str) -> None:
+def age(output: str, scan_date: str = "*") -> None:
     """Leave the files as a version wrote them that knew no references and no embeddings, and had
     grids of half floats."""
-    for path in Path(output.removeprefix("file://")).glob("*/scan_date=*/*.parquet"):
+    for path in Path(output.removeprefix("file://")).glob(f"*/scan_date={scan_date}/*.parquet"):
         table = pq.ParquetFile(path).read()
         table = table.select([name for name in table.column_names if name not in NEWER])
         if "logit_grid_q8" in table.column_names:

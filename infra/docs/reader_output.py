@@ -29,11 +29,11 @@ def make(folder: Path) -> None:
     output = str(folder / "scores")
     rows = {night: [_row(night, i) for i in range(sum(NIGHTS[night]))] for night in NIGHTS}
     first, second, third = rows
-    write(output, rows[first], first)
-    age(output)
     write(output, rows[second][:2], second, run_id="a")
     write(output, rows[second][2:], second, run_id="b")
     compact(output, before=third)
+    write(output, rows[first], first)
+    age(output, first)
     write(output, rows[third], third)
 
 

@@ -228,7 +228,7 @@ def reader_verdicts() -> str:
     """Every reader of docs/readers.md and what it needs."""
     header = (
         *("reader", "version", "rows of all nights", "older files beside newer ones"),
-        *("maps", "half-float maps, before 0.3"),
+        *("maps", "half-float maps, before 0.2"),
     )
     return table(header, readers.table())
 

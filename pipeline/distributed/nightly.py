@@ -232,7 +232,7 @@ def _tidied(night: Night) -> Iterator[str]:
         if not each.source.compact or each.status in ("failed", "not_run"):
             continue
         try:
-            groups = plan(output, before=night.scan_date)
+            groups = plan(output, before=night.scan_date, maps=False)
             if sum(len(group.files) - 1 for group in groups) < FILES_WORTH_IT:
                 continue
             with OutputLock(config.output, run_id="compact", needed=config.lock) as lock:

@@ -78,12 +78,15 @@ class Compaction:
     """Groups that can't be read and were left as they are, with the reason."""
 
 
-def plan(output: str, *, before: str, target_bytes: int = TARGET_BYTES) -> list[Group]:
+def plan(
+    output: str, *, before: str, target_bytes: int = TARGET_BYTES, maps: bool = True
+) -> list[Group]:
     """Groups worth rewriting: files below half the target, of partitions before a date.
 
     Args:
         output: absolute URI of the output.
         before: YYYY-MM-DD; partitions of this day and later are left alone.
+        maps: and other files whose maps are of a version that not every reader opens.
 
     Raises:
         StorageError: the output can't be listed.
@@ -92,18 +95,42 @@ def plan(output: str, *, before: str, target_bytes: int = TARGET_BYTES) -> list[
     partitions: dict[str, list[ObjectInfo]] = defaultdict(list)
     for info in score_objects(folder):
         found = re.fullmatch(rf"{PARTITION}/[^/]+", info.uri[len(folder) + 1 :])
-        if found and found[1] < before and info.size < target_bytes / 2:
+        if found and found[1] < before:
             partitions[partition_of(found[1])].append(info)
     groups = []
     for partition, files in sorted(partitions.items()):
         chosen: list[ObjectInfo] = []
         for info in files:
+            if info.size >= target_bytes / 2:
+                groups.append(Group(partition, (info,)))
+                continue
             chosen.append(info)
             if sum(each.size for each in chosen) >= target_bytes:
                 groups.append(Group(partition, tuple(chosen)))
                 chosen = []
         groups.append(Group(partition, tuple(chosen)))
-    return [group for group in groups if len(group.files) > 1]
+    return [
+        group
+        for group in groups
+        if len(group.files) > 1 or (maps and group.files and _has_former_maps(output, group))
+    ]
+
+
+def _has_former_maps(output: str, group: Group) -> bool:
+    """Whether maps are to be rewritten; of what can't be read, the attempt tells why."""
+    try:
+        (info,) = group.files
+        filesystem, path = arrow_filesystem(info.uri)
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            shards = file.read(columns=["map_file"])["map_file"].unique().drop_null().to_pylist()
+        for shard in shards:
+            filesystem, path = arrow_filesystem(f"{output}/{shard}")
+            with pq.ParquetFile(path, filesystem=filesystem) as file:
+                if map_shards.is_former(file.schema_arrow.names):
+                    return True
+    except (OSError, StorageError, pa.ArrowException):
+        return True
+    return False
 
 
 def compact(
@@ -126,7 +153,7 @@ def compact(
     """
     recover(output)
     done = Compaction()
-    groups = plan(output, before=before, target_bytes=target_bytes)
+    groups = plan(output, before=before, target_bytes=target_bytes, maps=maps)
     for number, group in enumerate(groups, 1):
         name = f"{group.partition}: {len(group.files)} files"
         try:

@@ -45,6 +45,11 @@ def columns_of(names: Sequence[str], columns: Sequence[str] = tuple(MAP_SCHEMA.n
     return [name for pair in either for name in pair if name in names]
 
 
+def is_former(names: Sequence[str]) -> bool:
+    """Whether a shard with these columns is of a version whose types not every reader opens."""
+    return any(former in names for former, _ in _FORMER.values())
+
+
 def of_today(maps: pa.Table) -> pa.Table:
     """Rows of a shard of any version as ``schema.MAP_SCHEMA``; what they lack is null."""
     arrays = []

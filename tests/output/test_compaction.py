@@ -316,3 +316,21 @@ def test_old_shards_without_embeddings_join_with_new_ones(tmp_path: Path) -> Non
     for kept in found.to_pylist():
         expected = vectors.get(kept["image_id"])
         assert kept["embedding_q15"] == (None if expected is None else expected.tolist())
+
+
+def test_maps_that_not_every_reader_opens_are_rewritten_also_of_a_single_file(
+    tmp_path: Path,
+) -> None:
+    output = f"file://{tmp_path}/out"
+    write(output, [scored("s3://b/in", i, i / 1000) for i in range(6)], DAY)
+    assert plan(output, before=OPEN_DAY) == []
+    age(output)
+    assert plan(output, before=OPEN_DAY, maps=False) == []
+    before = table(output)
+    assert (run(output).files_before, len(files(output))) == (1, 1)
+    pd.testing.assert_frame_equal(table(output), before)
+    check_maps(output)
+    for shard in open_results(output).scores().map_file.unique():
+        found = pq.read_schema(arrow_filesystem(f"{output}/{shard}")[1])
+        assert found.equals(MAP_SCHEMA)
+    assert plan(output, before=OPEN_DAY) == []
