@@ -42,10 +42,14 @@ HISTOGRAM_SCHEMA = pa.schema(
         pa.field("negatives", pa.list_(pa.int64())),
         pa.field("positives", pa.list_(pa.int64())),
         pa.field("overlap", pa.list_(pa.float64())),
-        pa.field("lowest", pa.list_(pa.float32())),
-        pa.field("highest", pa.list_(pa.float32())),
+        pa.field("value", pa.list_(pa.float32())),  # null: not all of the bin are equal
     ]
 )
+
+
+# What is looked up for every pixel lies side by side, in one line of a core's cache.
+_CELL = np.dtype([("negatives", np.int64), ("value", np.float32)], align=True)
+_EMPTY, _SEVERAL = np.float32(np.inf), np.float32(np.nan)  # values of a cell
 
 
 class PixelHistogram:
@@ -60,12 +64,13 @@ class PixelHistogram:
         """Images added."""
         self.num_regions = 0
         """Connected regions of their masks."""
-        self._negatives = np.zeros(NUM_BINS, dtype=np.int64)
+        cells = np.zeros(NUM_BINS, dtype=_CELL)
+        self._negatives: NDArray[np.int64] = cells["negatives"]
+        # A bin whose pixels all have one value holds a tie, about which nothing is unknown.
+        self._value: NDArray[np.float32] = cells["value"]
+        self._value[:] = _EMPTY
         self._positives = np.zeros(NUM_BINS, dtype=np.int64)
         self._overlap = np.zeros(NUM_BINS, dtype=np.float64)
-        # A bin whose lowest value is its highest holds a tie, about which nothing is unknown.
-        self._lowest = np.full(NUM_BINS, np.inf, dtype=np.float32)
-        self._highest = np.full(NUM_BINS, -np.inf, dtype=np.float32)
 
     def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[Any]) -> None:
         """Add the pixels of one image.
@@ -95,10 +100,16 @@ class PixelHistogram:
     def _add_normal(self, values: NDArray[np.float32]) -> None:
         bins = bins_of(values)
         np.add.at(self._negatives, bins, 1)
-        # Few values lie beyond those of their bin so far: looking first spares the others.
-        low, high = values < self._lowest[bins], values > self._highest[bins]
-        np.minimum.at(self._lowest, bins[low], values[low])
-        np.maximum.at(self._highest, bins[high], values[high])
+        self._note(bins, values)
+
+    def _note(self, bins: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        """Keep the value of bins with a single one; most soon have several, which stay as is."""
+        known = self._value[bins]
+        news = np.flatnonzero((known < values) | (known > values))  # neither, if it is _SEVERAL
+        bins, values, known = bins[news], values[news], known[news]
+        first = known == _EMPTY
+        self._value[bins[first]] = values[first]
+        self._value[bins[self._value[bins] != values]] = _SEVERAL
 
     def _turn_defective(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
         """Count the pixels of a mask, which were added as normal ones, where they belong."""
@@ -119,7 +130,7 @@ class PixelHistogram:
     def merge_row(self, row: pa.Table) -> None:
         """Add a histogram that ``to_row`` made elsewhere."""
         arrays = {
-            name: row.column(name).combine_chunks().flatten().to_numpy()
+            name: row.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
             for name in HISTOGRAM_SCHEMA.names[2:]
         }
         bins = arrays["bins"]
@@ -128,19 +139,20 @@ class PixelHistogram:
         self._negatives[bins] += arrays["negatives"]
         self._positives[bins] += arrays["positives"]
         self._overlap[bins] += arrays["overlap"]
-        self._lowest[bins] = np.minimum(self._lowest[bins], arrays["lowest"])
-        self._highest[bins] = np.maximum(self._highest[bins], arrays["highest"])
+        self._note(bins, arrays["value"])
+        self._value[bins[np.isnan(arrays["value"])]] = _SEVERAL
 
     def to_row(self) -> pa.Table:
-        """One row of ``HISTOGRAM_SCHEMA`` with the bins that hold anything: 36 bytes each."""
+        """One row of ``HISTOGRAM_SCHEMA`` with the bins that hold anything: 32 bytes each."""
         bins = self._occupied()
         columns: list[pa.Array] = [pa.array([self.num_images]), pa.array([self.num_regions])]
         for values in (
             bins.astype(np.int32),
             *(array[bins] for array in (self._negatives, self._positives, self._overlap)),
-            *(array[bins] for array in (self._lowest, self._highest)),
+            self._value[bins],
         ):
-            columns.append(pa.ListArray.from_arrays([0, len(values)], pa.array(values)))
+            array = pa.array(values, from_pandas=True)  # NaN is null
+            columns.append(pa.ListArray.from_arrays([0, len(values)], array))
         return pa.table(columns, schema=HISTOGRAM_SCHEMA)
 
     def metrics(self) -> dict[str, float]:
@@ -159,7 +171,7 @@ class PixelHistogram:
         negatives, positives = self._negatives[bins], self._positives[bins]
         found = dict.fromkeys(PIXEL_METRICS, Estimate(np.nan, np.nan))
         if negatives.any() and positives.any():
-            ties = self._lowest[bins] == self._highest[bins]
+            ties = ~np.isnan(self._value[bins])
             overlap = self._overlap[bins]
             found = {
                 "pixel_auroc": area_under_curve(negatives, positives, ties),
@@ -183,7 +195,7 @@ def _as_booleans(mask: NDArray[Any]) -> NDArray[np.bool_]:
     return mask.astype(bool)
 
 
-def _extent(some: NDArray[np.bool_]) -> slice:
+def _extent(some: Any) -> slice:
     """From the first to the last that is true."""
     places = np.flatnonzero(some)
     return slice(places[0], places[-1] + 1)
