@@ -19,7 +19,7 @@ from scipy import ndimage
 from scipy.special import expit
 
 SAMPLES_PER_PATCH = 4  # along each axis, for the anomalous area
-STRIP = 64  # rows of a map that are smoothed at a time
+STRIP = 48  # rows of a map that are smoothed at a time
 REGION_SHARE = 0.5  # a region reaches to half of its peak (full width at half maximum)
 Q8 = 2**8  # steps of a logit, which has 8 fractional bits; sigmoid(±17) is 0 and 1 in float32
 Q15 = 2**15  # of a coordinate of a vector of unit length

@@ -21,6 +21,7 @@ Part = Literal[
     "listing",
     "tiles",
     "shards",
+    "evaluation",
 ]
 SIZING: tuple[Part, ...] = ("model", "job")
 
@@ -46,12 +47,15 @@ class BenchmarkConfig(NamedModelConfig, JobConfig):
     scoring with them. "categories": the same of many categories, with the small model. "listing":
     what a night costs before its first image. "tiles": what they find in large frames, and cost,
     with the small model. "shards": images in tar shards beside the same as objects, and beside
-    Ray's own reader of shards, with a scorer that answers at once."""
+    Ray's own reader of shards, with a scorer that answers at once. "evaluation": pixel metrics of
+    maps and masks, beside the same by sorting."""
     num_images: tuple[int, ...] = ()
-    """Images of the whole-job parts or of a reference set, or objects of "listing". Repeat for a
+    """Images of the whole-job parts or of a reference set, objects of "listing", or maps of
+    "evaluation". Repeat for a
     series; each whole job runs in a process of its own. Default: 64 for "job"; 1000 and 10000 for
     "overhead"; about 30 s of images for "feeding"; 8 for "references"; 100000 and 1000000 for
-    "listing"; 4 frames of each category for "tiles"; 2000 and 20000 for "shards"."""
+    "listing"; 4 frames of each category for "tiles"; 2000 and 20000 for "shards"; 10000 for
+    "evaluation"."""
     photo_size: tuple[int, ...] = ()
     """Side in pixels of the generated JPEGs. Repeat for a series. Default: 1024; 128 for
     "overhead" and "shards"."""
