@@ -31,7 +31,8 @@ PEER_MAPS = 16  # its AUPRO takes the square of their number
 SIZE, PATCH, SIGMA = 518, 14, 4.0
 MOST_REGIONS = 6
 
-Map, Mask = NDArray[np.float32], NDArray[np.bool_]
+Map = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 def measure_evaluation(config: BenchmarkConfig) -> list[dict[str, Any]]:
