@@ -19,6 +19,7 @@ from scipy import ndimage
 from scipy.special import expit
 
 SAMPLES_PER_PATCH = 4  # along each axis, for the anomalous area
+STRIP = 48  # rows of a map that are smoothed at a time
 REGION_SHARE = 0.5  # a region reaches to half of its peak (full width at half maximum)
 Q8 = 2**8  # steps of a logit, which has 8 fractional bits; sigmoid(±17) is 0 and 1 in float32
 Q15 = 2**15  # of a coordinate of a vector of unit length
@@ -82,10 +83,8 @@ def render(logit_grid: NDArray[np.floating], size: Size, sigma: float = 0.0) -> 
         float32 [height, width], abnormal probability in [0, 1].
     """
     height, width = (size, size) if isinstance(size, int) else size
-    anomaly_map = expit(_resize(np.asarray(logit_grid, dtype=np.float32), height, width))
-    if sigma > 0:
-        anomaly_map = ndimage.gaussian_filter(anomaly_map, sigma)
-    return np.asarray(anomaly_map, dtype=np.float32)
+    anomaly_map = _sigmoid(_resize(np.asarray(logit_grid, dtype=np.float32), height, width))
+    return _smoothed(anomaly_map, sigma) if sigma > 0 else anomaly_map
 
 
 def summarize(logit_grid: NDArray[np.floating], width: int, height: int) -> MapSummary:
@@ -144,6 +143,48 @@ def _resize(grid: NDArray[np.float32], height: int, width: int) -> NDArray[np.fl
     rows, columns = grid.shape[-2:]
     resized = _interpolation(height, rows) @ grid @ _interpolation(width, columns).T
     return resized.astype(np.float32, copy=False)
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """In place: NumPy's exponential takes several values at a time, SciPy's ``expit`` one."""
+    with np.errstate(over="ignore"):  # of exp(88.8) and more, whose sigmoid is 0
+        np.exp(np.negative(logits, out=logits), out=logits)
+    logits += 1
+    return np.reciprocal(logits, out=logits)
+
+
+def _smoothed(anomaly_map: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """``scipy.ndimage.gaussian_filter``: mirrored edges, float64 sums, float32 after each axis."""
+    return _smoothed_across(_smoothed_across(anomaly_map, sigma), sigma)
+
+
+def _smoothed_across(anomaly_map: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """[H, W] → [W, H]: smoothed along the first axis, and transposed.
+
+    A strip of the result is a small matrix times the rows of the map from a margin above it to a
+    margin below, and BLAS multiplies several numbers at a time where SciPy's filter does one.
+    """
+    length, width = anomaly_map.shape
+    weights = _strip_weights(sigma)
+    margin = (weights.shape[1] - STRIP) // 2
+    mirrored = np.pad(np.arange(length), margin, mode="symmetric")
+    smoothed = np.empty((width, length), dtype=np.float32)
+    for start in range(0, length, STRIP):
+        rows = min(STRIP, length - start)
+        reach = rows + 2 * margin
+        around = anomaly_map[mirrored[start : start + reach]].astype(np.float64)
+        smoothed[:, start : start + rows] = around.T @ weights[:rows, :reach].T
+    return smoothed
+
+
+@lru_cache(maxsize=8)
+def _strip_weights(sigma: float) -> NDArray[np.float64]:
+    """[STRIP, margin + STRIP + margin] weights of a Gaussian filter, cut at 4 sigma as SciPy's."""
+    margin = int(4 * sigma + 0.5)
+    impulses = np.eye(STRIP + 2 * margin)
+    filtered = ndimage.gaussian_filter1d(impulses, sigma, axis=0, radius=margin)
+    weights: NDArray[np.float64] = filtered[margin : margin + STRIP]
+    return weights
 
 
 @lru_cache(maxsize=8)

@@ -86,6 +86,18 @@ def test_render_with_sigma_is_scipys_gaussian_of_the_map() -> None:
     np.testing.assert_array_equal(render(grid, 168, sigma=4.0), expected)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "sigma"), [(5, 300, 4.0), (101, 48, 1.3), (1, 1, 2.0), (64, 49, 30.0)]
+)
+def test_any_side_and_sigma_is_smoothed_as_by_scipy(height: int, width: int, sigma: float) -> None:
+    """Also maps smaller than the filter, which it mirrors several times."""
+    grid = random_grid(5, 7)
+    expected = ndimage.gaussian_filter(render(grid, (height, width)), sigma)
+    rendered = render(grid, (height, width), sigma)
+    assert rendered.flags.c_contiguous
+    np.testing.assert_allclose(rendered, expected, rtol=0, atol=1e-7)
+
+
 def test_extreme_logits_stay_probabilities() -> None:
     rendered = render(np.array([[-200.0, 200.0]]), (3, 9), sigma=1.0)
     assert np.isfinite(rendered).all()

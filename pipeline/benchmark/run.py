@@ -12,6 +12,7 @@ from pipeline.provenance import versions
 from pipeline.storage import absolute, write_object
 
 from . import projection
+from .evaluation import measure_evaluation
 from .forward import measure_forward
 from .forward import rows as stage_rows
 from .listing import measure_listing
@@ -29,7 +30,7 @@ from .whole_job import measure_feeding, measure_job, measure_overhead
 _log = logging.getLogger(__name__)
 
 # Parts without Ray, measured where the job's driver is.
-ON_DRIVER = {"training", "references", "categories", "listing", "tiles", "queries"}
+ON_DRIVER = {"training", "references", "categories", "listing", "tiles", "queries", "evaluation"}
 
 # Column of a terminal's table and its format, by part.
 JOB = {"images": ",d", "photo_size": "d", "num_actors": "d", "images_per_s": ".3g"}
@@ -128,6 +129,19 @@ COLUMNS: dict[str, dict[str, str]] = {
         "read_bytes": ",d",
         "table_bytes": ",d",
     },
+    "evaluation": {
+        "maps": ",d",
+        "regions": ",d",
+        "render_ms": ".2f",
+        "measure_ms": ".2f",
+        "peak_bytes": ",d",
+        "peer_maps": "d",
+        "peer_curves_ms": ".1f",
+        "peer_ms": ".1f",
+        "peer_curves_times": ".1f",
+        "peer_times": ".1f",
+        "difference": ".1e",
+    },
 }
 
 
@@ -200,6 +214,8 @@ def _measure(part: str, config: BenchmarkConfig) -> Any:
             return in_own_process(measure_tiles, config)
         case "shards":
             return measure_shards(config)
+        case "evaluation":
+            return measure_evaluation(config)
     raise AssertionError(part)
 
 

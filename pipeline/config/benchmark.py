@@ -22,6 +22,7 @@ Part = Literal[
     "tiles",
     "shards",
     "queries",
+    "evaluation",
 ]
 SIZING: tuple[Part, ...] = ("model", "job")
 
@@ -48,13 +49,15 @@ class BenchmarkConfig(NamedModelConfig, JobConfig):
     what a night costs before its first image. "tiles": what they find in large frames, and cost,
     with the small model. "shards": images in tar shards beside the same as objects, and beside
     Ray's own reader of shards, with a scorer that answers at once. "queries": questions to a
-    table of 300 nights, beside DuckDB, which must be installed; on S3 with --work."""
+    table of 300 nights, beside DuckDB, which must be installed; on S3 with --work. "evaluation":
+    pixel metrics of maps and masks, beside the same by sorting."""
     num_images: tuple[int, ...] = ()
-    """Images of the whole-job parts or of a reference set, or objects of "listing". Repeat for a
+    """Images of the whole-job parts or of a reference set, objects of "listing", or maps of
+    "evaluation". Repeat for a
     series; each whole job runs in a process of its own. Default: 64 for "job"; 1000 and 10000 for
     "overhead"; about 30 s of images for "feeding"; 8 for "references"; 100000 and 1000000 for
     "listing"; 4 frames of each category for "tiles"; 2000 and 20000 for "shards"; 1000000 rows for
-    "queries"."""
+    "queries"; 10000 maps for "evaluation"."""
     photo_size: tuple[int, ...] = ()
     """Side in pixels of the generated JPEGs. Repeat for a series. Default: 1024; 128 for
     "overhead" and "shards"."""

@@ -26,6 +26,8 @@ _BINS_BELOW_HALF = EVEN_STEPS // 2 + (_HALF_BITS >> _SHIFT)
 _BINS_FROM_HALF = EVEN_STEPS // 2 + ((_HALF_BITS - _NEAR_ONE_BITS) >> _SHIFT)
 NUM_BINS = _BINS_BELOW_HALF + _BINS_FROM_HALF + 1  # 1,138,689
 
+CHUNK = 2**15  # values added at a time, whose arrays stay in a core's cache
+
 PRO_LIMIT = 0.3  # false positive rate (Bergmann et al., "The MVTec Anomaly Detection Dataset")
 CONNECTED = np.ones((3, 3), dtype=int)  # 8 neighbours, as in MVTec's evaluation code
 ROUNDING = 1e-6  # by which filters in float32 may leave [0, 1]
@@ -40,10 +42,14 @@ HISTOGRAM_SCHEMA = pa.schema(
         pa.field("negatives", pa.list_(pa.int64())),
         pa.field("positives", pa.list_(pa.int64())),
         pa.field("overlap", pa.list_(pa.float64())),
-        pa.field("lowest", pa.list_(pa.float32())),
-        pa.field("highest", pa.list_(pa.float32())),
+        pa.field("value", pa.list_(pa.float32())),  # null: not all of the bin are equal
     ]
 )
+
+
+# What is looked up for every pixel lies side by side, in one line of a core's cache.
+_CELL = np.dtype([("negatives", np.int64), ("value", np.float32)], align=True)
+_EMPTY, _SEVERAL = np.float32(np.inf), np.float32(np.nan)  # values of a cell
 
 
 class PixelHistogram:
@@ -58,12 +64,13 @@ class PixelHistogram:
         """Images added."""
         self.num_regions = 0
         """Connected regions of their masks."""
-        self._negatives = np.zeros(NUM_BINS, dtype=np.int64)
+        cells = np.zeros(NUM_BINS, dtype=_CELL)
+        self._negatives: NDArray[np.int64] = cells["negatives"]
+        # A bin whose pixels all have one value holds a tie, about which nothing is unknown.
+        self._value: NDArray[np.float32] = cells["value"]
+        self._value[:] = _EMPTY
         self._positives = np.zeros(NUM_BINS, dtype=np.int64)
         self._overlap = np.zeros(NUM_BINS, dtype=np.float64)
-        # A bin whose lowest value is its highest holds a tie, about which nothing is unknown.
-        self._lowest = np.full(NUM_BINS, np.inf, dtype=np.float32)
-        self._highest = np.full(NUM_BINS, -np.inf, dtype=np.float32)
 
     def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[Any]) -> None:
         """Add the pixels of one image.
@@ -82,17 +89,38 @@ class PixelHistogram:
         if not ((values >= -ROUNDING) & (values <= 1 + ROUNDING)).all():
             raise ValueError("a value of the map is not in [0, 1]")
         mask = _as_booleans(mask)
-        values = np.clip(values, 0, 1).ravel()
-        bins, defective = bins_of(values), mask.ravel()
-        regions, num_regions = ndimage.label(mask, structure=CONNECTED)
-        found = regions.ravel()[defective]
-        weights = 1.0 / np.maximum(np.bincount(found, minlength=num_regions + 1), 1)
-        np.add.at(self._negatives, bins[~defective], 1)
-        np.add.at(self._positives, bins[defective], 1)
-        np.add.at(self._overlap, bins[defective], weights[found])
-        np.minimum.at(self._lowest, bins, values)
-        np.maximum.at(self._highest, bins, values)
+        values = np.clip(values, 0, 1)
+        flat = values.ravel()
+        for start in range(0, flat.size, CHUNK):
+            self._add_normal(flat[start : start + CHUNK])
+        if mask.any():
+            self._turn_defective(values, mask)
         self.num_images += 1
+
+    def _add_normal(self, values: NDArray[np.float32]) -> None:
+        bins = bins_of(values)
+        np.add.at(self._negatives, bins, 1)
+        self._note(bins, values)
+
+    def _note(self, bins: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        """Keep the value of bins with a single one; most soon have several, which stay as is."""
+        known = self._value[bins]
+        news = np.flatnonzero((known < values) | (known > values))  # neither, if it is _SEVERAL
+        bins, values, known = bins[news], values[news], known[news]
+        first = known == _EMPTY
+        self._value[bins[first]] = values[first]
+        self._value[bins[self._value[bins] != values]] = _SEVERAL
+
+    def _turn_defective(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+        """Count the pixels of a mask, which were added as normal ones, where they belong."""
+        around = _extent(mask.any(axis=1)), _extent(mask.any(axis=0))
+        mask, values = mask[around], values[around]
+        regions, num_regions = ndimage.label(mask, structure=CONNECTED)
+        found, bins = regions[mask], bins_of(values[mask])
+        weights = 1.0 / np.maximum(np.bincount(found, minlength=num_regions + 1), 1)
+        np.subtract.at(self._negatives, bins, 1)
+        np.add.at(self._positives, bins, 1)
+        np.add.at(self._overlap, bins, weights[found])
         self.num_regions += num_regions
 
     def merge(self, other: PixelHistogram) -> None:
@@ -102,7 +130,7 @@ class PixelHistogram:
     def merge_row(self, row: pa.Table) -> None:
         """Add a histogram that ``to_row`` made elsewhere."""
         arrays = {
-            name: row.column(name).combine_chunks().flatten().to_numpy()
+            name: row.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
             for name in HISTOGRAM_SCHEMA.names[2:]
         }
         bins = arrays["bins"]
@@ -111,19 +139,20 @@ class PixelHistogram:
         self._negatives[bins] += arrays["negatives"]
         self._positives[bins] += arrays["positives"]
         self._overlap[bins] += arrays["overlap"]
-        self._lowest[bins] = np.minimum(self._lowest[bins], arrays["lowest"])
-        self._highest[bins] = np.maximum(self._highest[bins], arrays["highest"])
+        self._note(bins, arrays["value"])
+        self._value[bins[np.isnan(arrays["value"])]] = _SEVERAL
 
     def to_row(self) -> pa.Table:
-        """One row of ``HISTOGRAM_SCHEMA`` with the bins that hold anything: 36 bytes each."""
+        """One row of ``HISTOGRAM_SCHEMA`` with the bins that hold anything: 32 bytes each."""
         bins = self._occupied()
         columns: list[pa.Array] = [pa.array([self.num_images]), pa.array([self.num_regions])]
         for values in (
             bins.astype(np.int32),
             *(array[bins] for array in (self._negatives, self._positives, self._overlap)),
-            *(array[bins] for array in (self._lowest, self._highest)),
+            self._value[bins],
         ):
-            columns.append(pa.ListArray.from_arrays([0, len(values)], pa.array(values)))
+            array = pa.array(values, from_pandas=True)  # NaN is null
+            columns.append(pa.ListArray.from_arrays([0, len(values)], array))
         return pa.table(columns, schema=HISTOGRAM_SCHEMA)
 
     def metrics(self) -> dict[str, float]:
@@ -142,7 +171,7 @@ class PixelHistogram:
         negatives, positives = self._negatives[bins], self._positives[bins]
         found = dict.fromkeys(PIXEL_METRICS, Estimate(np.nan, np.nan))
         if negatives.any() and positives.any():
-            ties = self._lowest[bins] == self._highest[bins]
+            ties = ~np.isnan(self._value[bins])
             overlap = self._overlap[bins]
             found = {
                 "pixel_auroc": area_under_curve(negatives, positives, ties),
@@ -166,6 +195,12 @@ def _as_booleans(mask: NDArray[Any]) -> NDArray[np.bool_]:
     return mask.astype(bool)
 
 
+def _extent(some: Any) -> slice:
+    """From the first to the last that is true."""
+    places = np.flatnonzero(some)
+    return slice(places[0], places[-1] + 1)
+
+
 def bins_of(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """Bins of map values, in [0, ``NUM_BINS``): never a lower one for a higher value.
 
@@ -174,9 +209,8 @@ def bins_of(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """
     below = values < 0.5
     nearer = np.minimum(np.abs(values), 1 - values)  # from 0.5 on, 1 − value is exact
-    even = (nearer * np.float32(EVEN_STEPS)).astype(np.int64)
-    bits = nearer.view(np.int32)
-    bits = np.where(below, bits, np.maximum(bits - _NEAR_ONE_BITS, 0))
-    distance = even + (bits >> _SHIFT)
-    bins: NDArray[np.int64] = np.where(below, distance, NUM_BINS - 1 - distance)
-    return bins
+    distance = (nearer * np.float32(EVEN_STEPS)).astype(np.int32)
+    steps = nearer.view(np.int32) >> _SHIFT
+    distance += np.where(below, steps, np.maximum(steps - (_NEAR_ONE_BITS >> _SHIFT), 0))
+    bins = np.where(below, distance, NUM_BINS - 1 - distance)
+    return bins.astype(np.int64)

@@ -133,6 +133,22 @@ def merged(one: PixelHistogram, other: PixelHistogram) -> PixelHistogram:
     return one
 
 
+def test_ties_stay_ties_in_a_merge_unless_the_parts_differ() -> None:
+    mask = np.array([[True, False]])
+    one, same, other = (PixelHistogram() for _ in range(3))
+    value, next_value = np.float32(0.3), np.nextafter(np.float32(0.3), np.float32(1))
+    assert bins_of(np.array([value])) == bins_of(np.array([next_value]))
+    one.add(np.full((1, 2), value), mask)
+    same.add(np.full((1, 2), value), mask)
+    other.add(np.full((1, 2), next_value), mask)
+    one.merge(same)
+    assert one.metrics()["pixel_auroc_error"] == 0
+    one.merge(other)
+    assert one.metrics()["pixel_auroc_error"] == 0.5
+    same.merge(one)
+    assert same.metrics()["pixel_auroc_error"] == 0.5
+
+
 def test_an_empty_histogram_merges_and_has_no_metrics() -> None:
     empty = PixelHistogram()
     empty.merge(PixelHistogram())

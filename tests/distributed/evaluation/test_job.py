@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.anomaly_map import render
+from pipeline.anomaly_map import Q8, dequantize, quantize, render
 from pipeline.config import EvaluateConfig
 from pipeline.datasets import decode_mask
 from pipeline.distributed.evaluation import pixels as measuring
@@ -111,7 +111,8 @@ def direct(root: Path, category: str, files: dict[str, str]) -> dict[str, float]
             mask = decode_mask(name.read_bytes(), size, width=SIZE[0], height=SIZE[1])
         scores.append(out.score.item())
         labels.append(int(mask.any()))
-        maps.append(render(out.logit_grid[0].numpy().astype(np.float16), size, sigma=4))
+        stored = dequantize(quantize(out.logit_grid[0].numpy(), Q8), Q8)
+        maps.append(render(stored, size, sigma=4))
         masks.append(mask)
     images = image_metrics(np.array(scores), np.array(labels))
     return images | oracle.pixel_metrics(np.array(maps), np.array(masks))
