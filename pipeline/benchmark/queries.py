@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,10 +67,17 @@ def measure_queries(config: BenchmarkConfig) -> list[dict[str, Any]]:
             _log.info(f"making {count:,} rows below {folder}")
             in_own_process(make_table, folder, count)
             for question in QUESTIONS:
-                for reader, ask in (("open_results", _ours), ("DuckDB", _by_duckdb)):
+                for reader, ask in _readers(folder).items():
                     told = {"question": question, "reader": reader, "rows": count}
                     results.append(told | in_own_process(ask, folder, question))
     return results
+
+
+def _readers(folder: str) -> dict[str, Callable[[str, str], dict[str, Any]]]:
+    readers = {"open_results": _ours}
+    if folder.startswith("file://"):  # from S3 it reads by an extension that it downloads
+        readers["DuckDB"] = _by_duckdb
+    return readers
 
 
 def make_table(output: str, count: int) -> None:
@@ -113,8 +119,6 @@ def _by_duckdb(output: str, question: str) -> dict[str, Any]:
     connection = duckdb.connect()
     connection.execute("SET threads = 2; SET preserve_insertion_order = false")
     files = f"{output.removeprefix('file://')}/scores/*/*.parquet"
-    if output.startswith("s3://"):
-        connection.register_filesystem(fsspec.filesystem("s3"))
     query = SQL[question].format(files=files)
     return _timed(lambda: connection.sql(query).df()) | {"requests": None}
 
