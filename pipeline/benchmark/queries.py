@@ -32,6 +32,8 @@ from .score_tables import score_rows
 
 _log = logging.getLogger(__name__)
 
+Reader = Callable[[str, str], dict[str, Any]]
+
 ROWS = 1_000_000
 NIGHTS, CATEGORIES = 300, 20
 AGAIN = 0.01  # of a night's images, scored once more the night after
@@ -73,8 +75,8 @@ def measure_queries(config: BenchmarkConfig) -> list[dict[str, Any]]:
     return results
 
 
-def _readers(folder: str) -> dict[str, Callable[[str, str], dict[str, Any]]]:
-    readers = {"open_results": _ours}
+def _readers(folder: str) -> dict[str, Reader]:
+    readers: dict[str, Reader] = {"open_results": _ours}
     if folder.startswith("file://"):  # from S3 it reads by an extension that it downloads
         readers["DuckDB"] = _by_duckdb
     return readers

@@ -49,8 +49,8 @@ class BenchmarkConfig(NamedModelConfig, JobConfig):
     what a night costs before its first image. "tiles": what they find in large frames, and cost,
     with the small model. "shards": images in tar shards beside the same as objects, and beside
     Ray's own reader of shards, with a scorer that answers at once. "queries": questions to a
-    table of 300 nights, on S3 with --work, else beside DuckDB, which must be installed. "evaluation":
-    pixel metrics of maps and masks, beside the same by sorting."""
+    table of 300 nights, on S3 with --work, else beside DuckDB, which must be installed.
+    "evaluation": pixel metrics of maps and masks, beside the same by sorting."""
     num_images: tuple[int, ...] = ()
     """Images of the whole-job parts or of a reference set, objects of "listing", or maps of
     "evaluation". Repeat for a
