@@ -205,7 +205,8 @@ def test_old_versions_delete_markers_and_folder_markers_are_left_out(
 
 
 def test_an_inventory_tells_of_archived_objects(source: str, write: Write) -> None:
-    first, second, *more = versions(source)
+    # A slash at the front is no part of what a row's key is below its bucket.
+    first, second, *more = sorted(versions(source), key=lambda row: row["key"].startswith("/"))
     classes = [first | {"storage_class": "GLACIER"}, second | {"storage_class": "GLACIER_IR"}]
     found = [row for t in read_input(write([*classes, *more])) for row in t.to_pylist()]
     assert {row["key"] for row in found if row["error"] == "archived"} == {first["key"]}
