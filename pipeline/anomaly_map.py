@@ -5,7 +5,7 @@ Resizing is linear and there are two classes, so a small grid of logit differenc
 
 Files hold grids as fixed-point numbers, which every reader of Parquet opens; half-precision ones
 stop Spark and others. A step of 1/256 moves a map by at most 1/256 / 2 / 4, half a thousandth. The
-range is ±128: the small model's logits lie within ±12, and none can lie beyond ±200.
+range is ±128: the small model's logits lie within ±12, and none of AdaCLIP's beyond ±200.
 """
 
 from __future__ import annotations

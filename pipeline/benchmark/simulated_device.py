@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from pipeline.distributed.predictor import Computed, Predictor
+from pipeline.distributed.predictor import Batch, Computed, Predictor
 from pipeline.distributed.references.judges import Judges
 from pipeline.output.reference_catalogue import ReferencesInUse
 from pipeline.references import Judge
@@ -37,14 +36,8 @@ class SimulatedDevice(Predictor):
         noise = torch.randn(1, grid_size, grid_size, generator=torch.Generator().manual_seed(0))
         self._grid = 20 * F.avg_pool2d(noise, 5, stride=1, padding=2) - 1
 
-    def _computed(
-        self,
-        sent: Tensor,
-        categories: Sequence[str],
-        images: Sequence[tuple[str, str]],
-        judges: Mapping[str, Judge],
-    ) -> Computed:
-        count = len(sent)
+    def _computed(self, batch: Batch) -> Computed:
+        count = len(batch.pixels)
         time.sleep(count / self._images_per_s)
         same = torch.full((count,), 0.5)
         nearest, grids = torch.zeros(count, dtype=torch.int64), self._grid.repeat(count, 1, 1)

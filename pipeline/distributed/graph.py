@@ -122,6 +122,8 @@ def scoring_graph(
             compute=ActorPoolStrategy(
                 size=resources.num_actors,
                 max_concurrent_calls_per_actor=SCORER_THREADS,
+                # Ray's default is twice as many as threads: another 110 MB of pixels at 518 px.
+                max_tasks_in_flight_per_actor=SCORER_THREADS + 1,
                 enable_true_multi_threading=True,
             ),
             num_cpus=resources.claimed_cpus,

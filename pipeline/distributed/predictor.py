@@ -48,6 +48,22 @@ class Scored(NamedTuple):
     """[B] which they are."""
 
 
+class Batch(NamedTuple):
+    """A batch on its way to the device."""
+
+    pixels: Tensor
+    """uint8 [B, S, S, 3]"""
+    categories: Sequence[str]
+    images: Sequence[tuple[str, str]]
+    """URIs and ETags."""
+    judges: Mapping[str, Judge]
+    """Of the categories that have references."""
+
+    def part(self, rows: slice) -> Batch:
+        """Some of its images."""
+        return Batch(self.pixels[rows], self.categories[rows], self.images[rows], self.judges)
+
+
 class Computed(NamedTuple):
     """A batch on its way back."""
 
@@ -129,8 +145,8 @@ class Predictor:
         if self._judges is not None:
             with self._looking_up:
                 judges = self._judges.of(categories, self.device)
-        sent = self._sent(pixels)
-        computed = self._worker.submit(self._in_parts, sent, categories, images, judges).result()
+        batch = Batch(self._sent(pixels), categories, images, judges)
+        computed = self._worker.submit(self._in_parts, batch).result()
         computed.wait()
         if not computed.values:
             return None
@@ -176,26 +192,18 @@ class Predictor:
             sent.record_stream(stream)
         return normalise_(sent.to(self.device).permute(0, 3, 1, 2).float().div_(255.0))
 
-    def _in_parts(
-        self,
-        sent: Tensor,
-        categories: Sequence[str],
-        images: Sequence[tuple[str, str]],
-        judges: Mapping[str, Judge],
-    ) -> Computed:
+    def _in_parts(self, batch: Batch) -> Computed:
         """A batch, halved until the device has the memory for it."""
         try:
-            return self._computed(sent, categories, images, judges)
+            return self._computed(batch)
         except torch.OutOfMemoryError:
             pass  # halved outside the handler, whose traceback holds the failed attempt's tensors
         torch.cuda.empty_cache()
-        if len(sent) == 1:
+        count = len(batch.pixels)
+        if count == 1:
             return Computed([], [False], None)
-        half = len(sent) // 2
-        parts = [
-            self._in_parts(sent[part], categories[part], images[part], judges)
-            for part in (slice(half), slice(half, None))
-        ]
+        halves = (slice(count // 2), slice(count // 2, None))
+        parts = [self._in_parts(batch.part(half)) for half in halves]
         for part in parts:
             part.wait()
         there = [part.values for part in parts if part.values]
@@ -203,22 +211,17 @@ class Predictor:
         return Computed(values, [fits for part in parts for fits in part.fits], None)
 
     @torch.inference_mode()
-    def _computed(
-        self,
-        sent: Tensor,
-        categories: Sequence[str],
-        images: Sequence[tuple[str, str]],
-        judges: Mapping[str, Judge],
-    ) -> Computed:
+    def _computed(self, batch: Batch) -> Computed:
         """A batch; on a GPU, once it gets there."""
-        keep = bool(judges) or self._embeddings
-        prediction = self.model.predict(self._images(sent), categories, keep_frozen=keep)
+        keep = bool(batch.judges) or self._embeddings
+        images, categories = self._images(batch.pixels), batch.categories
+        prediction = self.model.predict(images, categories, keep_frozen=keep)
         score, logit = prediction.score.clone(), prediction.score_logit.clone()
         grid, reference = prediction.logit_grid.clone(), torch.full_like(score, torch.nan)
         nearest = torch.full(score.shape, NONE_NEAR, device=score.device)
-        for category, judge in judges.items():
+        for category, judge in batch.judges.items():
             chosen = [i for i, name in enumerate(categories) if name == category]
-            judged = judge_batch(judge, prediction, chosen, [images[i] for i in chosen])
+            judged = judge_batch(judge, prediction, chosen, [batch.images[i] for i in chosen])
             grid[chosen] = judged.logit_grid.view_as(grid[chosen])
             logit[chosen], score[chosen] = judged.score_logit, judged.score_logit.sigmoid()
             reference[chosen] = judged.reference_logit.sigmoid()
@@ -231,7 +234,7 @@ class Predictor:
         if self.device.type == "cuda":
             arrived = torch.cuda.Event(blocking=True)
             arrived.record()
-        return Computed(values, [True] * len(sent), arrived)
+        return Computed(values, [True] * len(images), arrived)
 
 
 def judge_batch(

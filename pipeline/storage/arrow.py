@@ -20,7 +20,7 @@ from .access import (
 )
 from .amazon import read_small_s3
 
-WHOLE_BYTES = 32 * 2**20
+WHOLE_BYTES = 32 * 2**20  # several times a score file of 50,000 rows
 
 
 def arrow_filesystem(uri: str, *, whole: bool = False) -> tuple[PyFileSystem, str]:

@@ -8,32 +8,28 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from deltalake import DeltaTable
 
 from pipeline.benchmark.stand_in import StandInScorer
-from pipeline.config import ScoreConfig, table_place
+from pipeline.config import ScoreConfig
 from pipeline.distributed import nightly
-from pipeline.distributed.nightly import preview, run_night
+from pipeline.distributed.nightly import preview
 from pipeline.distributed.scoring import score_bucket
 from pipeline.errors import CannotRunError
 from pipeline.nightly.alerts import AlertRule
 from pipeline.nightly.scans import Scans, Source
-from pipeline.output.lock import LockLostError, OutputLock
-from pipeline.publishing import publish
+from pipeline.output.lock import OutputLock
 from pipeline.results import open_results
 from pipeline.storage import list_objects, read_object, write_object
-from tests import golden
 from tests.bucket import jpeg, put
 from tests.listening import on_each_line
-from tests.outputs import scored, write
+
+from .nights import TODAY, night_of, objects, scans, three_bolts
 
 pytestmark = pytest.mark.usefixtures("local_ray")
-TODAY = "2026-01-20"
 
 
 class NoScorer:
@@ -46,8 +42,6 @@ class NoScorer:
         """Never reached."""
 
 
-# Loading the model takes longer than all else of a night, and no test looks at its figures.
-night_of = partial(run_night, scorer=StandInScorer)
 score = partial(score_bucket, scorer=StandInScorer)
 
 
@@ -75,30 +69,13 @@ def received() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 @pytest.fixture
 def config(golden_files: dict[str, str], bucket: str) -> ScoreConfig:
-    """Score three bolts of a bucket with the golden model."""
-    put(bucket, {f"in/bolt/{i}.jpg": jpeg(i) for i in range(3)})
-    return ScoreConfig(
-        input=(f"s3://{bucket}/in",),
-        output=f"s3://{bucket}/out",
-        image_size=golden.IMAGE_SIZE,
-        scan_date=TODAY,
-        **golden_files,  # type: ignore[arg-type]
-    )
-
-
-def scans(config: ScoreConfig, **sources: Source) -> Scans:
-    summary = config.output.rsplit("/", 1)[0] + "/ops"
-    return Scans(summary=summary, sources=tuple(sources.values()))
+    return three_bolts(golden_files, bucket)
 
 
 def summaries(night: Scans) -> list[dict[str, Any]]:
     uris = [o.uri for page in list_objects(f"{night.summary}/nightly") for o in page]
     assert all(f"/nightly/{TODAY}-" in uri for uri in uris)
     return [json.loads(read_object(uri)[0]) for uri in uris]
-
-
-def objects(bucket_uri: str) -> set[tuple[str, str]]:
-    return {(o.uri, o.etag) for page in list_objects(bucket_uri) for o in page}
 
 
 def table(config: ScoreConfig) -> pd.DataFrame:
@@ -334,72 +311,3 @@ def test_limit_since_and_rescore_do_what_they_say(config: ScoreConfig) -> None:
     assert set(latest.run_id) == {report.run_id}
     assert len(latest) == 3
     assert score(config).skipped == 3
-
-
-# --- score files of earlier nights ----------------------------------------------------------
-
-
-def fill(config: ScoreConfig, date: str, count: int = 12) -> None:
-    """A night that committed often."""
-    for i in range(count):
-        write(config.output, [scored("s3://b/in", i, i / 100)], date, run_id=f"{i:02d}")
-
-
-def score_files(config: ScoreConfig, date: str) -> list[str]:
-    pages = list_objects(f"{config.output}/scores/scan_date={date}")
-    return [info.uri for page in pages for info in page]
-
-
-def test_a_night_makes_one_score_file_of_the_many_of_earlier_dates(config: ScoreConfig) -> None:
-    fill(config, "2026-01-18")
-    fill(config, TODAY)
-    maps = objects(f"{config.output}/maps")
-    before = table(config).sort_values("uri")[["uri", "score", "map_file", "map_row"]]
-    done = night_of(scans(config, a=Source(name="a", config=config)), TODAY)
-    assert (done.failed, done.problems) == ([], ())
-    assert len(score_files(config, "2026-01-18")) == 1
-    assert len(score_files(config, TODAY)) >= 12, "today's are still being written"
-    assert objects(f"{config.output}/maps") >= maps, "no map has moved: nothing to vacuum"
-    after = table(config)
-    kept = after[after.run_id.str.len() == 2].sort_values("uri")[before.columns]
-    pd.testing.assert_frame_equal(kept, before, check_index_type=False, check_like=True)
-
-
-@pytest.mark.parametrize(("files", "wanted"), [(4, True), (12, False)])
-def test_few_files_and_sources_that_say_so_are_left_alone(
-    files: int, wanted: bool, config: ScoreConfig
-) -> None:
-    fill(config, "2026-01-18", files)
-    source = Source(name="a", config=config, compact=wanted)
-    assert night_of(scans(config, a=source), TODAY).problems == ()
-    assert len(score_files(config, "2026-01-18")) == files
-
-
-def test_a_night_publishes_and_a_table_that_can_not_be_is_a_problem_and_no_failure(
-    config: ScoreConfig, bucket: str, tmp_path: Path
-) -> None:
-    fill(config, "2026-01-18")
-    (tmp_path / "file").write_bytes(b"")
-    places = (table_place(f"delta://{tmp_path}/file/x"), table_place(f"delta://{tmp_path}/table"))
-    source = Source(name="a", config=config, publish=places)
-    done = night_of(scans(config, a=source), TODAY)
-    assert done.failed == []
-    (problem,) = done.problems
-    assert problem.startswith(f"a is not published: delta://{tmp_path}/file/x: ")
-    found = DeltaTable(f"{tmp_path}/table").to_pyarrow_table().to_pandas()
-    assert sorted(found.image_id) == sorted(open_results(config.output).scores().image_id)
-    assert publish(config.output, places[1]).files == 0, "also after the night's compaction"
-
-
-def test_an_output_that_can_not_be_compacted_is_a_problem_and_no_failure(
-    config: ScoreConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(config, "2026-01-18")
-
-    def refuse(*_: object, **__: object) -> None:
-        raise LockLostError("the lock was taken over")
-
-    monkeypatch.setattr(nightly, "compact", refuse)
-    done = night_of(scans(config, a=Source(name="a", config=config)), TODAY)
-    assert done.failed == []
-    assert done.problems == ("a is not compacted: the lock was taken over",)
