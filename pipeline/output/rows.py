@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -84,8 +85,6 @@ def read_matching(
 ) -> pa.Table:
     """The few rows with one of some values in a column, in the order of the files.
 
-    That column is looked through first; the others are decoded only where it has one of them.
-
     Args:
         files: as for ``read_rows``.
         columns: of ``COLUMNS``, or ``FILE``.
@@ -97,40 +96,81 @@ def read_matching(
         OSError, pa.ArrowException: as of ``read_rows``.
     """
     columns, wanted = list(dict.fromkeys(columns)), pa.array(values, pa.string())
-    read = [name for name in dict.fromkeys([*HELD_BY, key, *columns]) if name in SCORE_SCHEMA.names]
+    read = list(dict.fromkeys([*HELD_BY, key, *columns]))
 
-    def matching(uri: str) -> list[pa.Table]:
+    def matching(rows: pa.Table) -> Any:
+        return pc.is_in(rows[key], value_set=wanted)
+
+    found = read_chosen(files if len(wanted) else [], read, look_at=[key], choose=matching)
+    schema = pa.schema([_EVERYTHING.field(name) for name in read])
+    rows = pa.concat_tables([schema.empty_table(), *found]).filter(condition)
+    return rows.select(columns).unify_dictionaries()
+
+
+def read_chosen(
+    files: Sequence[str],
+    columns: Iterable[str],
+    *,
+    look_at: Sequence[str],
+    choose: Callable[[pa.Table], Any],
+) -> Iterator[pa.Table]:
+    """Rows that a look at some columns chooses, in the order of the files.
+
+    Those columns are looked through first; the others are decoded only where a row is chosen.
+
+    Args:
+        files: as for ``read_rows``.
+        columns: of ``COLUMNS``, or ``FILE``.
+        look_at: some of ``columns``.
+        choose: given rows with those, says which: Arrow booleans [n]. Called from several threads,
+            for files that are a few ahead of those whose rows were taken.
+
+    Yields:
+        Tables of ``columns``, none of them empty.
+
+    Raises:
+        OSError, pa.ArrowException: as of ``read_rows``.
+    """
+    schema = pa.schema([_EVERYTHING.field(name) for name in dict.fromkeys(columns)])
+    looked_at = pa.schema([schema.field(name) for name in look_at])
+
+    def chosen(uri: str) -> list[pa.Table]:
         filesystem, path = arrow_filesystem(uri, whole=True)
         with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True) as file:
-            there = [name for name in read if name in file.schema_arrow.names]
-            found = []
+            there, found = set(file.schema_arrow.names), []
+
+            def read(group: int, wanted: pa.Schema) -> pa.Table:
+                names = [name for name in wanted.names if name in there]
+                rows = file.read_row_group(group, columns=names, use_threads=False)
+                return _of_today(rows, wanted, file.metadata.row_group(group).num_rows, uri)
+
             for group in range(file.num_row_groups):
-                mask = pc.is_in(file.read_row_group(group, columns=[key])[key], value_set=wanted)
-                if pc.any(mask).as_py():
-                    rows = file.read_row_group(group, columns=there).filter(mask)
-                    found.append(_of_today(rows, scan_date_of(uri), path).filter(condition))
+                positions = np.flatnonzero(choose(read(group, looked_at)))
+                if len(positions):
+                    found.append(read(group, schema).take(pa.array(positions)))
         return found
 
-    schema = pa.schema([_EVERYTHING.field(name) for name in columns])
-    if not len(wanted):
-        return schema.empty_table()
     with ThreadPoolExecutor(FILES_AHEAD) as pool:
-        parts = [part.select(columns) for some in pool.map(matching, files) for part in some]
-    return pa.concat_tables([schema.empty_table(), *parts]).unify_dictionaries()
+        waiting: deque[Future[list[pa.Table]]] = deque()
+        for number in range(len(files) + FILES_AHEAD):
+            if number < len(files):
+                waiting.append(pool.submit(chosen, files[number]))
+            if number >= FILES_AHEAD:
+                yield from waiting.popleft().result()
 
 
-def _of_today(rows: pa.Table, scan_date: str | None, path: str) -> pa.Table:
-    """Rows of a file of any version with all columns, its date and its path."""
-    given = {PARTITION_COLUMN.name: scan_date, FILE: path}
+def _of_today(rows: pa.Table, schema: pa.Schema, count: int, uri: str) -> pa.Table:
+    """``count`` rows of a file of any version with the columns of today."""
+    given = {PARTITION_COLUMN.name: scan_date_of(uri), FILE: arrow_filesystem(uri)[1]}
     arrays = [
-        pa.repeat(pa.scalar(given[field.name], pa.string()), len(rows))
+        pa.repeat(pa.scalar(given[field.name], pa.string()), count)
         if field.name in given
         else rows[field.name].cast(field.type)
         if field.name in rows.column_names
-        else pa.nulls(len(rows), field.type)
-        for field in _EVERYTHING
+        else pa.nulls(count, field.type)
+        for field in schema
     ]
-    return pa.table(arrays, schema=_EVERYTHING)
+    return pa.table(arrays, schema=schema)
 
 
 def by_category(rows: pa.RecordBatch) -> Iterator[tuple[str, NDArray[np.intp]]]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.identity import ModelIdentity, rows_of
 from pipeline.output.layout import partition_of, scan_date_of
-from pipeline.output.rows import read_matching, read_rows
+from pipeline.output.rows import read_chosen, read_matching, read_rows
 from pipeline.output.snapshot import holds_scores, read_scores
 from pipeline.storage import absolute_prefix
 
@@ -79,6 +79,28 @@ class Selection:
         """The few selected rows with one of some values in a column (``output.rows``)."""
         wanted = pd.unique(pd.Series(values, dtype=str))
         return read_matching(files, columns, self._condition(), key, wanted)
+
+    def chosen(
+        self,
+        files: list[str],
+        columns: Sequence[str],
+        *,
+        look_at: Sequence[str],
+        choose: Callable[[pa.Table], Any],
+    ) -> Iterator[pa.Table]:
+        """The selected rows that a look at some columns, category among them, chooses
+        (``output.rows.read_chosen``)."""
+        names = None if self.category is None else pa.array(self.category, pa.string())
+
+        def choose_here(rows: pa.Table) -> Any:
+            if names is None:
+                return choose(rows)
+            return pc.and_(choose(rows), pc.is_in(rows["category"].cast(pa.string()), names))
+
+        condition = self._condition()
+        read = [*columns, *(() if self.model is None else ["model"])]
+        for rows in read_chosen(files, read, look_at=look_at, choose=choose_here):
+            yield rows.filter(condition)
 
     def _condition(self) -> pc.Expression:
         """The rows, for a dataset of the selected files."""

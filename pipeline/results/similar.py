@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.identity import ModelIdentity, base_of, references_of
-from pipeline.output.rows import FILE, HELD_BY
+from pipeline.output.rows import HELD_BY
 
+from .best import Best
 from .maps import MapReader
 from .selection import Selection
 from .table import SIMILARITY, read_best
@@ -34,16 +35,15 @@ def read_similar(
     own = _embedding(maps, row)
     selection = Selection(category=str(row["category"]), model=_identity(row))
     others = pc.field("map_file").is_valid() & (pc.field("uri") != str(row["uri"]))
-    read = [*HELD_BY, FILE, "map_file", "map_row"]
+    read = [*HELD_BY, "map_file", "map_row"]
 
-    def batches(files: list[str]) -> Iterator[pa.RecordBatch]:
+    def rows_of(files: list[str], _: Best) -> Iterator[pa.Table]:
         for batch in selection.batches(folder, files, read, others):
             found = pa.array(_similarities(maps, batch, own), from_pandas=True)
-            batch = batch.append_column(SIMILARITY, found).select([*HELD_BY, FILE, SIMILARITY.name])
-            yield batch.filter(found.is_valid())
+            yield pa.Table.from_batches([batch.append_column(SIMILARITY, found)])
 
     order = [SIMILARITY.name]
-    return read_best(folder, selection, columns, batches, n=n, order=order, per_category=False)
+    return read_best(folder, selection, columns, rows_of, n=n, order=order, per_category=False)
 
 
 def _identity(row: Any) -> ModelIdentity:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -13,29 +12,20 @@ import pyarrow.compute as pc
 
 from pipeline.calibration import Measure
 from pipeline.identity import ModelIdentity, base_of, references_of
-from pipeline.output.rows import (
-    COLUMNS,
-    FILE,
-    HELD_BY,
-    by_category,
-    measured,
-    plain,
-    rows_that_hold,
-)
-from pipeline.output.tally import BY_SCORE, Highest
-from pipeline.storage import arrow_filesystem
+from pipeline.output.rows import COLUMNS, FILE, HELD_BY, plain, rows_that_hold
+from pipeline.output.tally import BY_SCORE
 
+from .best import ALL, Best
 from .selection import Selection
 
 _ROW = ["image_id", "scored_at"]  # what tells two rows apart
-ALL = ""  # in the place of a category
-_HELD = (*_ROW, "uri", "category", FILE)  # of a row that may be one of the highest
+_HELD = (*_ROW, "uri", "category")  # of a row that may be one of the highest
 # Of an image's rows only the newest counts, so more than the wanted n are looked at.
 SPARE = 2
 # What rows may be ranked by that no file holds.
 SIMILARITY = pa.field("similarity", pa.float32())
 
-Batches = Callable[[list[str]], Iterator[pa.RecordBatch]]
+RowsOf = Callable[[list[str], Best], Iterable[pa.Table]]
 
 
 def read_frame(
@@ -86,13 +76,13 @@ def read_top(
 ) -> pd.DataFrame:
     """The n newest rows with the highest values, of each category or of all, highest first."""
     order = BY_SCORE if by == "score" else (by,)
-    scored = pc.field(by).is_valid() & pc.field("category").is_valid()
 
-    def batches(files: list[str]) -> Iterator[pa.RecordBatch]:
-        return selection.batches(folder, files, [*_HELD, *order], scored)
+    def rows_of(files: list[str], best: Best) -> Iterable[pa.Table]:
+        read, look_at = [*_HELD, *order], ["category", by]
+        return selection.chosen(files, read, look_at=look_at, choose=best.may_hold)
 
     return read_best(
-        folder, selection, columns, batches, n=n, order=order, per_category=per_category
+        folder, selection, columns, rows_of, n=n, order=order, per_category=per_category
     )
 
 
@@ -100,7 +90,7 @@ def read_best(
     folder: str,
     selection: Selection,
     columns: Sequence[str],
-    batches: Batches,
+    rows_of: RowsOf,
     *,
     n: int,
     order: Sequence[str],
@@ -108,35 +98,35 @@ def read_best(
 ) -> pd.DataFrame:
     """The n newest rows that rank highest, of each category or of all, highest first.
 
-    The table passes by in batches; a few times n rows of each category are held.
+    The table passes by in parts; a few times n rows of each category are held.
 
     Args:
         folder: the score folder.
         selection: the rows.
         columns: of ``COLUMNS``, that the result has beside those of ``order``.
-        batches: gives the rows of files: image_id, scored_at, uri, category, ``FILE`` and those of
-            ``order``.
+        rows_of: gives the rows of files that may be among the best: image_id, scored_at, uri,
+            category and those of ``order``.
         n: how many.
         order: what ranks the rows; where the first is equal, the second, then the smaller image_id.
         per_category: n of each category, else of all.
     """
+    schema = _table([], [*_HELD, *order]).schema
+    wanted = [name for name in columns if name not in (*HELD_BY, *order)]
 
     def read(files: list[str]) -> pd.DataFrame:
         size, short = SPARE * n, True
         while short:  # more than once where many rows are not the newest of their image
-            rows, full = _highest(batches(files), size, order, per_category)
-            others = selection.matching(files, HELD_BY, "uri", rows["uri"])
-            newest = rows_that_hold(others.to_pandas())[_ROW].drop_duplicates()
-            rows = rows.merge(newest, on=_ROW)
+            best = Best(size, schema, order, per_category=per_category)
+            for part in rows_of(files, best):
+                best.add(part)
+            rows, full = best.result()
+            others = selection.matching(files, [*HELD_BY, *wanted], "uri", rows["uri"])
+            newest = rows_that_hold(others.to_pandas()).drop_duplicates(_ROW)
+            rows = rows[[*_ROW, *order]].merge(newest, on=_ROW)
             groups = rows.groupby(rows["category"] if per_category else np.full(len(rows), ALL))
             short = any(groups.size().get(name, 0) < n for name in full)
             size *= SPARE
-        chosen = groups.head(n)
-        wanted = list(dict.fromkeys([*(name for name in columns if name not in order), *_ROW]))
-        there = set(chosen[FILE])
-        files = [uri for uri in files if arrow_filesystem(uri)[1] in there]
-        wide = selection.matching(files, wanted, "image_id", chosen["image_id"]).to_pandas()
-        return chosen[[*_ROW, *order]].merge(wide.drop_duplicates(_ROW), on=_ROW)
+        return groups.head(n)
 
     return selection.read(folder, read)
 
@@ -177,37 +167,6 @@ def newest_identity(folder: str) -> ModelIdentity:
         category: references_of(model) for model, category in ordered if base_of(model) == base
     }
     return ModelIdentity(base, {name: one for name, one in newest.items() if name and one})
-
-
-def _highest(
-    batches: Iterable[pa.RecordBatch], size: int, order: Sequence[str], per_category: bool
-) -> tuple[pd.DataFrame, list[str]]:
-    """The highest rows of each category or of all, the highest first; and which have ``size``."""
-    found: dict[str, Highest] = defaultdict(lambda: Highest(size, _HELD, order))
-    for batch in batches:
-        batch = batch.filter(_may_rank(batch, found, order[0], per_category))
-        rows = plain(batch)  # once, not for each category
-        for name, positions in by_category(batch) if per_category else [(ALL, None)]:
-            found[name].add(rows, positions)
-    none = plain(_table([], [*_HELD, *order]))
-    held = [each.rows.select(none.column_names) for each in found.values() if each.rows]
-    ascending = [*(False for _ in order), True]
-    frame = pa.concat_tables([none, *held]).to_pandas()
-    frame = frame.sort_values([*order, "image_id"], ascending=ascending)
-    return frame, [name for name, each in found.items() if each.full]
-
-
-def _may_rank(
-    batch: pa.RecordBatch, found: Mapping[str, Highest], column: str, per_category: bool
-) -> pa.Array:
-    """Which rows are as high as the lowest of the highest so far: soon hardly any."""
-    values = measured(batch, column)
-    if not per_category:
-        return pa.array(values >= (found[ALL].lowest if ALL in found else -np.inf))
-    category = batch.column("category")
-    names = category.dictionary.to_pylist()
-    lowest = np.array([found[name].lowest if name in found else -np.inf for name in names])
-    return pa.array(values >= lowest[category.indices.to_numpy()])
 
 
 def _table(batches: Iterable[pa.RecordBatch], columns: Iterable[str] = HELD_BY) -> pa.Table:

@@ -11,10 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.output import rows, tally
-from pipeline.results import Results, open_results
+from pipeline.results import Results, best, open_results
 from tests.outputs import scored, write
-from tests.results.tables import write_night
+from tests.results.tables import GROUP, write_night
 
 Histories = Callable[[int], tuple[Results, pd.DataFrame]]
 LABELS = ("category", "model", "error", "run_id")  # whose categoricals differ in what is unused
@@ -75,8 +74,7 @@ def test_the_top_is_that_of_the_whole_table(
     per_category: bool,
     by: str,
 ) -> None:
-    monkeypatch.setattr(rows, "BATCH_ROWS", 7)
-    monkeypatch.setattr(rows, "FILES_AT_ONCE", 2)
+    monkeypatch.setattr(best, "WAITING_ROWS", 7)
     results, everything = histories(seed)
     ranked = everything.dropna(subset=[by])
     ranked = ranked.sort_values([by, "image_id"], ascending=[False, True])
@@ -91,20 +89,19 @@ def test_the_top_is_that_of_the_whole_table(
 def test_the_top_of_a_large_table_is_found_in_small_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever passes by, only a few rows are ever ranked."""
+    """Whatever passes by, only a row group and a few more rows are ever ranked."""
     write_night(tmp_path, "2026-01-01")
     longest = 0
-    sort_indices = tally.pc.sort_indices
+    sort_indices = best.pc.sort_indices
 
     def watched(table: pa.Table, keys: list[tuple[str, str]]) -> pa.Array:
         nonlocal longest
         longest = max(longest, len(table))
         return sort_indices(table, keys)
 
-    monkeypatch.setattr(rows, "BATCH_ROWS", 500)
-    monkeypatch.setattr(tally.pc, "sort_indices", watched)
+    monkeypatch.setattr(best.pc, "sort_indices", watched)
     top = open_results(str(tmp_path)).top(5, columns=["category", "score"])
-    assert longest < 1_000
+    assert longest < GROUP + 100
     assert list(top.columns) == ["category", "score"]
     assert dict(top.groupby("category", observed=True).size()) == dict.fromkeys(
         ("bolt", "cable", "nut", "screw"), 5
