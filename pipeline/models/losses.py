@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +14,8 @@ FOCAL_GAMMA = 2.0  # released code
 LABEL_SMOOTHING = 1e-5  # released code: targets stay within [1e-5, 1 − 1e-5]
 LOG_EPSILON = 1e-5  # released code: log(p + 1e-5)
 DICE_SMOOTHING = 1.0  # released code
+
+DiceOver = Literal["image", "rows"]
 
 
 def focal_loss(probabilities: Tensor, target: Tensor) -> Tensor:
@@ -28,19 +32,19 @@ def focal_loss(probabilities: Tensor, target: Tensor) -> Tensor:
     return (-((1 - p) ** FOCAL_GAMMA) * p.log()).mean()
 
 
-def dice_loss(probability: Tensor, target: Tensor) -> Tensor:
-    """1 − Dice coefficient of each image, mean over the batch.
-
-    At batch size 1 the released code computes it a row of pixels at a time, because of a squeeze
-    that also removes the batch; that accident is not repeated.
+def dice_loss(probability: Tensor, target: Tensor, *, over: DiceOver = "image") -> Tensor:
+    """1 − Dice coefficient, mean over the batch.
 
     Args:
         probability: float [B, H, W].
         target: [B, H, W], 0 or 1.
+        over: what a coefficient is of: "image", or "rows", each row of pixels by itself, as a
+            squeeze makes the released code do, which also removes the batch.
     """
-    probability, target = probability.flatten(1), target.to(probability.dtype).flatten(1)
-    overlap = (probability * target).sum(dim=1)
-    total = probability.sum(dim=1) + target.sum(dim=1)
+    first = 1 if over == "image" else 2
+    probability, target = probability.flatten(first), target.to(probability.dtype).flatten(first)
+    overlap = (probability * target).sum(dim=-1)
+    total = probability.sum(dim=-1) + target.sum(dim=-1)
     return (1 - (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)).mean()
 
 
@@ -54,7 +58,9 @@ def classification_loss(model: AdaCLIP, features: Features, label: Tensor) -> Te
     return focal_loss(torch.stack([1 - score, score], dim=1), label)
 
 
-def map_losses(features: Features, mask: Tensor) -> tuple[Tensor, Tensor]:
+def map_losses(
+    features: Features, mask: Tensor, *, dice_over: DiceOver = "image"
+) -> tuple[Tensor, Tensor]:
     """Focal and dice loss of the maps, each summed over the tapped layers.
 
     Every layer's map is upsampled to the mask's size on its own, unlike at inference, where the
@@ -62,6 +68,7 @@ def map_losses(features: Features, mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         mask: [B, H, W] at the model's input size, 1 on the defect.
+        dice_over: as in ``dice_loss``.
     """
     logits = features.layer_logits()  # [B, T, N, 2]
     grid = round(logits.shape[2] ** 0.5)
@@ -71,5 +78,6 @@ def map_losses(features: Features, mask: Tensor) -> tuple[Tensor, Tensor]:
         size = mask.shape[-2:]
         large = F.interpolate(small, size, mode="bilinear", align_corners=True).softmax(dim=1)
         focal = focal + focal_loss(large, mask)
-        dice = dice + dice_loss(large[:, 1], mask) + dice_loss(large[:, 0], 1 - mask)
+        dice = dice + dice_loss(large[:, 1], mask, over=dice_over)
+        dice = dice + dice_loss(large[:, 0], 1 - mask, over=dice_over)
     return focal, dice

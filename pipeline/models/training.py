@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from .adaclip import AdaCLIP, Features
-from .losses import classification_loss, map_losses
+from .losses import DiceOver, classification_loss, map_losses
 
 LEARNING_RATE = 0.01  # section 4.1
 BETAS = (0.5, 0.999)  # released code
@@ -83,6 +83,7 @@ def compute_losses(
     masks: Tensor,
     *,
     has_mask: Tensor | None = None,
+    dice_over: DiceOver = "image",
     precision: TrainPrecision = "fp32",
 ) -> tuple[Tensor, Features]:
     """The three losses [3] of a batch (score, focal, dice) and the features they came from.
@@ -94,11 +95,12 @@ def compute_losses(
         masks: [B, S, S], 1 or true on the defect.
         has_mask: bool [B]; images without a known mask enter the score's loss only, and count as
             0 in the means of the other two. Default: all have one.
+        dice_over: as in ``losses.dice_loss``.
         precision: "bf16" runs the towers under autocast, with fp32 weights and losses.
     """
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         features = model(images, categories)
-    return _losses(model, features, labels, masks, has_mask), features
+    return _losses(model, features, labels, masks, has_mask, dice_over), features
 
 
 def training_step(
@@ -110,6 +112,7 @@ def training_step(
     masks: Tensor,
     *,
     has_mask: Tensor | None = None,
+    dice_over: DiceOver = "image",
     share: float = 1.0,
     reduce_gradients: ReduceGradients | None = None,
     precision: TrainPrecision = "fp32",
@@ -120,8 +123,8 @@ def training_step(
     Args:
         model: in fp32.
         optimizer: of ``make_optimizer``.
-        images, categories, labels, masks, has_mask, precision: as in ``compute_losses``. A worker
-            whose part of the step is empty passes empty tensors.
+        images, categories, labels, masks, has_mask, dice_over, precision: as in
+            ``compute_losses``. A worker whose part of the step is empty passes empty tensors.
         share: this batch's part of the images of the whole step, when the step is cut over
             several workers; its losses and gradients are scaled by it.
         reduce_gradients: sums over the workers, in place, the gradients of the parameters that it
@@ -137,14 +140,13 @@ def training_step(
     statistics = torch.zeros(3, device=model.device)
     bad: list[int] = []
     if len(images):
-        losses, features = compute_losses(
-            model, images, categories, labels, masks, has_mask=has_mask, precision=precision
-        )
+        how: Any = {"has_mask": has_mask, "dice_over": dice_over, "precision": precision}
+        losses, features = compute_losses(model, images, categories, labels, masks, **how)
         statistics = losses.detach() * share
         if statistics.isfinite().all():
             (losses.sum() * share).backward()
         else:
-            bad = _non_finite(model, features, labels, masks, has_mask)
+            bad = _non_finite(model, features, labels, masks, has_mask, dice_over)
     if reduce_gradients is not None:
         statistics = reduce_gradients(parameters, statistics)
     if not statistics.isfinite().all():
@@ -173,20 +175,31 @@ def _update(
 
 
 def _losses(
-    model: AdaCLIP, features: Features, labels: Tensor, masks: Tensor, has_mask: Tensor | None
+    model: AdaCLIP,
+    features: Features,
+    labels: Tensor,
+    masks: Tensor,
+    has_mask: Tensor | None,
+    dice_over: DiceOver,
 ) -> Tensor:
     score = classification_loss(model, features, labels)
     if has_mask is None or has_mask.all():
-        return torch.stack([score, *map_losses(features, masks.float())])
+        return torch.stack([score, *map_losses(features, masks.float(), dice_over=dice_over)])
     if not has_mask.any():
         return torch.stack([score, *score.new_zeros(2)])
-    focal, dice = map_losses(_select(features, has_mask), masks[has_mask].float())
+    some, masks = _select(features, has_mask), masks[has_mask].float()
+    focal, dice = map_losses(some, masks, dice_over=dice_over)
     part = has_mask.float().mean()
     return torch.stack([score, part * focal, part * dice])
 
 
 def _non_finite(
-    model: AdaCLIP, features: Features, labels: Tensor, masks: Tensor, has_mask: Tensor | None
+    model: AdaCLIP,
+    features: Features,
+    labels: Tensor,
+    masks: Tensor,
+    has_mask: Tensor | None,
+    dice_over: DiceOver,
 ) -> list[int]:
     """Which images of a batch have a loss that isn't finite."""
 
@@ -194,7 +207,7 @@ def _non_finite(
         one = slice(i, i + 1)
         mask = None if has_mask is None else has_mask[one]
         with torch.no_grad():
-            loss = _losses(model, _select(features, one), labels[one], masks[one], mask)
+            loss = _losses(model, _select(features, one), labels[one], masks[one], mask, dice_over)
         return bool(loss.isfinite().all())
 
     return [i for i in range(len(labels)) if not is_finite(i)]
