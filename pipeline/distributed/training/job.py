@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
+from ray.train.v2._internal.constants import ENABLE_PREEMPTION_WATCHER_ENV_VAR
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.queue import Queue
 
@@ -246,6 +247,7 @@ def _run_trainer(
 ) -> None:
     # Workers stay in the job's folder, where relative paths of backbones and weights are right.
     os.environ[RAY_CHDIR_TO_TRIAL_DIR] = "0"
+    os.environ[ENABLE_PREEMPTION_WATCHER_ENV_VAR] = "0"  # a process whose news no worker asks for
     per_worker = {"CPU": resources.cpus, "GPU": float(resources.gpus)}
     limits: dict[str, Any] = {  # Ray's annotations are those of Train v1, without the second
         "max_failures": task.config.max_failures,
@@ -254,7 +256,7 @@ def _run_trainer(
     # Ray Train wants a folder, and keeps nothing there that this run would need.
     with tempfile.TemporaryDirectory() as folder:
         try:
-            DataParallelTrainer(
+            _Trainer(
                 train_worker,
                 train_loop_config={"task": task},
                 backend_config=PyTorchWorkers(),
@@ -271,6 +273,20 @@ def _run_trainer(
             ended.append(None)
         except BaseException as error:
             ended.append(error)
+
+
+class _Trainer(DataParallelTrainer):
+    """Without what would start a process of its own, 1.5 s of CPU time each, and has no use here.
+
+    There are no data sets for Ray Train to manage, and placement groups end with the controller.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [
+            each
+            for each in super()._create_default_callbacks()
+            if type(each).__name__ not in ("DatasetsCallback", "PlacementGroupCleanerCallback")
+        ]
 
 
 def _received(messages: Queue) -> list[Any]:

@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 import ray.train
-import ray.train.torch
 import torch
 import torch.distributed as dist
 from ray.train.collective import broadcast_from_rank_zero
@@ -47,11 +46,7 @@ SEND_INTERVAL_S = 1.0  # between messages to the driver, each a call to another 
 def work(task: WorkerTask) -> None:
     """Train from the output's checkpoint to the end; worker 0 writes the weights."""
     context = ray.train.get_context()
-    rank, num_workers, device = (
-        context.get_world_rank(),
-        context.get_world_size(),
-        ray.train.torch.get_device(),
-    )
+    rank, num_workers, device = context.get_world_rank(), context.get_world_size(), _own_device()
     _join(rank, num_workers, device)
     try:
         worker = TrainingWorker(task, rank, num_workers, device)
@@ -63,6 +58,15 @@ def work(task: WorkerTask) -> None:
     # Not after an error, with which others may still wait for this worker: Ray ends them.
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _own_device() -> torch.device:
+    if not ray.get_gpu_ids():
+        return torch.device("cpu")
+    from ray.train.torch import get_device  # half a second of imports
+
+    device: torch.device = get_device()
+    return device
 
 
 def _join(rank: int, num_workers: int, device: torch.device) -> None:
