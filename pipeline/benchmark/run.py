@@ -14,7 +14,7 @@ from pipeline.storage import absolute, write_object
 from . import projection
 from .evaluation import measure_evaluation
 from .forward import measure_forward
-from .forward import rows as stage_rows
+from .forward import shown as forward_shown
 from .listing import measure_listing
 from .machine import hardware, in_own_process
 from .many_categories import measure_categories
@@ -36,7 +36,6 @@ ON_DRIVER = {"training", "references", "categories", "listing", "tiles", "querie
 JOB = {"images": ",d", "photo_size": "d", "num_actors": "d", "images_per_s": ".3g"}
 JOB |= {"steady_images_per_s": ".3g", "ms_per_image": ".2f", "read_ms_per_image": ".2f"}
 COLUMNS: dict[str, dict[str, str]] = {
-    "model": {"stage": "s", "ms": ".1f", "gflops": ",.1f"},
     "job": JOB | {"bytes_per_image": ",.0f", "busy_cpus": ".0%"},
     "feeding": {
         "photo_size": "d",
@@ -224,7 +223,7 @@ def shown(document: dict[str, Any]) -> str:
     texts = [_hardware(document["hardware"])]
     for part, found in document["results"].items():
         if part == "model":
-            texts += [_forward(result) for result in found]
+            texts += [forward_shown(result) for result in found]
         elif isinstance(found, dict):
             texts += [f"{part}: {n}\n{table(rows, COLUMNS[n])}" for n, rows in found.items()]
         else:
@@ -232,17 +231,6 @@ def shown(document: dict[str, Any]) -> str:
     if "projection" in document:
         texts.append(projection.table(document["projection"]))
     return "\n\n".join(texts)
-
-
-def _forward(result: dict[str, Any]) -> str:
-    settings = result["settings"]
-    return (
-        f"model: {settings['backbone']}, {settings['image_size']} px, {settings['precision']}, "
-        f"batch {settings['batch_size']}, {settings['device']}; for each image\n"
-        f"{table(stage_rows(result), COLUMNS['model'])}\n"
-        f"  {result['images_per_s']:.3g} images/s, {result['ratio_to_floor']:.2f} times the floor, "
-        f"{result['share_of_matrix_peak']:.0%} of the matrix peak, text {result['text_share']:.1%}"
-    )
 
 
 def _hardware(found: dict[str, Any]) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from ..images import FORMATS, upright
 from ..images.png import without_large_texts
@@ -30,7 +29,6 @@ OPAQUE = 127  # of 255: what is less counts as transparent
 # Share of a mask's defect that may vanish in the model's square before the mask is no longer one:
 # specks beside a defect are far below it, scratches thinner than a pixel far above.
 MAX_LOST_SHARE = 0.1
-_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 class LostMaskError(Exception):
@@ -120,7 +118,10 @@ def _lost_share(defect: NDArray[np.bool_], square: NDArray[np.bool_]) -> float:
     one, but where a thin defect vanished nothing is left beside it either.
     """
     size = len(square)
-    near = ndimage.binary_dilation(square, structure=_NEIGHBOURS)
+    around = np.pad(square, 1)
+    near = np.zeros_like(square)
+    for row, column in np.ndindex(3, 3):
+        near |= around[row : row + size, column : column + size]
     rows, columns = (np.arange(side) * size // side for side in defect.shape)
     kept = defect & near[rows[:, None], columns]
     return 1 - float(kept.sum() / defect.sum())

@@ -13,16 +13,17 @@ from pipeline.config import ScoreConfig
 from pipeline.images import Decoder
 from pipeline.inputs.manifest import Manifest
 from pipeline.output.reference_catalogue import ReferencesInUse
-from pipeline.storage import arrow_filesystem
 from pipeline.tiling import WHOLE, Tiling
 
 from .cluster import quiet_data
 from .fingerprints import forget
+from .manifest_source import ManifestSource, cut
 from .reader import read_images
 from .reading_log import start_reading_log
-from .resources import CPUS_PER_MANIFEST_READER, CPUS_PER_READER, Resources
+from .resources import CPUS_PER_READER, Resources
 from .stitching import Stitcher
 
+FIRST_TASKS = 4  # of each scorer: they read one batch each, so that rows come out early
 SCORER_THREADS = 2  # one batch is on the device, another comes from there or goes to it
 
 
@@ -46,7 +47,6 @@ def scored_rows(
         references: what images are compared with.
     """
     context = quiet_data()
-    context.use_datasource_v2 = False  # it starts 32 actors to look at a handful of small files
     context.actor_init_retry_on_errors = True  # a download that fails once is no reason to end
     graph = scoring_graph(
         manifest,
@@ -94,11 +94,17 @@ def scoring_graph(
     """The lazy dataset of scored tiles (``schema.scored_schema``), in no fixed order."""
     read: Any = read_images  # Ray Data's annotations know no generator over Arrow tables
     rows = resources.rows_per_block(image_size, manifest.pending) // tiling.most**2
-    filesystem, _ = arrow_filesystem(manifest.folder)
-    paths = [arrow_filesystem(uri)[1] for uri in manifest.files]
+    tasks = cut(
+        list(zip(manifest.files, manifest.file_rows, strict=True)),
+        max(1, rows),
+        first_rows=resources.batch_size,
+        firsts=FIRST_TASKS * resources.num_actors,
+    )
     return (
-        ray.data.read_parquet(paths, filesystem=filesystem, num_cpus=CPUS_PER_MANIFEST_READER)
-        .repartition(target_num_rows_per_block=max(1, rows))
+        # Resources as those of the map behind it: then Ray Data makes both one task.
+        ray.data.read_datasource(
+            ManifestSource(tasks), override_num_blocks=len(tasks), num_cpus=CPUS_PER_READER
+        )
         .map_batches(
             read,
             fn_kwargs={

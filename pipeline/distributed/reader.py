@@ -12,10 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.gray_range import GrayRange
-from pipeline.images import Decoder, ImageError
+from pipeline.images import Decoder, ImageError, max_object_bytes
 from pipeline.images.tiles import Squares, squares
 from pipeline.inputs.shards import Fetch, planned
-from pipeline.output.ledger import max_object_bytes
 from pipeline.schema import ErrorCode, pixel_schema
 from pipeline.storage import StorageError
 from pipeline.tiling import WHOLE, Tiling

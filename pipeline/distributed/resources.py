@@ -18,10 +18,9 @@ CPU_BATCHES_PER_BLOCK = 2  # a CPU takes seconds an image: small blocks keep pro
 # A reader waits for storage about as long as it decodes, so two share a CPU. Ray Data fuses stages
 # of equal resources: readers and scorers must differ, or decoding would move into the scorers.
 CPUS_PER_READER = 0.5
-# Ray Data's task that cuts the manifest into blocks holds a whole CPU until all are cut; a reader
-# of images has to fit beside it, or none is read before, and the manifest's own reader with it.
-CPUS_PER_MANIFEST_READER = 0.1  # it reads a megabyte, and waits while the blocks are cut
-CPUS_BESIDE_SCORERS = 1 + CPUS_PER_READER + CPUS_PER_MANIFEST_READER
+# Three readers fit beside the scorers of the smallest machine; a tenth, so that none claims as much
+# as a reader.
+CPUS_BESIDE_SCORERS = 3 * CPUS_PER_READER + 0.1
 
 
 @dataclass(frozen=True)

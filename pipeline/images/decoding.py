@@ -44,6 +44,11 @@ _SIGNATURES = (
 Decoder = Literal["exact", "fast"]
 
 
+def max_object_bytes(max_megapixels: float) -> int:
+    """Bytes that no image within the pixel limit needs: 8 a pixel, as for 16-bit RGBA."""
+    return int(max_megapixels * 1e6 * 8)
+
+
 @dataclass(frozen=True)
 class SquareImage:
     """An image as the model wants it, and how large it was."""

@@ -41,6 +41,8 @@ class Manifest:
 
     folder: str
     files: list[str] = field(default_factory=list)
+    file_rows: list[int] = field(default_factory=list)
+    """How many rows each file has."""
     listed: int = 0
     """Objects that the inputs name and the globs let through, each counted once."""
     excluded: int = 0
@@ -339,3 +341,4 @@ def _write(manifest: Manifest, rows: pa.Table) -> None:
     uri = f"{manifest.folder}/part-{len(manifest.files):05d}.parquet"
     write_object(uri, sink.getvalue().to_pybytes())
     manifest.files.append(uri)
+    manifest.file_rows.append(len(rows))

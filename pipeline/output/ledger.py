@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from pipeline.identity import ModelIdentity
+from pipeline.images import max_object_bytes
 from pipeline.images.extras import installed, satisfied
 from pipeline.schema import FINAL_ERRORS, SCORE_SCHEMA, ErrorCode
 
@@ -219,11 +220,6 @@ def _add_where(done: IdSet, table: ds.Dataset, condition: pc.Expression, is_othe
             place = pc.index_in(batch.column("error").cast(pa.string()), pa.array(_ENDS))
             kinds = 2 * place.to_numpy(zero_copy_only=False).astype(np.uint8) + is_other
             done.add_new(ids_from_hex(batch.column("image_id")), kinds.astype(np.uint8))
-
-
-def max_object_bytes(max_megapixels: float) -> int:
-    """Bytes that no image within the pixel limit needs: 8 a pixel, as for 16-bit RGBA."""
-    return int(max_megapixels * 1e6 * 8)
 
 
 def ids_from_hex(column: pa.Array) -> Ids:

@@ -16,13 +16,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
-import botocore.session
 import fsspec
-from botocore import UNSIGNED
-from botocore.config import Config
 from botocore.exceptions import ClientError, FlexibleChecksumError, NoCredentialsError
-from botocore.utils import parse_timestamp
 
 from pipeline.errors import ExpectedError
 from pipeline.redaction import redact
@@ -148,10 +143,17 @@ def s3_client() -> S3Client:
 
 @lru_cache(maxsize=1)
 def _anonymous_client() -> S3Client:
+    from botocore import UNSIGNED
+
     return _make_client(signature_version=UNSIGNED)
 
 
 def _make_client(**options: Any) -> S3Client:
+    # Not above: 25 MB and 0.15 s, in every process of a run over another store.
+    import boto3
+    import botocore.session
+    from botocore.config import Config
+
     # Waits 7 s on average, 15 s at most, before an endpoint that refuses is given up.
     retries: Any = {"mode": "standard", "total_max_attempts": 5}
     config = Config(
@@ -194,6 +196,8 @@ def _timestamp(value: Any) -> datetime:
     if isinstance(value, str) and value.endswith("Z"):
         with suppress(ValueError):
             return datetime.fromisoformat(value)
+    from botocore.utils import parse_timestamp
+
     return parse_timestamp(value)
 
 

@@ -70,6 +70,11 @@ def test_a_part_is_measured_printed_and_kept(
     assert result["settings"]["batch_size"] == 4
     shown = capsys.readouterr().out
     assert "times the floor" in shown
+    assert result["scorer"]["images_per_s"] > 0
+    assert result["scorer"]["device_idle"] is None
+    assert "an idle share not known" in shown
+    assert [row["limited_by"] for row in result["by_cores"]] == ["cores"] * 6
+    assert "ms of CPU time each" in shown
     for stage in result["stages"]:
         assert stage in shown
 

@@ -13,11 +13,22 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     "job",
-    ["score_bucket", "nightly_scan", "evaluate", "calibrate", "maintain", "build_references"],
+    [
+        *("score_bucket", "nightly_scan", "evaluate", "calibrate", "maintain", "build_references"),
+        "train_auxiliary, pipeline.distributed.training.job",
+    ],
 )
-def test_a_driver_that_trains_nothing_loads_no_pytorch(job: str) -> None:
+def test_a_driver_loads_no_pytorch(job: str) -> None:
     """It would be most of a driver's memory and of the time until it answers."""
     assert not imports_pytorch(f"jobs.{job}")
+
+
+@pytest.mark.parametrize(
+    "module", ["reader", "training.data", "training.task", "training.messages", "reading_log"]
+)
+def test_what_reads_or_passes_on_loads_no_pytorch(module: str) -> None:
+    """Readers, Ray Train's controller, and the actors beside them: a process each."""
+    assert not imports_pytorch(f"pipeline.distributed.{module}")
 
 
 def test_the_benchmark_measures_such_drivers() -> None:

@@ -23,10 +23,9 @@ from pipeline.distributed.reader import (
     ROWS_PER_YIELD,
     read_images,
 )
-from pipeline.images import decode, to_square
+from pipeline.images import decode, max_object_bytes, to_square
 from pipeline.images.tiles import Squares, squares
 from pipeline.inputs.shards import reading
-from pipeline.output.ledger import max_object_bytes
 from pipeline.schema import MANIFEST_SCHEMA, ErrorCode, pixel_schema
 from pipeline.storage import StorageError, access, list_objects, read_object, write_object
 from tests.bucket import BROKEN, jpeg, put

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.identity import ModelIdentity
+from pipeline.images import max_object_bytes
 from pipeline.images.extras import Extra, MissingExtraError
 from pipeline.output import ledger
 from pipeline.output.ledger import (
@@ -24,7 +25,6 @@ from pipeline.output.ledger import (
     IdSet,
     ids_from_hex,
     image_ids,
-    max_object_bytes,
     read_final_ids,
 )
 from pipeline.schema import FINAL_ERRORS, SCORE_SCHEMA, ErrorCode, image_id

@@ -18,24 +18,25 @@ import pyarrow.parquet as pq
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
-from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.constants import ENABLE_PREEMPTION_WATCHER_ENV_VAR
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.queue import Queue
 
-from pipeline.config import ModelSpec, TrainConfig
+from pipeline.config import TrainConfig
 from pipeline.datasets import DatasetError
 from pipeline.datasets.auxiliary import read_auxiliary
 from pipeline.distributed.cluster import start
-from pipeline.distributed.loading import load_model
 from pipeline.distributed.resources import CPUS_PER_READER
 from pipeline.errors import CannotRunError, ExpectedError
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
 from pipeline.terminal import PROGRESS_INTERVAL_S, clean
 
+from .messages import EpochRecord, Failure, Finished, LostMasks, NoModel
 from .output import EventLog, model_card, selected_epoch, write_metrics
 from .progress import Progress
-from .state import EpochRecord, TrainingState, load_state
-from .worker import Failure, Finished, LostMasks, WorkerTask, train_worker
+from .state import SETTINGS, TrainingState, load_state
+from .task import PyTorchWorkers, WorkerTask, train_worker
 
 _log = logging.getLogger(__name__)
 
@@ -150,9 +151,7 @@ def train_auxiliary(config: TrainConfig) -> TrainingResult:
                 "or --mosaic-rate 0"
             )
         state = load_state(output)
-        _log.info(f"{len(rows):,} images; loading the model")
-        _check_model(config)
-        _claim_output(config, resources, rows, output)
+        claim = _claim(config, resources, rows, output)
     except (DatasetError, StorageError) as error:
         raise CannotRunError(str(error)) from error
     train = rows.filter(pa.compute.invert(rows["held_out"]))
@@ -170,6 +169,7 @@ def train_auxiliary(config: TrainConfig) -> TrainingResult:
         held_out=rows.filter(rows["held_out"]),
         num_threads=resources.num_threads,
         messages=Queue(actor_options={"num_cpus": 0}),
+        claim=claim,
     )
     log = EventLog(output, state.step + 1)
     try:
@@ -210,6 +210,8 @@ def _fit(
         for message in _received(task.messages):
             if isinstance(message, Failure):
                 failures.append(clean(message.message, MAX_MESSAGE))
+            elif isinstance(message, NoModel):
+                raise CannotRunError(message.message)
             elif isinstance(message, Finished):
                 finished = message
             elif isinstance(message, EpochRecord):
@@ -245,6 +247,7 @@ def _run_trainer(
 ) -> None:
     # Workers stay in the job's folder, where relative paths of backbones and weights are right.
     os.environ[RAY_CHDIR_TO_TRIAL_DIR] = "0"
+    os.environ[ENABLE_PREEMPTION_WATCHER_ENV_VAR] = "0"  # a process whose news no worker asks for
     per_worker = {"CPU": resources.cpus, "GPU": float(resources.gpus)}
     limits: dict[str, Any] = {  # Ray's annotations are those of Train v1, without the second
         "max_failures": task.config.max_failures,
@@ -253,9 +256,10 @@ def _run_trainer(
     # Ray Train wants a folder, and keeps nothing there that this run would need.
     with tempfile.TemporaryDirectory() as folder:
         try:
-            TorchTrainer(
+            _Trainer(
                 train_worker,
                 train_loop_config={"task": task},
+                backend_config=PyTorchWorkers(),
                 scaling_config=ScalingConfig(
                     num_workers=resources.num_workers,
                     use_gpu=bool(resources.gpus),
@@ -271,6 +275,20 @@ def _run_trainer(
             ended.append(error)
 
 
+class _Trainer(DataParallelTrainer):
+    """Without what would start a process of its own, 1.5 s of CPU time each, and has no use here.
+
+    There are no data sets for Ray Train to manage, and placement groups end with the controller.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [
+            each
+            for each in super()._create_default_callbacks()
+            if type(each).__name__ not in ("DatasetsCallback", "PlacementGroupCleanerCallback")
+        ]
+
+
 def _received(messages: Queue) -> list[Any]:
     received: list[Any] = messages.get_nowait_batch(messages.qsize())
     return received
@@ -282,40 +300,30 @@ def _reason(error: BaseException) -> str:
     return clean(lines[-1].strip() if lines else type(error).__name__, MAX_MESSAGE)
 
 
-def _check_model(config: TrainConfig) -> None:
-    """Build the model once in a task, which finds every mistake in its settings."""
-    build = ray.remote(num_cpus=CPUS_PER_READER, max_retries=0)(_build)
-    try:
-        ray.get(build.remote(config.model_spec))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ValueError):
-            raise CannotRunError(str(error.cause)) from None
-        raise
-
-
-def _build(model: ModelSpec) -> None:
-    load_model(model)
-
-
-def _claim_output(
+def _claim(
     config: TrainConfig, resources: WorkerResources, rows: pa.Table, output: str
-) -> None:
-    """Note what the output's run is, or make sure that it is this one."""
+) -> bytes | None:
+    """The settings that will make a new output this run's; None if it is this run's already.
+
+    The images of a new one are noted. Its settings come last, when the model turned out to exist:
+    an output with them is complete.
+
+    Raises:
+        CannotRunError: the output is another run's.
+    """
     buffer = io.BytesIO()
     pq.write_table(rows, buffer)
     settings = {k: v for k, v in asdict(config).items() if k not in CHANGEABLE}
     settings["images per step"] = config.batch_size * resources.num_workers
     here = json.loads(json.dumps(settings))
     try:
-        there = json.loads(read_object(f"{output}/config.json")[0])
+        there = json.loads(read_object(f"{output}/{SETTINGS}")[0])
         before = pq.read_table(pa.BufferReader(read_object(f"{output}/data.parquet")[0]))
     except StorageError as error:
         if error.code != ErrorCode.NOT_FOUND:
             raise
-        # The settings come last: an output with them is complete.
         write_object(f"{output}/data.parquet", buffer.getvalue())
-        write_object(f"{output}/config.json", json.dumps(here, indent=2).encode())
-        return
+        return json.dumps(here, indent=2).encode()
     differing = [
         f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
         for name in sorted(here.keys() | there.keys())
@@ -328,3 +336,4 @@ def _claim_output(
             f"{output} holds a run with other settings: {'; '.join(differing)}. Give the same "
             "ones to continue it, or another --output"
         )
+    return None

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from tensorboardX import SummaryWriter
 
 from pipeline.config import TrainConfig
 from pipeline.evaluation.table import markdown
@@ -21,7 +21,11 @@ from pipeline.provenance import versions
 from pipeline.storage import write_object
 from pipeline.terminal import duration
 
-from .state import EpochRecord, StepRecord, TrainingState
+from .messages import EpochRecord, StepRecord
+from .state import TrainingState
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 TENSORBOARD = "tensorboard"
 UPLOAD_INTERVAL_S = 30.0
@@ -41,10 +45,18 @@ class EventLog:
         self._remote = not self._folder.startswith("file://")
         if self._remote:
             self._local = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        # TensorBoard drops what a killed run had logged beyond the checkpoint it goes on from.
-        self._writer = SummaryWriter(str(self._local), purge_step=first_step, flush_secs=10)
-        self._stack.callback(self._writer.close)
+        self._first_step = first_step
         self._uploaded_at = time.monotonic()
+
+    @cached_property
+    def _writer(self) -> SummaryWriter:
+        # Not before there is something to log: it loads PyTorch where that is installed.
+        from tensorboardX import SummaryWriter
+
+        # TensorBoard drops what a killed run had logged beyond the checkpoint it goes on from.
+        writer = SummaryWriter(str(self._local), purge_step=self._first_step, flush_secs=10)
+        self._stack.callback(writer.close)
+        return writer
 
     def add(self, record: StepRecord | EpochRecord) -> None:
         """Log a step's losses under train/, an epoch's under epoch/."""
@@ -57,13 +69,14 @@ class EventLog:
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.flush()
-        if self._remote:
+        if "_writer" in vars(self):
             self._upload()
         self._stack.close()
 
     def _upload(self) -> None:
         self._writer.flush()
+        if not self._remote:
+            return
         for path in self._local.iterdir():
             write_object(f"{self._folder}/{path.name}", path.read_bytes())
         self._uploaded_at = time.monotonic()

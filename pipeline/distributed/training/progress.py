@@ -7,7 +7,7 @@ from collections import deque
 from pipeline.config import TrainConfig
 from pipeline.terminal import duration
 
-from .state import EpochRecord, StepRecord
+from .messages import EpochRecord, StepRecord
 
 RATE_STEPS = 50  # over which images/s and the time left are averaged
 

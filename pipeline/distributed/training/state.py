@@ -9,49 +9,21 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from pipeline.models import AdaCLIP
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
 
+from .messages import EpochRecord, StepRecord
+
+if TYPE_CHECKING:  # a driver asks for the state, and needs PyTorch only where there is one
+    import torch
+    from torch import Tensor
+
+    from pipeline.models import AdaCLIP
+
 CHECKPOINT = "checkpoint.pt"
-
-
-class StepRecord(NamedTuple):
-    """One step; losses are means over its images."""
-
-    step: int
-    """Counted from 1 over all epochs."""
-    epoch: int
-    """Counted from 1."""
-    loss: float
-    score_loss: float
-    focal: float
-    dice: float
-    grad_norm: float
-    images: int
-    """Samples of all workers."""
-    seconds: float
-    """Wall-clock time since the step before."""
-
-
-class EpochRecord(NamedTuple):
-    """One epoch; losses are means over images."""
-
-    epoch: int
-    step: int
-    """Steps done when it ended."""
-    train_loss: float
-    """Mean over the epoch, while the weights changed."""
-    held_out_loss: float | None
-    """Of the weights at the end; None without a held-out part."""
-    held_out_score_loss: float | None
-    held_out_focal: float | None
-    held_out_dice: float | None
+SETTINGS = "config.json"  # written last: an output with it belongs to a run
 
 
 @dataclass
@@ -99,6 +71,8 @@ def save_state(output: str, state: TrainingState) -> None:
     Raises:
         StorageError: it can't be written.
     """
+    import torch
+
     buffer = io.BytesIO()
     content = {**vars(state)}
     for name in ("steps", "epochs"):  # plain lists load without running code
@@ -119,6 +93,8 @@ def load_state(output: str) -> TrainingState:
         if error.code == ErrorCode.NOT_FOUND:
             return TrainingState()
         raise
+    import torch
+
     content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     content["steps"] = [StepRecord(*record) for record in content["steps"]]
     content["epochs"] = [EpochRecord(*record) for record in content["epochs"]]

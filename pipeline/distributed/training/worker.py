@@ -8,24 +8,22 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import ray.train
-import ray.train.torch
 import torch
 import torch.distributed as dist
-from ray.util.queue import Queue
+from ray.train.collective import broadcast_from_rank_zero
 from torch import Tensor, nn
 
-from pipeline.config import TrainConfig
 from pipeline.datasets.sampling import Sample, epoch_samples
 from pipeline.distributed.loading import load_model
 from pipeline.images.normalising import normalise_
-from pipeline.models import save_checkpoint
+from pipeline.models import AdaCLIP, save_checkpoint
 from pipeline.models.training import (
     NonFiniteLoss,
     StepResult,
@@ -36,62 +34,62 @@ from pipeline.models.training import (
 from pipeline.storage import write_object
 
 from .data import PLAN_SCHEMA, Batch, feed, plan_table, step_part
-from .state import EpochRecord, StepRecord, load_state, save_state
+from .messages import EpochRecord, Failure, Finished, LostMasks, NoModel, StepRecord
+from .state import SETTINGS, load_state, save_state
+from .task import WorkerTask
 
 WEIGHT_FILES = ("adaclip.pth", "adaclip.safetensors")
+GROUP_TIMEOUT_S = 1800  # Ray Train's own; one worker may download weights while others wait
 SEND_INTERVAL_S = 1.0  # between messages to the driver, each a call to another process
 
 
-@dataclass(frozen=True)
-class WorkerTask:
-    """What the driver tells every worker."""
-
-    config: TrainConfig
-    output: str
-    train: pa.Table
-    """``schema.LABELLED_SCHEMA`` and the columns ``dataset`` and ``mosaic_rate``."""
-    held_out: pa.Table
-    """The same columns; may have no rows."""
-    num_threads: int
-    messages: Queue
-    """Receives ``StepRecord``, ``EpochRecord``, ``LostMasks``, ``Failure`` and ``Finished``."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run can't go on, in words; another try would end the same."""
-
-    message: str
-
-
-@dataclass(frozen=True)
-class LostMasks:
-    """Images that a worker trains on without their masks, which say nothing at this size."""
-
-    reasons: frozenset[str]
-    """Each with the image's name."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What the driver can't know of the result by itself."""
-
-    model: str
-    """Fingerprint of the selected weights with their backbone."""
-    num_learnable: int
-    device: str
-
-
-def train_worker(settings: dict[str, WorkerTask]) -> None:
+def work(task: WorkerTask) -> None:
     """Train from the output's checkpoint to the end; worker 0 writes the weights."""
     context = ray.train.get_context()
-    worker = TrainingWorker(settings["task"], context.get_world_rank(), context.get_world_size())
+    rank, num_workers, device = context.get_world_rank(), context.get_world_size(), _own_device()
+    _join(rank, num_workers, device)
     try:
+        worker = TrainingWorker(task, rank, num_workers, device)
         worker.train()
+        if worker.rank == 0:
+            worker.finish()
     except _StoppedError:
-        return  # not an error to Ray Train, which would start the workers again
-    if worker.rank == 0:
-        worker.finish()
+        pass  # not an error to Ray Train, which would start the workers again
+    # Not after an error, with which others may still wait for this worker: Ray ends them.
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _own_device() -> torch.device:
+    if not ray.get_gpu_ids():
+        return torch.device("cpu")
+    from ray.train.torch import get_device  # half a second of imports
+
+    device: torch.device = get_device()
+    return device
+
+
+def _join(rank: int, num_workers: int, device: torch.device) -> None:
+    """Make the process group; a worker alone needs none."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if num_workers == 1:
+        return
+    host, port, store = "", 0, None
+    if rank == 0:
+        host = ray.util.get_node_ip_address()
+        store = dist.TCPStore(host, 0, num_workers, is_master=True, wait_for_workers=False)
+        port = store.port
+    host, port = broadcast_from_rank_zero((host, port))
+    if store is None:
+        store = dist.TCPStore(host, port, num_workers)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=store,
+        rank=rank,
+        world_size=num_workers,
+        timeout=timedelta(seconds=GROUP_TIMEOUT_S),
+    )
 
 
 class _StoppedError(Exception):
@@ -101,10 +99,10 @@ class _StoppedError(Exception):
 class TrainingWorker:
     """One worker's model, optimiser and part of the plan."""
 
-    def __init__(self, task: WorkerTask, rank: int, num_workers: int) -> None:
+    def __init__(self, task: WorkerTask, rank: int, num_workers: int, device: torch.device) -> None:
         self.rank = rank
         self._task, self._config, self._num_workers = task, task.config, num_workers
-        self._device = ray.train.torch.get_device()
+        self._device = device
         if self._device.type == "cpu":
             torch.set_num_threads(max(1, min(task.num_threads, len(os.sched_getaffinity(0)))))
         # As when scoring: PyTorch's default lets convolutions round fp32 to TF32.
@@ -112,7 +110,9 @@ class TrainingWorker:
         # Saturated maps have probabilities and gradients too small for normal floats, with which
         # CPUs calculate up to a hundred times as slowly.
         torch.set_flush_denormal(True)
-        self._model = load_model(self._config.model_spec, self._device)
+        self._model = self._load_model()
+        if task.claim is not None and rank == 0:
+            write_object(f"{task.output}/{SETTINGS}", task.claim)
         self._model.recompute_activations = self._config.recompute_activations
         self._optimizer = make_optimizer(
             self._model, lr=self._config.lr, weight_decay=self._config.weight_decay
@@ -122,6 +122,18 @@ class TrainingWorker:
         self._lost_masks: set[str] = set()
         self._unsent: list[Any] = []
         self._sent_at = time.monotonic()
+
+    def _load_model(self) -> AdaCLIP:
+        """The model; if some worker can't make it, all of them stop."""
+        problem = ""
+        try:
+            model = load_model(self._config.model_spec, self._device)
+        except ValueError as error:
+            problem = str(error)
+            self._task.messages.put(NoModel(problem))
+        if sum_over_workers([], torch.tensor([float(bool(problem))], device=self._device)).item():
+            raise _StoppedError
+        return model
 
     def train(self) -> None:
         """All steps that are left."""
@@ -334,7 +346,7 @@ def sum_over_workers(parameters: Sequence[nn.Parameter], statistics: Tensor) -> 
     of which each ablation leaves others. Here they count as 0; one without a gradient on every
     worker keeps none, as on a single worker.
     """
-    if dist.get_world_size() == 1:
+    if not dist.is_initialized() or dist.get_world_size() == 1:
         return statistics
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     present = statistics.new_tensor([p.grad is not None for p in parameters])

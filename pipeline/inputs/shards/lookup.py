@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from threading import Lock
 
-from pipeline.config import DEFAULT_CATEGORY_COLUMN
 from pipeline.schema import ErrorCode
 from pipeline.storage import ObjectInfo, StorageError, read_object, stat
 
@@ -67,6 +66,8 @@ def find_member(uri: str, problem: StorageError, output: str | None = None) -> O
 @lru_cache(maxsize=SHARDS_KNOWN)
 def _known(shard: str, etag: str, size: int, output: str | None) -> dict[str, tuple[str, int]]:
     """Place and size of a shard's members by name."""
+    from pipeline.config import DEFAULT_CATEGORY_COLUMN  # not above: readers need no settings
+
     index = ShardIndex(output, keep=False) if output else None
     members = members_of(shard, etag, size, index, DEFAULT_CATEGORY_COLUMN)
     names, *where = (members[name].to_pylist() for name in ("name", "place", "size"))

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -163,13 +164,31 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def workers() -> list[int]:
     """The training processes below this test's own Ray."""
-    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_worker(pid)]
+    return [pid for pid, name in processes().items() if "RayTrainWorker" in name]
 
 
-def is_worker(pid: int) -> bool:
+def processes() -> dict[int, str]:
+    """Those of this test's own Ray that do something, with what they say of it."""
+    found = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with suppress(OSError):
+            title = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+            if title.startswith("ray::") and "IDLE" not in title and is_below(pid):
+                found[pid] = title.strip("\0")
+    return found
+
+
+def those_with_pytorch() -> list[str]:
+    found = []
+    for pid, title in processes().items():
+        with suppress(OSError):
+            if "libtorch_cpu" in Path(f"/proc/{pid}/maps").read_text():
+                found.append(title)
+    return found
+
+
+def is_below(pid: int) -> bool:
     try:
-        if b"RayTrainWorker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return False
         while pid > 1 and pid != os.getpid():
             pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
     except OSError:
@@ -200,8 +219,11 @@ def continued(config: TrainConfig) -> TrainingResult:
     reached = load_state(config.output).step
     assert 0 < reached < NUM_STEPS
 
+    loaded: list[str] = []
+
     def kill_a_worker() -> None:
         wait_for(lambda: load_state(config.output).step > reached)
+        loaded.extend(those_with_pytorch())
         os.kill(workers()[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill_a_worker, daemon=True)
@@ -210,6 +232,7 @@ def continued(config: TrainConfig) -> TrainingResult:
     with on_each_line(told.append):
         result = train_auxiliary(config)
     killer.join()
+    assert ["RayTrainWorker" in title for title in loaded] == [True], loaded
     assert any(f"going on after step {reached}" in line for line in told)
     return result
 
@@ -268,7 +291,6 @@ def test_two_workers_make_the_run_of_one_and_stop_together_at_a_broken_file(
         ({"batch_size": 3}, "images per step is 4 there and 3 here"),
         ({"held_out": 0.0}, "held_out is 0.25 there and 0.0 here"),
         ({"epochs": NUM_EPOCHS - 1}, "has done 8 already"),
-        ({"init": "/nowhere/model.pth"}, "no such file"),
         ({"data": (f"s3://{BUCKET}/nothing",)}, "nothing"),
         ({"mosaic_rate": ("mvtec=2",)}, "must be NAME=RATE"),
         ({"num_workers": 3}, "lower --num-workers"),
@@ -281,6 +303,17 @@ def test_what_cannot_work_is_one_sentence_before_any_training(
     with pytest.raises(CannotRunError, match=words):
         train_auxiliary(replace(config, **change))
     assert load_state(config.output).step == NUM_STEPS
+
+
+def test_a_model_that_does_not_exist_is_one_sentence_too_and_claims_no_output(
+    config: TrainConfig,
+) -> None:
+    """So the same command with the model put right can have it."""
+    mistyped = replace(config, init="/nowhere/model.pth", output=f"s3://{BUCKET}/mistyped")
+    with pytest.raises(CannotRunError, match="no such file"):
+        train_auxiliary(replace(mistyped, num_workers=2, batch_size=2))
+    listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="mistyped/")
+    assert [o["Key"] for o in listed["Contents"]] == ["mistyped/data.parquet"]
 
 
 @pytest.mark.parametrize(
