@@ -68,7 +68,8 @@ def read_auxiliary(
         rates = parse_mosaic_rates(mosaic_rates, names)
     except ValueError as error:
         raise DatasetError(str(error)) from None
-    tables, others, sound_masks = [], [], {}
+    sound_masks: dict[str, tuple[str, ...]] = {}
+    tables, others = [], []
     for name, uri in named:
         rows = read_rows(uri, layout, split)
         asked = [row for row in rows if split in (None, row.split)]

@@ -162,10 +162,10 @@ def duplicate_remarks(data: Auxiliary, contents: Contents) -> list[str]:
 
 def _all_rows(data: Auxiliary) -> pd.DataFrame:
     """Images of all splits: uri, label, dataset, split, and the part that they have in training."""
-    rows = data.rows.to_pandas()
+    rows: pd.DataFrame = data.rows.to_pandas()
     rows = rows.assign(part=rows.held_out.map({True: "held out", False: "trained on"}))
     columns = ["uri", "label", "dataset", "split", "part"]
-    others = data.others.to_pandas().reindex(columns=columns)
+    others: pd.DataFrame = data.others.to_pandas().reindex(columns=columns)
     return pd.concat([rows[columns], others], ignore_index=True)
 
 

@@ -21,7 +21,7 @@ import open_clip
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
-from timm.layers import PatchEmbed
+from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 
 RGB = tuple[float, float, float]
@@ -149,17 +149,19 @@ def pixels_of(backbone: str, weights: str | None) -> Pixels:
         ValueError: they are no three numbers, or a deviation is not positive; names the key.
     """
     if backbone.endswith(".json"):
-        found = _read(backbone).get("preprocess_cfg") or {}
+        found: dict[str, Any] = _read(backbone).get("preprocess_cfg") or {}
     else:
         found = open_clip.get_pretrained_cfg(backbone, weights) if weights else {}
-    mean, std = (found.get(name, default) for name, default in OPENAI_PIXELS._asdict().items())
-    for name, values in (("mean", mean), ("std", std)):
+    told: dict[str, Any] = OPENAI_PIXELS._asdict()
+    for name in told:
+        told[name] = values = found.get(name, told[name])
         if not _is_rgb(values) or (name == "std" and min(values) <= 0):
             raise ValueError(
                 f"backbone {backbone!r}: preprocess_cfg.{name} is {values!r}; expected three "
                 f"{'positive ' if name == 'std' else ''}numbers, of red, green and blue"
             )
-    return Pixels(tuple(map(float, mean)), tuple(map(float, std)))  # type: ignore[arg-type]
+    mean, std = (tuple(map(float, values)) for values in told.values())
+    return Pixels(mean, std)  # type: ignore[arg-type]
 
 
 def _is_rgb(values: Any) -> bool:
