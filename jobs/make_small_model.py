@@ -23,7 +23,7 @@ from torch import nn
 
 from pipeline.evaluation import as_text
 from pipeline.models import AdaCLIP, load_adaclip, save_checkpoint
-from pipeline.models.clip import clip_config
+from pipeline.models.configuration import clip_config
 from pipeline.models.text import encode_text
 from pipeline.packaged import FOLDER, IMAGE_SIZE, SMALL_MODEL
 from pipeline.small_model import (

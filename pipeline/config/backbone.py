@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,8 @@ def backbone_input(backbone: str) -> BackboneInput | None:
     try:
         vision = _configuration(backbone)["vision_cfg"]
         size, patch = vision.get("image_size", _IMAGE_SIZE), vision.get("patch_size", _PATCH_SIZE)
+        if name := vision.get("timm_model_name"):  # in which timm writes it
+            patch = next(map(int, re.findall(r"patch(\d+)", name)), None)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     if not (isinstance(size, int) and isinstance(patch, int) and size > 0 and patch > 0):
@@ -84,5 +87,6 @@ def _configuration(backbone: str) -> dict[str, Any]:
         if package is None or package.origin is None:
             raise OSError("open_clip is not installed")
         path = Path(package.origin).parent / "model_configs" / f"{backbone}.json"
-    configuration: dict[str, Any] = json.loads(path.read_text())
+    written = json.loads(path.read_text())
+    configuration: dict[str, Any] = written.get("model_cfg", written)
     return configuration

@@ -23,7 +23,7 @@ class ModelConfig:
     GROUP: ClassVar = "the model in detail"
 
     backbone: str = "ViT-L-14-336"
-    """open_clip model name, or path of an open_clip JSON configuration."""
+    """open_clip model name, or path of an open_clip JSON configuration (docs/backbones.md)."""
     backbone_weights: str = "openai"
     """open_clip tag, or path or URI of a state dict; "none" = random weights, for tests."""
     image_size: int = 0

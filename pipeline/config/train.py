@@ -15,10 +15,10 @@ from .model import NONE, ModelConfig, ModelSpec
 class TrainConfig(ModelConfig, JobConfig):
     """Train AdaCLIP's own weights on labelled auxiliary images; the backbone stays frozen.
 
-    Writes adaclip.pth, adaclip.safetensors, model_card.md, metrics.csv and TensorBoard logs. The
-    same command continues a run that was stopped, from its last checkpoint to the same weights.
-    Exit codes: 0 done, 1 failed, 2 the command can't be carried out as given (nothing was
-    trained), 130 interrupted.
+    Says before the first step what is odd about the data, such as empty masks. Writes adaclip.pth,
+    adaclip.safetensors, model_card.md, metrics.csv and TensorBoard logs. The same command continues
+    a run that was stopped, from its last checkpoint to the same weights. Exit codes: 0 done, 1
+    failed, 2 the command can't be carried out as given (nothing was trained), 130 interrupted.
     """
 
     GROUP: ClassVar = "training"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -10,8 +11,8 @@ from pipeline.inputs.lists import LIST_SUFFIXES
 
 from ..schema import LABELLED_SCHEMA
 from ..storage import absolute
-from .labelled import read_dataset
-from .listing import DatasetError
+from .labelled import as_table, read_rows
+from .listing import DatasetError, Row
 from .sampling import hold_out, parse_mosaic_rates
 
 AUXILIARY_SCHEMA = pa.schema(
@@ -24,6 +25,18 @@ AUXILIARY_SCHEMA = pa.schema(
 )
 
 
+@dataclass(frozen=True)
+class Auxiliary:
+    """Labelled images to train on, and what else their data sets hold."""
+
+    rows: pa.Table
+    """``AUXILIARY_SCHEMA``, in the order of the data sets, then by uri."""
+    others: pa.Table
+    """Images of the splits that were not asked for: ``LABELLED_SCHEMA`` and ``dataset``."""
+    sound_masks: Mapping[str, tuple[str, ...]]
+    """URIs of the masks that some good images have; they are not used."""
+
+
 def read_auxiliary(
     data: Sequence[str],
     layout: str = "auto",
@@ -32,7 +45,7 @@ def read_auxiliary(
     mosaic_rates: Sequence[str] = (),
     held_out: float = 0.0,
     seed: int = 0,
-) -> pa.Table:
+) -> Auxiliary:
     """Read data sets to train on.
 
     Args:
@@ -41,9 +54,6 @@ def read_auxiliary(
         mosaic_rates: as in ``parse_mosaic_rates``.
         held_out: share of each data set's images of each class and label to keep for selection.
         seed: of the held-out part.
-
-    Returns:
-        Rows of ``AUXILIARY_SCHEMA``, in the order of the data sets, then by uri.
 
     Raises:
         DatasetError: as ``read_dataset``; two data sets of one name; a wrong mosaic rate; nothing
@@ -58,12 +68,15 @@ def read_auxiliary(
         rates = parse_mosaic_rates(mosaic_rates, names)
     except ValueError as error:
         raise DatasetError(str(error)) from None
-    tables = []
+    sound_masks: dict[str, tuple[str, ...]] = {}
+    tables, others = [], []
     for name, uri in named:
-        rows = read_dataset(uri, layout, split=split)
-        rows = rows.append_column("dataset", pa.array([name] * len(rows), pa.string()))
-        rates_column = pa.array([rates[name]] * len(rows), pa.float64())
-        tables.append(rows.append_column("mosaic_rate", rates_column))
+        rows = read_rows(uri, layout, split)
+        asked = [row for row in rows if split in (None, row.split)]
+        rates_column = pa.array([rates[name]] * len(asked), pa.float64())
+        tables.append(_named(asked, name).append_column("mosaic_rate", rates_column))
+        others.append(_named([row for row in rows if split not in (None, row.split)], name))
+        sound_masks |= {row.uri: row.sound_masks for row in asked if row.sound_masks}
     table = pa.concat_tables(tables)
     columns = (table[c].to_pylist() for c in ("dataset", "category", "label"))
     groups = [(d, c, str(label)) for d, c, label in zip(*columns, strict=True)]
@@ -73,7 +86,12 @@ def read_auxiliary(
             f"{len(table)} images are too few to hold out {held_out:g} of them; give more, or "
             "hold out none"
         )
-    return table.append_column("held_out", pa.array(chosen)).cast(AUXILIARY_SCHEMA)
+    rows = table.append_column("held_out", pa.array(chosen)).cast(AUXILIARY_SCHEMA)
+    return Auxiliary(rows, pa.concat_tables(others), sound_masks)
+
+
+def _named(rows: list[Row], name: str) -> pa.Table:
+    return as_table(rows).append_column("dataset", pa.array([name] * len(rows), pa.string()))
 
 
 def split_name(data: str) -> tuple[str, str]:

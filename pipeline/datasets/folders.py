@@ -78,9 +78,10 @@ def read_folders(layout: Layout, listing: Listing) -> list[Row]:
         if not (good or found) and layout.masks is Masks.REQUIRED:
             raise DatasetError(_no_mask(image, depth, listing.root))
         category = image.folders[0] if depth else _name(listing.root)
-        rows.append(Row(image.uri, found, int(not good), category, image.split or "test"))
-    used = [*(row.uri for row in rows), *(file.uri for file in files if file.is_mask)]
-    listing.tell_left_out(used, f"the layout is {layout.expects}")
+        used, unused = ((), found) if good else (found, ())
+        rows.append(Row(image.uri, used, int(not good), category, image.split or "test", unused))
+    known = [*(row.uri for row in rows), *(file.uri for file in files if file.is_mask)]
+    listing.tell_left_out(known, f"the layout is {layout.expects}")
     tell_left_out(listing.root, masks.unused(), "masks that belong to no image")
     return rows
 
@@ -212,7 +213,7 @@ class _MaskIndex:
             self._by_key.setdefault(key.lower(), self._by_key[key])
 
     def of(self, image: _File, depth: int, good: bool) -> tuple[str, ...]:
-        """An abnormal image's masks; those of a good one only count as known.
+        """An image's masks.
 
         Raises:
             DatasetError: one of them is another abnormal image's, too.
@@ -227,7 +228,7 @@ class _MaskIndex:
                     f"the mask {mask} fits {owner} and {image.uri}; put the masks into folders "
                     "called as the images' are, or give a list (.csv) with mask_uri"
                 )
-        return () if good else found
+        return found
 
     def unused(self) -> list[str]:
         """Masks of no image."""

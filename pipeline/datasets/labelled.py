@@ -64,6 +64,14 @@ def read_dataset(uri: str, layout: str = "auto", *, split: str | None = "test") 
             that contradict each other, a list or meta.json that can't be understood.
         StorageError: the folder or a file can't be read.
     """
+    return as_table([row for row in read_rows(uri, layout, split) if split in (None, row.split)])
+
+
+def read_rows(uri: str, layout: str = "auto", split: str | None = None) -> list[Row]:
+    """The rows of all splits, sorted by uri, of which the given one has some.
+
+    Arguments and errors are those of ``read_dataset``.
+    """
     if layout not in ("auto", *LAYOUTS):
         raise DatasetError(f"unknown layout {layout!r}; there are: auto, {', '.join(LAYOUTS)}")
     if split not in ("train", "test", None):
@@ -74,19 +82,19 @@ def read_dataset(uri: str, layout: str = "auto", *, split: str | None = "test") 
     else:
         listing = Listing.of(uri)
         rows = _READERS[_recognise(listing) if layout == "auto" else layout](listing)
-    return _table(rows, uri, split)
-
-
-def _table(rows: list[Row], uri: str, split: str | None) -> pa.Table:
     rows = sorted(_united(rows), key=lambda row: row.uri)
     for row, following in pairwise(rows):
         if row.uri == following.uri:
             raise DatasetError(f"{uri}: {row.uri} occurs twice; leave one of the two out")
-    selected = [row for row in rows if split in (None, row.split)]
-    if not selected:
+    if not any(split in (None, row.split) for row in rows):
         there = ", ".join(sorted({row.split for row in rows})) or "none"
         raise DatasetError(f"{uri}: no image of the split {split!r} (splits with images: {there})")
-    return pa.Table.from_pylist([row.as_dict() for row in selected], schema=LABELLED_SCHEMA)
+    return rows
+
+
+def as_table(rows: list[Row]) -> pa.Table:
+    """Rows of ``LABELLED_SCHEMA``."""
+    return pa.Table.from_pylist([row.as_dict() for row in rows], schema=LABELLED_SCHEMA)
 
 
 def _united(rows: list[Row]) -> list[Row]:

@@ -30,6 +30,8 @@ class Row(NamedTuple):
     label: int
     category: str
     split: Split
+    sound_masks: tuple[str, ...] = ()
+    """URIs of masks that an image of label 0 has all the same, and that are not used."""
 
     def as_dict(self) -> dict[str, object]:
         """The row of the table."""

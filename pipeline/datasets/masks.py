@@ -29,6 +29,7 @@ OPAQUE = 127  # of 255: what is less counts as transparent
 # Share of a mask's defect that may vanish in the model's square before the mask is no longer one:
 # specks beside a defect are far below it, scratches thinner than a pixel far above.
 MAX_LOST_SHARE = 0.1
+BLACK = "the mask is black"
 
 
 class LostMaskError(Exception):
@@ -61,7 +62,7 @@ def read_masks(uris: Sequence[str], size: int, *, width: int, height: int) -> ND
         except DatasetError as error:
             raise DatasetError(f"{uri}: {error}") from error
     if not defect.any():
-        raise LostMaskError("the mask is black")
+        raise LostMaskError(BLACK)
     square = _resized(defect, size)
     if (lost := _lost_share(defect, square)) > MAX_LOST_SHARE:
         raise LostMaskError(

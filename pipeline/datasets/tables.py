@@ -72,7 +72,9 @@ def _meta_row(entry: dict[str, Any], split: Split, listing: Listing, uri: str) -
     if label is None:
         raise ValueError(f"anomaly is {entry['anomaly']!r} in the entry of {image!r}")
     found = [listing.uri(mask, named_by=uri) for mask in masks] if label else []
-    return Row(listing.uri(image, named_by=uri), tuple(found), label, category, split)
+    unused = () if label else (listing.files[mask] for mask in masks if mask in listing.files)
+    image_uri = listing.uri(image, named_by=uri)
+    return Row(image_uri, tuple(found), label, category, split, tuple(unused))
 
 
 def read_visa_split(listing: Listing) -> list[Row]:
@@ -210,11 +212,12 @@ def _rows(uri: str, columns: _Columns, base: str) -> list[Row]:
                 f"{uri}, row {line}: expected an image's URI, a label 0 or 1, and as split train "
                 f"or test; found {record}"
             )
-        masks = record.get(columns.mask) if label else None
+        masks = record.get(columns.mask)
         named = filter(None, map(_text, masks if isinstance(masks, list) else [masks]))
         category = _text(record.get(columns.category)) or DEFAULT_CATEGORY
         found = tuple(resolved(mask, base) for mask in named)
-        rows.append(Row(resolved(image, base), found, label, category, split))
+        used, unused = (found, ()) if label else ((), found)
+        rows.append(Row(resolved(image, base), used, label, category, split, unused))
     if not rows:
         raise DatasetError(f"{uri} has no rows")
     return rows

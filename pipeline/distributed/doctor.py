@@ -203,7 +203,7 @@ def measure(
     loaded = load_model(model, device)
     count = plan.batch_size if gpu else 1
     square = torch.from_numpy(np.repeat(pixels, count, axis=0)).to(device)
-    images = normalise_(square.permute(0, 3, 1, 2).float().div_(255.0))
+    images = normalise_(square.permute(0, 3, 1, 2).float().div_(255.0), *loaded.pixels)
     for _ in range(2):  # the first one prepares
         started = time.monotonic()
         loaded.predict(images, [category] * count).score.cpu()

@@ -190,7 +190,8 @@ class Predictor:
             stream = torch.cuda.current_stream()
             stream.wait_stream(self._copies)
             sent.record_stream(stream)
-        return normalise_(sent.to(self.device).permute(0, 3, 1, 2).float().div_(255.0))
+        pixels = sent.to(self.device).permute(0, 3, 1, 2).float().div_(255.0)
+        return normalise_(pixels, *self.model.pixels)
 
     def _in_parts(self, batch: Batch) -> Computed:
         """A batch, halved until the device has the memory for it."""

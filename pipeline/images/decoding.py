@@ -26,6 +26,8 @@ from .png import without_large_texts
 from .samples import TO_PNG, ElsewhereError, UnreadError, to_rgb
 from .turning import is_lying, upright
 
+RGB = tuple[float, float, float]
+
 # OpenAI CLIP's preprocessing constants (github.com/openai/CLIP, clip.py), RGB order.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -182,22 +184,26 @@ def to_square(image: Image.Image, size: int) -> SquareImage:
     return SquareImage(np.asarray(resized), image.width, image.height, share, frames)
 
 
-def preprocess(image: bytes | Image.Image, size: int) -> NDArray[np.float32]:
+def preprocess(
+    image: bytes | Image.Image, size: int, mean: RGB = MEAN, std: RGB = STD
+) -> NDArray[np.float32]:
     """One image as AdaCLIP's input (released code's evaluation transform).
 
     Args:
         image: encoded bytes, or a PIL image of any mode that ``decode`` knows.
         size: side of the square input in pixels.
+        mean, std: of a model's ``pixels`` (``preprocess(image, size, *model.pixels)``); OpenAI's
+            CLIP's if left out.
 
     Returns:
-        float32 [3, size, size], RGB, normalised with CLIP's mean and standard deviation.
+        float32 [3, size, size], RGB, normalised.
 
     Raises:
         ImageError: as ``decode``.
     """
     rgb = decode(image) if isinstance(image, bytes) else _to_rgb(upright(image))
     pixels = to_square(rgb, size).pixels.astype(np.float32) / 255.0
-    normalised = (pixels - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    normalised = (pixels - np.array(mean, np.float32)) / np.array(std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))
 
 

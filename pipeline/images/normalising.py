@@ -1,4 +1,4 @@
-"""Pixels as CLIP's image tower takes them, on the device that computes."""
+"""Pixels as an image tower takes them, on the device that computes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .decoding import MEAN, STD
+from .decoding import MEAN, RGB, STD
 
 
-def normalise_(pixels: Tensor) -> Tensor:
-    """Subtract CLIP's mean and divide by its standard deviation, in place; returns the argument.
+def normalise_(pixels: Tensor, mean: RGB = MEAN, std: RGB = STD) -> Tensor:
+    """Subtract the mean and divide by the standard deviation, in place; returns the argument.
 
     Args:
         pixels: float [..., 3, H, W], RGB in [0, 1].
+        mean, std: of a model's ``pixels``.
     """
-    mean, std = _statistics(pixels.device, pixels.dtype)
-    return pixels.sub_(mean).div_(std)
+    means, deviations = _statistics(mean, std, pixels.device, pixels.dtype)
+    return pixels.sub_(means).div_(deviations)
 
 
 @cache  # on a GPU, what makes a tensor of Python numbers waits for it
-def _statistics(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    mean, std = torch.tensor((MEAN, STD), device=device, dtype=dtype)[:, :, None, None]
-    return mean, std
+def _statistics(
+    mean: RGB, std: RGB, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    means, deviations = torch.tensor((mean, std), device=device, dtype=dtype)[:, :, None, None]
+    return means, deviations

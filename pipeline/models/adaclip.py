@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -19,10 +19,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .clip import embed_patches, project_class_token, resize_position_embedding, run_block
+from .clip import (
+    blocks_of,
+    embed_image,
+    embed_patches,
+    embeds_class_token,
+    num_prefix_tokens,
+    patch_layer,
+    position_embedding,
+    resize_position_embedding,
+    run_block,
+)
+from .configuration import OPENAI_PIXELS, Pixels
 from .fusion import fuse
 from .prompts import Projections, StaticPrompts, combine
-from .text import encode_text
+from .text import embedding_width, encode_text, text_tower
 
 LOGIT_SCALE = 100.0  # CLIP's temperature, fixed in the released code
 NUM_TAPS = 4  # patch tokens after 1/4, 2/4, 3/4 and 4/4 of the blocks (section 4.1)
@@ -114,35 +125,47 @@ class AdaCLIP(nn.Module):
     position_embedding: Tensor
     frozen_position_embedding: Tensor
 
-    def __init__(self, clip: Any, settings: AdaCLIPSettings, *, name: str = "custom") -> None:
+    def __init__(
+        self,
+        clip: Any,
+        settings: AdaCLIPSettings,
+        *,
+        name: str = "custom",
+        pixels: Pixels = OPENAI_PIXELS,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Put new prompts and projections on a backbone.
+
+        Args:
+            clip: of ``build_clip``.
+            settings: of the method.
+            name: of the backbone.
+            pixels: what its images are normalised with.
+            options: of its configuration, that its weights don't show.
+        """
         super().__init__()
         self.clip = clip
         self.settings = settings
         self.name = name
+        self.pixels = pixels
+        """Mean and standard deviation that images are normalised with."""
+        self._options = dict(options or {})
         self.recompute_activations = False
         """Training keeps only the tokens between the image tower's blocks, and computes the rest
         again on the way back: the same gradients, less memory, more time."""
-        visual = clip.visual
-        patch_size, depth = visual.conv1.kernel_size[0], len(visual.transformer.resblocks)
+        visual, text = clip.visual, text_tower(clip)
+        patch_size, depth = int(patch_layer(visual).kernel_size[0]), len(self._blocks)
         _check(settings, patch_size, depth)
         self.grid = settings.image_size // patch_size
+        self.num_prefix = num_prefix_tokens(visual)
         self.taps = [depth * (i + 1) // NUM_TAPS for i in range(NUM_TAPS)]
         self.reference_taps = self.taps[:NUM_REFERENCE_TAPS]
-        self.register_buffer(
-            "position_embedding",
-            resize_position_embedding(visual.positional_embedding.detach(), self.grid),
-            persistent=False,
-        )
+        self._register_positions("position_embedding", settings.image_size // patch_size)
         if settings.frozen_image_size is not None:
-            self.register_buffer(
-                "frozen_position_embedding",
-                resize_position_embedding(
-                    visual.positional_embedding.detach(), settings.frozen_image_size // patch_size
-                ),
-                persistent=False,
-            )
-        image_width, text_width = visual.conv1.out_channels, clip.token_embedding.embedding_dim
-        embed_dim = clip.text_projection.shape[1]
+            grid = settings.frozen_image_size // patch_size
+            self._register_positions("frozen_position_embedding", grid)
+        image_width, embed_dim = patch_layer(visual).out_channels, embedding_width(text)
+        text_width = text.token_embedding.embedding_dim
         length, prompted = settings.prompt_length, settings.prompt_depth
         self.visual_prompter = StaticPrompts(depth=prompted, length=length, width=image_width)
         self.text_prompter = StaticPrompts(depth=prompted, length=length, width=text_width)
@@ -150,6 +173,15 @@ class AdaCLIP(nn.Module):
         self.dynamic_text_prompt_generator = Projections(embed_dim, text_width, length)
         self.patch_token_layer = Projections(image_width, embed_dim, NUM_TAPS)
         self.cls_token_layer = Projections(embed_dim, embed_dim, 1)
+
+    def _register_positions(self, name: str, grid: int) -> None:
+        places = position_embedding(self.clip.visual)
+        resized = resize_position_embedding(places, grid, self.num_prefix)
+        self.register_buffer(name, resized, persistent=False)
+
+    @property
+    def _blocks(self) -> Any:
+        return blocks_of(self.clip.visual)
 
     @property
     def device(self) -> torch.device:
@@ -166,7 +198,9 @@ class AdaCLIP(nn.Module):
         precision = str(self.position_embedding.dtype).removeprefix("torch.")
         # Options that came later count where they are used: without them, results are the old.
         used = {k: v for k, v in asdict(self.settings).items() if v is not None}
-        digest.update(json.dumps([METHOD_VERSION, precision, used]).encode())
+        own = self._options | ({} if self.pixels == OPENAI_PIXELS else self.pixels._asdict())
+        told = [METHOD_VERSION, precision, used, *([own] if own else [])]
+        digest.update(json.dumps(told).encode())
         for key, weight in sorted(self.state_dict().items()):
             digest.update(f"{key}{tuple(weight.shape)}".encode())
             digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -180,7 +214,7 @@ class AdaCLIP(nn.Module):
 
         Args:
             images: float32 [B, 3, H, W] tensor or array with H = W = ``settings.image_size``, RGB
-                with OpenAI's CLIP mean and standard deviation (``pipeline.images.preprocess``).
+                normalised with ``pixels`` (``pipeline.images.preprocess``).
             categories: B class names, such as "metal nut".
             keep_frozen: give what ``pipeline.references`` compares as well.
 
@@ -241,18 +275,19 @@ class AdaCLIP(nn.Module):
         return embed_patches(self.clip.visual, images, self.frozen_position_embedding)
 
     def frozen_embedding(self, tokens: Tensor, kept: list[Tensor] | None = None) -> Tensor:
-        """Plain CLIP: input tokens [B, 1 + N, D] → class embedding [B, E], not normalised.
+        """Plain CLIP: input tokens [B, P + N, D] → image embedding [B, E], not normalised.
 
         Args:
             kept: receives the patch tokens [B, N, D] after each of ``reference_taps``.
         """
-        *blocks, last = self.clip.visual.transformer.resblocks
+        *blocks, last = self._blocks
         for j, block in enumerate(blocks, 1):
             tokens = run_block(block, tokens)
             if kept is not None and j in self.reference_taps:
-                kept.append(tokens[:, 1:])
-        # Only the class token leaves this pass, so the last block updates no other.
-        return project_class_token(self.clip.visual, run_block(last, tokens, queries=slice(1)))
+                kept.append(tokens[:, self.num_prefix :])
+        # Mostly only the class token leaves this pass, so the last block updates no other.
+        asked = slice(1) if embeds_class_token(self.clip.visual) else slice(None)
+        return embed_image(self.clip.visual, run_block(last, tokens, queries=asked))
 
     def prompts(self, frozen: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Visual and textual prompts [B, J, M, D] from the frozen class embedding [B, E]."""
@@ -274,24 +309,24 @@ class AdaCLIP(nn.Module):
         """The prompted image pass.
 
         Args:
-            tokens: [B, 1 + N, D] input tokens.
+            tokens: [B, P + N, D] input tokens.
             prompts: [B, J, M, D]; those of block j replace the M last tokens before that block.
 
         Returns:
-            Class embedding [B, E], not normalised, and T tapped patch tokens [B, N, D].
+            Image embedding [B, E], not normalised, and T tapped patch tokens [B, N, D].
         """
         visual, length = self.clip.visual, tokens.shape[1]
         run = run_block
         if self.recompute_activations and torch.is_grad_enabled():
             run = partial(checkpoint, run_block, use_reentrant=False)
         tapped = []
-        for j, block in enumerate(visual.transformer.resblocks):
+        for j, block in enumerate(self._blocks):
             if prompts is not None and j < prompts.shape[1]:
                 tokens = torch.cat([tokens[:, :length], prompts[:, j]], dim=1)
             tokens = run(block, tokens)
             if j + 1 in self.taps:
-                tapped.append(tokens[:, 1:length])
-        return project_class_token(visual, tokens), tapped
+                tapped.append(tokens[:, self.num_prefix : length])
+        return embed_image(visual, tokens[:, :length]), tapped
 
     def project(self, class_embedding: Tensor, tapped: list[Tensor]) -> tuple[Tensor, Tensor]:
         """What ``encode_image`` returns → class embedding [B, E] and patch embeddings

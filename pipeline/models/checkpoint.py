@@ -20,7 +20,8 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from .adaclip import AdaCLIP, AdaCLIPSettings
-from .clip import build_clip, clip_config
+from .clip import build_clip
+from .configuration import clip_config, new_clip, own_options, pixels_of
 from .weight_cache import fetch
 from .weight_files import misfits, read_state_dict, some, without_prefix
 
@@ -54,7 +55,7 @@ def load_adaclip(
     """Build AdaCLIP, ready for ``predict``.
 
     Args:
-        backbone: open_clip name, or path of an open_clip JSON configuration.
+        backbone: open_clip name, or path of an open_clip JSON configuration (docs/backbones.md).
         backbone_weights: open_clip tag such as "openai", or path or URI (``s3://``, ``hf://``,
             anything fsspec reaches) of a state dict; None = random weights.
         checkpoint: "mvtec_colondb", "visa_clinicdb" or "all" for the released weights; path or
@@ -70,14 +71,21 @@ def load_adaclip(
     """
     if precision not in DTYPES:
         raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
-    clip_config(backbone)  # refuse an unfit backbone before anything is downloaded for it
+    # Unfit backbones are refused before anything is downloaded for them.
+    config, pixels = clip_config(backbone), pixels_of(backbone, backbone_weights)
     weights = None if backbone_weights is None else _backbone_state(backbone, backbone_weights)
     if weights is not None:
-        weights = _fitting_backbone(backbone, str(backbone_weights), weights)
+        weights = _fitting_backbone(backbone, config, str(backbone_weights), weights)
     clip = build_clip(backbone, weights, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AdaCLIP(clip, AdaCLIPSettings(**settings), name=Path(backbone).stem)
+        model = AdaCLIP(
+            clip,
+            AdaCLIPSettings(**settings),
+            name=Path(backbone).stem,
+            pixels=pixels,
+            options=own_options(config),
+        )
     if checkpoint is not None:
         load_checkpoint(model, checkpoint)
     return model.eval().to(device, DTYPES[precision])
@@ -164,14 +172,16 @@ def _backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _fitting_backbone(backbone: str, weights: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _fitting_backbone(
+    backbone: str, config: dict[str, Any], weights: str, state: dict[str, Tensor]
+) -> dict[str, Tensor]:
     """The backbone's weights under its own keys.
 
     Raises:
         ValueError: they are another architecture's.
     """
     with torch.device("meta"):
-        model = open_clip.CLIP(**clip_config(backbone))
+        model = new_clip(config)
     expected = {key: weight.shape for key, weight in model.state_dict().items()}
     state = without_prefix(state, expected)
     sizes = dict.fromkeys(OPENAI_SIZES & state.keys(), torch.Size())

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from open_clip import SimpleTokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from .clip import run_block
 
@@ -149,6 +149,20 @@ def _forest(
         )
 
 
+def text_tower(clip: Any) -> Any:
+    """The module that holds an open_clip model's text tower: a part of it, or the model itself."""
+    return getattr(clip, "text", clip)
+
+
+def embedding_width(tower: Any) -> int:
+    """E, the width of what a text tower gives."""
+    if (projection := tower.text_projection) is None:
+        return int(tower.token_embedding.embedding_dim)
+    return int(
+        projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
+    )
+
+
 def encode_text(clip: Any, categories: Sequence[str], prompts: Tensor | None) -> Tensor:
     """Text features of a batch of images.
 
@@ -169,24 +183,25 @@ def encode_text(clip: Any, categories: Sequence[str], prompts: Tensor | None) ->
         prompts = None  # the one prompted block is block 0, whose textual prompts are never used
     names = tuple(sorted(set(categories)))
     length = 0 if prompts is None else prompts.shape[2]
-    places = clip.positional_embedding
-    forest = _forest(names, clip.context_length, length, places.device, places.dtype)
-    tokens = clip.token_embedding(forest.ids) + places[forest.positions]
-    tokens = run_block(clip.transformer.resblocks[0], tokens, mask=forest.mask)
+    tower = text_tower(clip)
+    places = tower.positional_embedding
+    forest = _forest(names, tower.context_length, length, places.device, places.dtype)
+    tokens = tower.token_embedding(forest.ids) + places[forest.positions]
+    tokens = run_block(tower.transformer.resblocks[0], tokens, mask=forest.mask)
     tokens = tokens.gather(1, forest.kept[..., None].expand(-1, -1, tokens.shape[-1]))
     if prompts is None:  # nothing depends on the image
         no_prompts = tokens.new_empty(len(names), 2, 0, tokens.shape[-1])
-        features = _sentence_features(clip, tokens, no_prompts, forest.kept_mask)
+        features = _sentence_features(tower, tokens, no_prompts, forest.kept_mask)
         features = _for_images(features, names, categories)
     else:
         mask = _for_images(forest.kept_mask, names, categories)
-        features = _sentence_features(clip, _for_images(tokens, names, categories), prompts, mask)
+        features = _sentence_features(tower, _for_images(tokens, names, categories), prompts, mask)
     normal, abnormal = features.split([NUM_NORMAL, NUM_SENTENCES - NUM_NORMAL], dim=1)
     means = torch.stack([normal.mean(dim=1), abnormal.mean(dim=1)], dim=1)
     return F.normalize(means, dim=-1)
 
 
-def _sentence_features(clip: Any, tokens: Tensor, prompts: Tensor, mask: Tensor) -> Tensor:
+def _sentence_features(tower: Any, tokens: Tensor, prompts: Tensor, mask: Tensor) -> Tensor:
     """Blocks 1.. of the text tower.
 
     Args:
@@ -197,7 +212,7 @@ def _sentence_features(clip: Any, tokens: Tensor, prompts: Tensor, mask: Tensor)
     Returns:
         float32 [B, S, E], unit length.
     """
-    _, *blocks, last = clip.transformer.resblocks
+    _, *blocks, last = tower.transformer.resblocks
     depth, length = prompts.shape[1:3]
     ends = slice(1 + length, 1 + length + NUM_SENTENCES)
     tokens = torch.cat([tokens[:, :1], prompts[:, 1], tokens[:, 1:]], dim=1)
@@ -206,7 +221,17 @@ def _sentence_features(clip: Any, tokens: Tensor, prompts: Tensor, mask: Tensor)
             tokens = torch.cat([tokens[:, :1], prompts[:, j], tokens[:, 1 + length :]], dim=1)
         queries = ends if block is last else slice(None)
         tokens = run_block(block, tokens, mask=mask[..., queries, :], queries=queries)
-    return F.normalize((clip.ln_final(tokens) @ clip.text_projection).float(), dim=-1)
+    return F.normalize(_projected(tower, tower.ln_final(tokens)).float(), dim=-1)
+
+
+def _projected(tower: Any, tokens: Tensor) -> Tensor:
+    """Into the joint space."""
+    if (projection := tower.text_projection) is None:
+        return tokens
+    projected: Tensor = (
+        projection(tokens) if isinstance(projection, nn.Linear) else tokens @ projection
+    )
+    return projected
 
 
 def _for_images(x: Tensor, names: Sequence[str], categories: Sequence[str]) -> Tensor:

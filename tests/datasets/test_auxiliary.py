@@ -24,7 +24,7 @@ def write_list(path: Path, num: int, category: str) -> str:
 def test_data_sets_are_joined_with_their_names_rates_and_held_out_part(tmp_path: Path) -> None:
     first = write_list(tmp_path / "a.csv", 20, "bolt")
     second = write_list(tmp_path / "b.csv", 10, "nut")
-    table = read_auxiliary([f"mvtec={first}", second], held_out=0.2)
+    table = read_auxiliary([f"mvtec={first}", second], held_out=0.2).rows
     assert table.schema == AUXILIARY_SCHEMA
     assert set(
         zip(table["dataset"].to_pylist(), table["mosaic_rate"].to_pylist(), strict=True)
@@ -40,9 +40,9 @@ def test_data_sets_are_joined_with_their_names_rates_and_held_out_part(tmp_path:
         ("b", 0): 1,
         ("b", 1): 1,
     }
-    again = read_auxiliary([f"mvtec={first}", second], held_out=0.2)
+    again = read_auxiliary([f"mvtec={first}", second], held_out=0.2).rows
     assert again.equals(table)
-    other = read_auxiliary([f"mvtec={first}", second], held_out=0.2, seed=1)
+    other = read_auxiliary([f"mvtec={first}", second], held_out=0.2, seed=1).rows
     assert not other.equals(table)
     assert pc.sum(other["held_out"]) == pa.scalar(6, pa.uint64())
 

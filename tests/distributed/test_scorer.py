@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 from pipeline.config import ModelSpec
 from pipeline.distributed.reader import read_images
 from pipeline.distributed.scorer import AnomalyScorer
+from pipeline.images import preprocess
 from pipeline.models import AdaCLIP, Prediction
 from pipeline.schema import MANIFEST_SCHEMA, pixel_schema, scored_schema
 from tests import golden
@@ -60,6 +63,26 @@ def test_readable_rows_are_scored_and_the_others_pass_through(
     assert out["error"].to_pylist() == [None, None, "not_an_image", None, None]
     scores = [s for s in out["score"].to_pylist() if s is not None]
     np.testing.assert_allclose(scores, expected(golden_files).score, atol=1e-5)
+
+
+def test_images_are_normalised_as_the_backbone_wants(
+    batch: pa.Table, golden_files: dict[str, str], tmp_path: Path
+) -> None:
+    backbone = tmp_path / "other_pixels.json"
+    architecture = json.loads(Path(golden.BACKBONE).read_text())
+    pixels = {"mean": [0.5, 0.4, 0.6], "std": [0.2, 0.3, 0.4]}
+    backbone.write_text(json.dumps({"model_cfg": architecture, "preprocess_cfg": pixels}))
+    files = {**golden_files, "backbone": str(backbone)}
+    model = golden.load(files)
+    spec = ModelSpec(**files, image_size=golden.IMAGE_SIZE)
+    scorer = AnomalyScorer(spec, fingerprint=model.fingerprint(), gpus=0, num_threads=1)
+    scores = [s for s in scorer(batch)["score"].to_pylist() if s is not None]
+    squares = [
+        preprocess(golden.image_bytes(i), golden.IMAGE_SIZE, *model.pixels) for i in range(4)
+    ]
+    theirs = model.predict(np.stack(squares), [category for _, category in golden.CASES])
+    np.testing.assert_allclose(scores, theirs.score, atol=1e-5)
+    assert np.abs(np.array(scores) - expected(golden_files).score.numpy()).max() > 0.01
 
 
 def test_a_slice_of_a_table_is_scored_as_itself(scorer: AnomalyScorer, batch: pa.Table) -> None:

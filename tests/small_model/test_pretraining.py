@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.models.clip import clip_config
+from pipeline.models.configuration import clip_config
 from pipeline.models.text import encode_text
 from pipeline.small_model.pretraining import (
     PretrainingHeads,

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.models import AdaCLIP, AdaCLIPSettings
-from pipeline.models.clip import clip_config, embed_patches
+from pipeline.models.clip import embed_patches
+from pipeline.models.configuration import clip_config
 from pipeline.packaged import IMAGE_SIZE, SMALL_MODEL
 from pipeline.small_model import (
     Budget,

@@ -24,7 +24,9 @@ from ray.util.queue import Queue
 
 from pipeline.config import TrainConfig
 from pipeline.datasets import DatasetError
-from pipeline.datasets.auxiliary import read_auxiliary
+from pipeline.datasets.auxiliary import Auxiliary, read_auxiliary
+from pipeline.datasets.masks import BLACK
+from pipeline.datasets.remarks import Remarks
 from pipeline.distributed.cluster import start
 from pipeline.distributed.resources import CPUS_PER_READER
 from pipeline.errors import CannotRunError, ExpectedError
@@ -35,6 +37,7 @@ from pipeline.terminal import PROGRESS_INTERVAL_S, clean
 from .messages import EpochRecord, Failure, Finished, LostMasks, NoModel
 from .output import EventLog, model_card, selected_epoch, write_metrics
 from .progress import Progress
+from .remarks import kept_remarks
 from .state import SETTINGS, TrainingState, load_state
 from .task import PyTorchWorkers, WorkerTask, train_worker
 
@@ -136,24 +139,10 @@ def train_auxiliary(config: TrainConfig) -> TrainingResult:
     start(config.address)
     resources = WorkerResources.plan(config, ray.cluster_resources())
     output = absolute(config.output)
-    try:
-        rows = read_auxiliary(
-            config.data,
-            config.layout,
-            split=None if config.split == "all" else config.split,
-            mosaic_rates=config.mosaic_rate,
-            held_out=config.held_out,
-            seed=config.seed,
-        )
-        if config.image_size % 2 and any(rows["mosaic_rate"].to_pylist()):
-            raise CannotRunError(
-                f"--image-size {config.image_size} is odd, and mosaics halve it; use another size, "
-                "or --mosaic-rate 0"
-            )
-        state = load_state(output)
-        claim = _claim(config, resources, rows, output)
-    except (DatasetError, StorageError) as error:
-        raise CannotRunError(str(error)) from error
+    data, state, claim, remarks = _prepared(config, resources, output)
+    rows = data.rows
+    for line in remarks.lines:
+        _log.warning(f"the data: {line}")
     train = rows.filter(pa.compute.invert(rows["held_out"]))
     progress = Progress(config, len(train), config.batch_size * resources.num_workers)
     if state.step > progress.num_steps:
@@ -173,7 +162,7 @@ def train_auxiliary(config: TrainConfig) -> TrainingResult:
     )
     log = EventLog(output, state.step + 1)
     try:
-        finished = _fit(task, resources, progress, log)
+        finished = _fit(task, resources, progress, log, remarks)
     finally:
         log.close()
         task.messages.shutdown(force=True)
@@ -186,13 +175,48 @@ def train_auxiliary(config: TrainConfig) -> TrainingResult:
         model=finished.model,
         num_learnable=finished.num_learnable,
         hardware=f"{resources.num_workers} x {finished.device}",
+        remarks=remarks.lines,
     )
     write_object(f"{output}/model_card.md", card.encode())
     return TrainingResult(state, finished.model, selected_epoch(config, state))
 
 
+def _prepared(
+    config: TrainConfig, resources: WorkerResources, output: str
+) -> tuple[Auxiliary, TrainingState, bytes | None, Remarks]:
+    """The images, where the output's run is, its settings if it is new, and what is odd about the
+    images.
+
+    Raises:
+        CannotRunError: bad data, output or model, or an output that holds another run.
+    """
+    try:
+        data = read_auxiliary(
+            config.data,
+            config.layout,
+            split=None if config.split == "all" else config.split,
+            mosaic_rates=config.mosaic_rate,
+            held_out=config.held_out,
+            seed=config.seed,
+        )
+        if config.image_size % 2 and any(data.rows["mosaic_rate"].to_pylist()):
+            raise CannotRunError(
+                f"--image-size {config.image_size} is odd, and mosaics halve it; use another size, "
+                "or --mosaic-rate 0"
+            )
+        state = load_state(output)
+        claim = _claim(config, resources, data.rows, output)
+        return data, state, claim, kept_remarks(data, output)
+    except (DatasetError, StorageError) as error:
+        raise CannotRunError(str(error)) from error
+
+
 def _fit(
-    task: WorkerTask, resources: WorkerResources, progress: Progress, log: EventLog
+    task: WorkerTask,
+    resources: WorkerResources,
+    progress: Progress,
+    log: EventLog,
+    remarks: Remarks,
 ) -> Finished:
     """Run the workers to the end, and pass on what they send."""
     logging.getLogger("ray.train").setLevel(logging.WARNING)
@@ -203,7 +227,7 @@ def _fit(
     trainer.start()
     finished: Finished | None = None
     failures: list[str] = []
-    lost_masks: set[str] = set()
+    lost_masks = {f"{uri}: {BLACK}" for uri in remarks.empty_masks}  # workers name them again
     last_step, said = 0, time.monotonic()
     while True:
         running = trainer.is_alive()  # asked first, so that nothing sent before the end is missed

@@ -104,6 +104,7 @@ def model_card(
     model: str,
     num_learnable: int,
     hardware: str,
+    remarks: Sequence[str] = (),
 ) -> str:
     """The model card in Markdown.
 
@@ -111,6 +112,7 @@ def model_card(
         rows: ``datasets.auxiliary.AUXILIARY_SCHEMA``.
         model: fingerprint of the weights that were kept.
         hardware: what it was trained on, in words.
+        remarks: what is odd about the data, a sentence each.
     """
     kept = selected_epoch(config, state)
     record = state.epochs[kept - 1]
@@ -134,7 +136,7 @@ Fingerprint: `{model}`
 ## Data
 
 {_data_table(rows)}
-
+{_remark_list(remarks)}
 Weights may be bound by the licences of the data that they were trained on and of the backbone;
 several of the paper's data sets are for non-commercial use only. Check them before you share these
 weights.
@@ -184,6 +186,13 @@ def _data_table(rows: pa.Table) -> str:
         categories = ", ".join(part.category.unique())
         lines.append([str(name), *(f"{count:,}" for count in counts), rate, categories])
     return markdown(headers, lines)
+
+
+def _remark_list(remarks: Sequence[str]) -> str:
+    if not remarks:
+        return ""
+    lines = "\n".join(f"- {line[0].upper()}{line[1:]}." for line in remarks)
+    return f"\nWhat was odd about them before the first step:\n\n{lines}\n"
 
 
 def _epoch_table(state: TrainingState) -> str:

@@ -323,7 +323,7 @@ class TrainingWorker:
     def _tensors(self, batch: Batch) -> tuple[Tensor, list[str], Tensor, Tensor]:
         """Images, categories, labels and masks as ``training_step`` takes them."""
         pixels = torch.from_numpy(batch.pixels).to(self._device).permute(0, 3, 1, 2).float()
-        images = normalise_(pixels.div_(255.0))
+        images = normalise_(pixels.div_(255.0), *self._model.pixels)
         labels = torch.from_numpy(batch.labels).to(self._device)
         return images, batch.categories, labels, torch.from_numpy(batch.masks).to(self._device)
 

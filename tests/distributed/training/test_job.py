@@ -108,7 +108,8 @@ class Reference:
 @pytest.fixture(scope="module")
 def reference(config: TrainConfig) -> Reference:
     """Torch runs on one thread here, as it does in the workers of one CPU."""
-    table = read_auxiliary(config.data, mosaic_rates=config.mosaic_rate, held_out=config.held_out)
+    rates = config.mosaic_rate
+    table = read_auxiliary(config.data, mosaic_rates=rates, held_out=config.held_out).rows
     rows, held_out = (table.filter(pc.equal(table["held_out"], value)) for value in (False, True))
     groups = list(zip(rows["dataset"].to_pylist(), rows["category"].to_pylist(), strict=True))
     model = load_model(config.model_spec)

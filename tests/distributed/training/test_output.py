@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def state(held_out: list[float | None], best: int | None = None) -> TrainingStat
     return TrainingState(step=len(STEPS), steps=list(STEPS), epochs=epochs, best_epoch=best)
 
 
-def card(state: TrainingState, **settings: Any) -> str:
+def card(state: TrainingState, remarks: Sequence[str] = (), **settings: Any) -> str:
     rows = [
         {
             "uri": f"s3://bucket/{i}.png",
@@ -45,6 +46,7 @@ def card(state: TrainingState, **settings: Any) -> str:
         model="tiny-518-float32-0123",
         num_learnable=12_345,
         hardware="2 x CPU",
+        remarks=remarks,
     )
 
 
@@ -76,6 +78,14 @@ def test_the_card_tells_data_choice_and_how_to_load() -> None:
     assert "| 3 | 2.0000 | 0.6000 | 0.1000 | 0.2000 | 0.3000 |" in shown
     assert "non-commercial" in shown
     assert "| torch |" in shown
+
+
+def test_the_card_tells_what_is_odd_about_the_data() -> None:
+    assert "odd" not in card(state([None]))
+    shown = card(state([None]), remarks=["3 images are in both splits", "a mask is empty"])
+    assert (
+        "first step:\n\n- 3 images are in both splits.\n- A mask is empty.\n\nWeights may" in shown
+    )
 
 
 @pytest.mark.parametrize(("held_out", "select"), [([None, None], "best"), ([0.3, 0.4], "last")])
