@@ -48,6 +48,9 @@ class TrainConfig(ModelConfig, JobConfig):
     """Learning rate of AdamW, constant."""
     weight_decay: float = 0.01
     """Weight decay of AdamW."""
+    dice: Literal["image", "rows"] = "image"
+    """What the maps' dice loss compares with the mask: the whole image, as defined, or each row of
+    pixels by itself, as the released code does by accident (docs/training.md has figures)."""
     max_grad_norm: float | None = None
     """Shorten longer gradients to this norm. Default: never, as in the paper."""
     batch_size: int = 1
@@ -61,6 +64,8 @@ class TrainConfig(ModelConfig, JobConfig):
     every epoch. 0 trains on everything, as the paper does, and keeps the last epoch."""
     select: Literal["best", "last"] = "best"
     """Which epoch's weights to keep: lowest loss on the held-out images, or the last."""
+    patience: int | None = None
+    """Stop after so many epochs in a row without a lower held-out loss. Default: never."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 runs the towers under autocast, with fp32 weights and losses; meant for GPUs."""
     recompute_activations: bool = False
@@ -101,6 +106,7 @@ class TrainConfig(ModelConfig, JobConfig):
             ("--batch-size", self.batch_size),
             ("--num-workers", self.num_workers),
             ("--checkpoint-every-steps", self.checkpoint_every_steps),
+            ("--patience", self.patience),
         ):
             check_at_least(flag, whole, 1)
         for flag, number in (
@@ -121,6 +127,8 @@ class TrainConfig(ModelConfig, JobConfig):
             raise ValueError("--gpus-per-worker is 0 or 1; a worker trains on one GPU")
         if not 0 <= self.held_out <= 0.5:
             raise ValueError("--held-out is a share between 0 and 0.5, such as 0.1")
+        if self.patience is not None and not self.held_out:
+            raise ValueError("--patience counts epochs by their held-out loss; it needs --held-out")
 
     @property
     def model_spec(self) -> ModelSpec:

@@ -150,6 +150,9 @@ class AdaCLIP(nn.Module):
         self.pixels = pixels
         """Mean and standard deviation that images are normalised with."""
         self._options = dict(options or {})
+        self.score_calibration: tuple[float, float] | None = None
+        """Scale and shift of the score's logit that make the score a probability on a training
+        run's held-out images; None, as the released weights have it: none."""
         self.recompute_activations = False
         """Training keeps only the tokens between the image tower's blocks, and computes the rest
         again on the way back: the same gradients, less memory, more time."""
@@ -199,6 +202,7 @@ class AdaCLIP(nn.Module):
         # Options that came later count where they are used: without them, results are the old.
         used = {k: v for k, v in asdict(self.settings).items() if v is not None}
         own = self._options | ({} if self.pixels == OPENAI_PIXELS else self.pixels._asdict())
+        own |= {"score_calibration": self.score_calibration} if self.score_calibration else {}
         told = [METHOD_VERSION, precision, used, *([own] if own else [])]
         digest.update(json.dumps(told).encode())
         for key, weight in sorted(self.state_dict().items()):
@@ -262,6 +266,9 @@ class AdaCLIP(nn.Module):
             image = fuse(image, features.patch_embeddings, grid, self.settings.num_clusters)
         normal, abnormal = features.text_features.unbind(dim=1)
         logit = LOGIT_SCALE * (image * (abnormal - normal)).sum(dim=-1)
+        if self.score_calibration is not None:
+            scale, shift = self.score_calibration
+            logit = scale * logit + shift
         grid = grid.unflatten(1, (self.grid, self.grid))
         return Prediction(grid, torch.sigmoid(logit), logit, features.frozen)
 

@@ -39,6 +39,7 @@ RELEASED = {
 }
 # The TorchScript archive that OpenAI published carries three integers beside the weights.
 OPENAI_SIZES = {"input_resolution", "context_length", "vocab_size"}
+CALIBRATION = "score_calibration"  # key of a tensor [2], AdaCLIP.score_calibration
 RELEASED_PREFIX = "clip_model."  # what the authors' training wrapper puts before every key
 
 
@@ -100,6 +101,7 @@ def load_checkpoint(model: AdaCLIP, checkpoint: str) -> None:
     path = _released_file(checkpoint) if checkpoint in RELEASED else fetch(checkpoint)
     expected = {key: weight.shape for key, weight in model.learnable_state().items()}
     state = without_prefix(read_state_dict(path), expected)
+    calibration = state.pop(CALIBRATION, None)
     missing, extra, wrong = misfits(state, expected)
     if missing or extra:
         raise ValueError(
@@ -112,16 +114,31 @@ def load_checkpoint(model: AdaCLIP, checkpoint: str) -> None:
             f"{model.name!r}: {some(wrong)}"
         )
     model.load_state_dict(state, strict=False)
+    model.score_calibration = None if calibration is None else _calibration(checkpoint, calibration)
+
+
+def _calibration(checkpoint: str, found: Tensor) -> tuple[float, float]:
+    if found.shape != (2,) or not found.isfinite().all() or found[0] <= 0:
+        raise ValueError(
+            f"checkpoint {checkpoint!r}: {CALIBRATION} is {found.tolist()}; it must be a positive "
+            "scale and a shift of the score's logit"
+        )
+    scale, shift = found.double().tolist()
+    return scale, shift
 
 
 def save_checkpoint(model: AdaCLIP, path: str | Path) -> None:
     """Write AdaCLIP's own weights in fp32: released format for ``.pth``, else ``.safetensors``.
+
+    A calibration of the score stands beside them, which the released code passes over.
 
     Raises:
         ValueError: another suffix.
     """
     path = Path(path)
     state = {k: v.detach().float().cpu().contiguous() for k, v in model.learnable_state().items()}
+    if model.score_calibration is not None:
+        state[CALIBRATION] = torch.tensor(model.score_calibration, dtype=torch.float64)
     if path.suffix == ".safetensors":
         data = to_safetensors(state)
     elif path.suffix == ".pth":

@@ -7,7 +7,7 @@ they are cut into batches or over workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -36,6 +36,8 @@ class StepResult:
     """Dice loss of the maps, summed over the tapped layers."""
     grad_norm: float
     """L2 norm of the whole gradient before clipping; 0 where nothing was updated."""
+    part_norms: dict[str, float] = field(default_factory=dict)
+    """The same of each module of AdaCLIP's own, by its name."""
 
     @property
     def loss(self) -> float:
@@ -152,9 +154,19 @@ def training_step(
     if not statistics.isfinite().all():
         optimizer.zero_grad(set_to_none=True)
         raise NonFiniteLoss("the loss is not a finite number", bad)
+    part_norms = _part_norms(model)
     grad_norm = _update(optimizer, parameters, max_grad_norm, len(images))
     score, focal, dice = statistics.tolist()
-    return StepResult(score_loss=score, focal=focal, dice=dice, grad_norm=grad_norm)
+    return StepResult(score, focal, dice, grad_norm, part_norms)
+
+
+def _part_norms(model: AdaCLIP) -> dict[str, float]:
+    parts = {name: part for name, part in model.named_children() if name != "clip"}
+    gradients = [
+        [p.grad for p in part.parameters() if p.grad is not None] for part in parts.values()
+    ]
+    norms = torch.stack([torch.nn.utils.get_total_norm(each) for each in gradients])
+    return dict(zip(parts, norms.tolist(), strict=True))  # one wait for the device
 
 
 def _update(

@@ -61,6 +61,43 @@ def test_pth_files_have_the_released_keys(
     assert all(key.startswith("clip_model.") for key in saved)
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_calibration_comes_back_and_counts(
+    golden_files: Files, tmp_path: Path, suffix: str
+) -> None:
+    model, plain = golden.load(golden_files), golden.load(golden_files)
+    model.score_calibration = (0.25, -1.5)
+    path = tmp_path / f"own{suffix}"
+    save_checkpoint(model, path)
+    load_checkpoint(plain, str(path))
+    assert plain.score_calibration == (0.25, -1.5)
+    assert plain.fingerprint() == model.fingerprint() != golden.load(golden_files).fingerprint()
+    images, categories = golden.batch([0, 1])
+    before = golden.load(golden_files).predict(images, categories)
+    after = plain.predict(images, categories)
+    torch.testing.assert_close(after.score_logit, 0.25 * before.score_logit - 1.5)
+    torch.testing.assert_close(after.score, after.score_logit.sigmoid())
+    assert torch.equal(after.logit_grid, before.logit_grid)
+
+
+def test_a_checkpoint_without_a_calibration_ends_the_one_before(
+    model: AdaCLIP, golden_files: Files, tmp_path: Path
+) -> None:
+    save_checkpoint(model, tmp_path / "own.pth")
+    other = golden.load(golden_files)
+    other.score_calibration = (2.0, 0.0)
+    load_checkpoint(other, str(tmp_path / "own.pth"))
+    assert other.score_calibration is None
+
+
+def test_a_calibration_that_turns_the_order_is_refused(golden_files: Files, tmp_path: Path) -> None:
+    model = golden.load(golden_files)
+    model.score_calibration = (-1.0, 0.0)
+    save_checkpoint(model, tmp_path / "own.pth")
+    with pytest.raises(ValueError, match=r"score_calibration is \[-1.0, 0.0\]"):
+        load_checkpoint(model, str(tmp_path / "own.pth"))
+
+
 def test_checkpoints_hold_nothing_of_the_backbone(model: AdaCLIP, tmp_path: Path) -> None:
     save_checkpoint(model, tmp_path / "own.safetensors")
     saved = load_file(tmp_path / "own.safetensors")

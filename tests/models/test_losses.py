@@ -17,17 +17,21 @@ VALUES = golden.values()
 GRADIENTS = [key for key in VALUES.files if key.startswith("train/grad_norm/")]
 
 
+def golden_mask() -> torch.Tensor:
+    """Of the first case [1, S, S]."""
+    png = (golden.FOLDER / "inputs" / "grass_stain_mask.png").read_bytes()
+    size = (golden.IMAGE_SIZE, golden.IMAGE_SIZE)
+    resized = Image.open(io.BytesIO(png)).convert("L").resize(size, Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.asarray(resized) / 255 > 0.5)[None].float()
+
+
 @pytest.fixture(scope="module")
 def trained(golden_files: dict[str, str]) -> tuple[AdaCLIP, dict[str, float]]:
     """The model after one backward pass, fusion off, and its losses."""
     model = golden.load(golden_files, use_fusion=False)
     images, categories = golden.batch([0])
-    png = (golden.FOLDER / "inputs" / "grass_stain_mask.png").read_bytes()
-    size = (golden.IMAGE_SIZE, golden.IMAGE_SIZE)
-    resized = Image.open(io.BytesIO(png)).convert("L").resize(size, Image.Resampling.BILINEAR)
-    mask = torch.from_numpy(np.asarray(resized) / 255 > 0.5)[None]
     features = model(images, categories)
-    focal, dice = map_losses(features, mask.float())
+    focal, dice = map_losses(features, golden_mask())
     classification = classification_loss(model, features, torch.ones(1))
     (classification + focal + dice).backward()
     losses = {
@@ -53,6 +57,17 @@ def test_gradient_norms_are_the_released_codes(
     parameter = trained[0].get_parameter(key.removeprefix("train/grad_norm/"))
     assert parameter.grad is not None
     assert parameter.grad.norm().item() == pytest.approx(float(VALUES[key]), rel=1e-3)
+
+
+def test_dice_of_rows_is_what_the_released_code_computes(golden_files: dict[str, str]) -> None:
+    """By accident, at batch 1; here at any batch size."""
+    model = golden.load(golden_files, use_fusion=False)
+    images, categories = golden.batch([0])
+    with torch.no_grad():
+        features = model(images.repeat(2, 1, 1, 1), categories * 2)
+        _, dice = map_losses(features, golden_mask().repeat(2, 1, 1), dice_over="rows")
+    expected = float(VALUES["train/dice_map_loss_rowwise_as_released"])
+    assert dice.item() == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_batch_has_the_mean_of_its_images_losses() -> None:

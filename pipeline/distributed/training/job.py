@@ -34,11 +34,11 @@ from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
 from pipeline.terminal import PROGRESS_INTERVAL_S, clean
 
-from .messages import EpochRecord, Failure, Finished, LostMasks, NoModel
-from .output import EventLog, model_card, selected_epoch, write_metrics
+from .messages import EpochRecord, Failure, Finished, LostMasks, NoModel, Pictures
+from .output import EventLog, model_card, write_metrics
 from .progress import Progress
 from .remarks import kept_remarks
-from .state import SETTINGS, TrainingState, load_state
+from .state import SETTINGS, TrainingState, load_state, selected_epoch
 from .task import PyTorchWorkers, WorkerTask, train_worker
 
 _log = logging.getLogger(__name__)
@@ -52,9 +52,11 @@ MAX_MESSAGE = 1000  # characters of an error on the terminal
 # and batch size by their product, and epochs may be added, since the learning rate is constant.
 CHANGEABLE = (
     *("data", "layout", "split", "output", "address", "log_format"),
-    *("epochs", "select", "max_failures", "max_megapixels", "checkpoint_every_steps"),
+    *("epochs", "patience", "select", "max_failures", "max_megapixels", "checkpoint_every_steps"),
     *("recompute_activations", "batch_size", "num_workers", "gpus_per_worker", "cpus_per_worker"),
 )
+# What settings were that an older version's output does not name.
+SINCE = {"dice": "image"}
 
 
 class TrainingStoppedError(ExpectedError):
@@ -167,6 +169,8 @@ def train_auxiliary(config: TrainConfig) -> TrainingResult:
         log.close()
         task.messages.shutdown(force=True)
     state = load_state(output)
+    if len(state.epochs) < config.epochs:
+        _log.info(progress.stopped_line(len(state.epochs)))
     write_metrics(output, state)
     card = model_card(
         config,
@@ -228,7 +232,9 @@ def _fit(
     finished: Finished | None = None
     failures: list[str] = []
     lost_masks = {f"{uri}: {BLACK}" for uri in remarks.empty_masks}  # workers name them again
-    last_step, said = 0, time.monotonic()
+    last_step, started = 0, time.monotonic()
+    said = started
+    _log.info("starting the workers")
     while True:
         running = trainer.is_alive()  # asked first, so that nothing sent before the end is missed
         for message in _received(task.messages):
@@ -245,13 +251,17 @@ def _fit(
                     _log.info(progress.lost_masks_line(sorted(lost_masks)))
             elif isinstance(message, LostMasks):
                 lost_masks |= message.reasons
+            elif isinstance(message, Pictures):
+                log.add(message)
             elif message.step > last_step:  # replaced workers repeat what came after a checkpoint
                 last_step = message.step
                 log.add(message)
+                if not progress.has_begun:
+                    _log.info(progress.begun_line(time.monotonic() - started))
                 progress.add(message)
         if not running:
             break
-        if time.monotonic() - said > PROGRESS_INTERVAL_S:
+        if progress.has_begun and time.monotonic() - said > PROGRESS_INTERVAL_S:
             said = time.monotonic()
             _log.info(progress.line())
         trainer.join(POLL_INTERVAL_S)
@@ -341,7 +351,7 @@ def _claim(
     settings["images per step"] = config.batch_size * resources.num_workers
     here = json.loads(json.dumps(settings))
     try:
-        there = json.loads(read_object(f"{output}/{SETTINGS}")[0])
+        there = SINCE | json.loads(read_object(f"{output}/{SETTINGS}")[0])
         before = pq.read_table(pa.BufferReader(read_object(f"{output}/data.parquet")[0]))
     except StorageError as error:
         if error.code != ErrorCode.NOT_FOUND:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class StepRecord(NamedTuple):
     """One step; losses are means over its images."""
@@ -22,6 +25,13 @@ class StepRecord(NamedTuple):
     """Samples of all workers."""
     seconds: float
     """Wall-clock time since the step before."""
+    grad_visual_prompts: float = 0.0
+    """L2 norm of the gradient of this part, before clipping; the same of those that follow."""
+    grad_text_prompts: float = 0.0
+    grad_visual_generator: float = 0.0
+    grad_text_generator: float = 0.0
+    grad_patch_projection: float = 0.0
+    grad_class_projection: float = 0.0
 
 
 class EpochRecord(NamedTuple):
@@ -37,6 +47,33 @@ class EpochRecord(NamedTuple):
     held_out_score_loss: float | None
     held_out_focal: float | None
     held_out_dice: float | None
+    image_auroc: float | None = None
+    """Of held-out images: mean over the categories that have good and abnormal ones."""
+    image_auroc_spread: float | None = None
+    """Standard deviation over those categories."""
+    image_ap: float | None = None
+    image_ap_spread: float | None = None
+    pixel_auroc: float | None = None
+    pixel_auroc_spread: float | None = None
+    pixel_ap: float | None = None
+    pixel_ap_spread: float | None = None
+    calibration_error: float | None = None
+    """How far scores of held-out images are from probabilities
+    (``evaluation.reliability.calibration_error``)."""
+    score_scale: float | None = None
+    """Of the logit, fitted on held-out images; makes scores probabilities."""
+    score_shift: float | None = None
+    calibrated_error: float | None = None
+    """The calibration error with them, on the images that they were fitted on."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a few held-out images' maps look like after an epoch."""
+
+    step: int
+    images: list[NDArray[np.uint8]]
+    """[P, 3P, 3] each: the image, its mask and its map."""
 
 
 @dataclass(frozen=True)

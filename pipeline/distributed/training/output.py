@@ -21,8 +21,8 @@ from pipeline.provenance import versions
 from pipeline.storage import write_object
 from pipeline.terminal import duration
 
-from .messages import EpochRecord, StepRecord
-from .state import TrainingState
+from .messages import EpochRecord, Pictures, StepRecord
+from .state import TrainingState, selected_epoch
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -58,8 +58,14 @@ class EventLog:
         self._stack.callback(writer.close)
         return writer
 
-    def add(self, record: StepRecord | EpochRecord) -> None:
-        """Log a step's losses under train/, an epoch's under epoch/."""
+    def add(self, record: StepRecord | EpochRecord | Pictures) -> None:
+        """Log a step's losses under train/, an epoch's under epoch/, pictures under held_out/."""
+        if isinstance(record, Pictures):
+            for number, picture in enumerate(record.images):
+                self._writer.add_image(
+                    f"held_out/{number}", picture, record.step, dataformats="HWC"
+                )
+            return
         place = "train" if isinstance(record, StepRecord) else "epoch"
         for name, value in record._asdict().items():
             if name not in ("step", "epoch") and value is not None:
@@ -150,7 +156,10 @@ Epoch {kept} of {len(state.epochs)} was kept ({measured}); {_reason(config, stat
 
 Losses are means over images: focal loss of the score, focal and dice loss of the maps. Only
 held-out images of the data above were used for choosing; these figures say nothing about other
-data sets. For that, run `jobs/evaluate.py`.
+data sets. For that, run `jobs/evaluate.py`. Figures are percent: mean and standard deviation over
+the categories with good and abnormal held-out images.
+
+{_calibration(record)}
 
 ## Settings
 
@@ -160,13 +169,6 @@ data sets. For that, run `jobs/evaluate.py`.
 
 {markdown(("package", "version"), list(versions().items()))}
 """
-
-
-def selected_epoch(config: TrainConfig, state: TrainingState) -> int:
-    """The epoch, counted from 1, whose weights are the result."""
-    if config.select == "best" and state.best_epoch is not None:
-        return state.best_epoch
-    return len(state.epochs)
 
 
 def _reason(config: TrainConfig, state: TrainingState) -> str:
@@ -196,14 +198,35 @@ def _remark_list(remarks: Sequence[str]) -> str:
 
 
 def _epoch_table(state: TrainingState) -> str:
-    headers = ("epoch", "train loss", "held-out loss", "score", "focal", "dice")
+    losses = [
+        "train_loss",
+        *(f"held_out_{name}" for name in ("loss", "score_loss", "focal", "dice")),
+    ]
+    figures = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
 
     def row(record: EpochRecord) -> list[str]:
-        return [str(record.epoch)] + [
-            "" if value is None else f"{value:.4f}" for value in record[2:]
-        ]
+        known = record._asdict()
+        cells = ["" if known[name] is None else f"{known[name]:.4f}" for name in losses]
+        for name in figures:
+            mean, spread = known[name], known[f"{name}_spread"]
+            cells.append("" if mean is None else f"{100 * mean:.1f} ± {100 * spread:.1f}")
+        return [str(record.epoch), *cells]
 
+    headers = ["epoch", "train loss", "held-out loss", "score", "focal", "dice"]
+    headers += ["image AUROC", "image AP", "pixel AUROC", "pixel AP"]
     return markdown(headers, [row(record) for record in state.epochs])
+
+
+def _calibration(record: EpochRecord) -> str:
+    if record.score_scale is None or record.calibrated_error is None:
+        return "Scores are not calibrated: it takes held-out images of both kinds."
+    return (
+        f"Scores are calibrated: their logit times {record.score_scale:.3g} plus "
+        f"{record.score_shift:.3g} is a probability on the held-out images, whose calibration "
+        f"error that takes from {record.calibration_error:.3f} to {record.calibrated_error:.3f}. "
+        "No order changes. Other products and other shares of abnormal images need their own: "
+        "`jobs/calibrate.py`."
+    )
 
 
 def _model_flags(config: TrainConfig) -> str:

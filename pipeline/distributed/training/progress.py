@@ -36,10 +36,18 @@ class Progress:
         """Take a step into account."""
         self._recent.append(record)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a step was heard of."""
+        return bool(self._recent)
+
+    @staticmethod
+    def begun_line(seconds: float) -> str:
+        """The first step that was heard of, so long after the workers were started."""
+        return f"the workers are training, {duration(seconds)} after their start"
+
     def line(self) -> str:
         """Where the run is after the last step that was heard of."""
-        if not self._recent:
-            return "starting the workers"
         last = self._recent[-1]
         seconds = sum(record.seconds for record in self._recent)
         rate = sum(record.images for record in self._recent) / seconds
@@ -56,7 +64,21 @@ class Progress:
         line = f"epoch {record.epoch} done: training loss {record.train_loss:.4f}"
         if record.held_out_loss is None:
             return line
-        return f"{line}, held-out loss {record.held_out_loss:.4f}"
+        line = f"{line}, held-out loss {record.held_out_loss:.4f}"
+        for name, mean, spread in (
+            ("image AUROC", record.image_auroc, record.image_auroc_spread),
+            ("pixel AP", record.pixel_ap, record.pixel_ap_spread),
+        ):
+            if mean is not None and spread is not None:
+                line += f", {name} {100 * mean:.1f} ± {100 * spread:.1f}"
+        return line
+
+    def stopped_line(self, epochs: int) -> str:
+        """Why a run ended before its last epoch."""
+        return (
+            f"stopped after epoch {epochs} of {self._config.epochs}: none of the last "
+            f"{self._config.patience} lowered the held-out loss (--patience)"
+        )
 
     @staticmethod
     def lost_masks_line(reasons: list[str]) -> str:

@@ -11,6 +11,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config import TrainConfig
 from pipeline.schema import ErrorCode
 from pipeline.storage import StorageError, absolute, read_object, write_object
 
@@ -58,6 +59,17 @@ class TrainingState:
         before = [e.held_out_loss for e in self.epochs[:-1] if e.held_out_loss is not None]
         if record.held_out_loss < min(before, default=float("inf")):
             self.best_epoch, self.best_weights = record.epoch, copy_weights(model)
+
+    def is_stale(self, patience: int | None) -> bool:
+        """Whether so many epochs have passed since the best one."""
+        return patience is not None and len(self.epochs) - (self.best_epoch or 0) >= patience
+
+
+def selected_epoch(config: TrainConfig, state: TrainingState) -> int:
+    """The epoch, counted from 1, whose weights are the result."""
+    if config.select == "best" and state.best_epoch is not None:
+        return state.best_epoch
+    return len(state.epochs)
 
 
 def copy_weights(model: AdaCLIP) -> dict[str, Tensor]:

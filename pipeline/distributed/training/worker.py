@@ -34,11 +34,20 @@ from pipeline.models.training import (
 from pipeline.storage import write_object
 
 from .data import PLAN_SCHEMA, Batch, feed, plan_table, step_part
-from .messages import EpochRecord, Failure, Finished, LostMasks, NoModel, StepRecord
-from .state import SETTINGS, load_state, save_state
+from .messages import EpochRecord, Failure, Finished, LostMasks, NoModel, Pictures, StepRecord
+from .state import SETTINGS, load_state, save_state, selected_epoch
 from .task import WorkerTask
+from .validation import Validation
 
 WEIGHT_FILES = ("adaclip.pth", "adaclip.safetensors")
+PARTS = {  # AdaCLIP's own modules, and where a step's record has their gradients' norms
+    "visual_prompter": "grad_visual_prompts",
+    "text_prompter": "grad_text_prompts",
+    "dynamic_visual_prompt_generator": "grad_visual_generator",
+    "dynamic_text_prompt_generator": "grad_text_generator",
+    "patch_token_layer": "grad_patch_projection",
+    "cls_token_layer": "grad_class_projection",
+}
 GROUP_TIMEOUT_S = 1800  # Ray Train's own; one worker may download weights while others wait
 SEND_INTERVAL_S = 1.0  # between messages to the driver, each a call to another process
 
@@ -113,6 +122,7 @@ class TrainingWorker:
         self._model = self._load_model()
         if task.claim is not None and rank == 0:
             write_object(f"{task.output}/{SETTINGS}", task.claim)
+        self._model.score_calibration = None  # of --init: another is fitted to what is trained
         self._model.recompute_activations = self._config.recompute_activations
         self._optimizer = make_optimizer(
             self._model, lr=self._config.lr, weight_decay=self._config.weight_decay
@@ -140,6 +150,8 @@ class TrainingWorker:
         steps = self._num_steps(len(self._task.train))
         with closing(self._batches()) as batches:
             for epoch in range(self._state.step // steps, self._config.epochs):
+                if self._state.is_stale(self._config.patience):
+                    break
                 self._train_epoch(epoch, steps, batches)
                 self._end_epoch(epoch, steps, batches)
 
@@ -147,6 +159,9 @@ class TrainingWorker:
         """Write the selected weights in both formats."""
         if self._config.select == "best" and self._state.best_epoch is not None:
             self._model.load_state_dict(self._state.best_weights, strict=False)
+        kept = self._state.epochs[selected_epoch(self._config, self._state) - 1]
+        if kept.score_scale is not None and kept.score_shift is not None:
+            self._model.score_calibration = kept.score_scale, kept.score_shift
         with tempfile.TemporaryDirectory() as folder:
             for name in WEIGHT_FILES:
                 save_checkpoint(self._model, Path(folder, name))
@@ -184,12 +199,14 @@ class TrainingWorker:
             grad_norm=result.grad_norm,
             images=images,
             seconds=seconds,
+            **{PARTS[name]: norm for name, norm in result.part_norms.items()},
         )
         self._state.steps.append(record)
         self._send(record)
 
     def _end_epoch(self, epoch: int, steps: int, batches: Iterator[Batch]) -> None:
-        score_loss, focal, dice = self._held_out_losses(epoch, batches)
+        validation = Validation(self._config.image_size)
+        score_loss, focal, dice = self._held_out_losses(epoch, batches, validation)
         done = self._state.steps[-steps:]
         images = sum(record.images for record in done)
         record = EpochRecord(
@@ -200,8 +217,11 @@ class TrainingWorker:
             held_out_score_loss=score_loss,
             held_out_focal=focal,
             held_out_dice=dice,
+            **({} if score_loss is None else validation.figures()),
         )
         self._state.end_epoch(record, self._model)
+        if validation.pictures:
+            self._send(Pictures(self._state.step, validation.pictures))
         self._send(record, now=True)
         self._save()
 
@@ -221,6 +241,7 @@ class TrainingWorker:
                 self._optimizer,
                 *self._tensors(batch),
                 has_mask=self._has_mask(batch),
+                dice_over=self._config.dice,
                 share=len(batch) / images,
                 reduce_gradients=sum_over_workers,
                 precision=self._config.precision,
@@ -244,7 +265,9 @@ class TrainingWorker:
         self._task.messages.put(Failure(message))
 
     @torch.no_grad()
-    def _held_out_losses(self, epoch: int, batches: Iterator[Batch]) -> tuple[Any, Any, Any]:
+    def _held_out_losses(
+        self, epoch: int, batches: Iterator[Batch], validation: Validation
+    ) -> tuple[Any, Any, Any]:
         """Score, focal and dice loss of the held-out images, over all workers."""
         count = len(self._task.held_out)
         if not count:
@@ -257,12 +280,14 @@ class TrainingWorker:
                 sums += math.nan
                 break
             if len(batch):
-                losses, _ = compute_losses(
+                losses, features = compute_losses(
                     self._model,
                     *self._tensors(batch),
                     has_mask=self._has_mask(batch),
+                    dice_over=self._config.dice,
                     precision=self._config.precision,
                 )
+                validation.add(batch, self._model.score(features))
                 if not losses.isfinite().all():
                     uris = "; ".join(batch.uris)
                     self._fail(

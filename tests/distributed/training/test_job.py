@@ -260,16 +260,23 @@ def test_a_run_leaves_weights_metrics_logs_and_a_card(
         assert model.fingerprint() == continued.model
         for key, value in model.learnable_state().items():
             assert torch.equal(value, reference.weights[best - 1][key])
+    record = continued.state.epochs[best - 1]
+    assert model.score_calibration == (record.score_scale, record.score_shift)
+    assert record.image_auroc is not None
+    assert 0 <= record.image_auroc <= 1
     card = read(config.output, "model_card.md").decode()
+    assert f"from {record.calibration_error:.3f} to {record.calibrated_error:.3f}" in card
     assert "| aux | 12 | 12 | 1 | 6 | 0.3 | metal plate, woven fabric |" in card
     assert continued.model in card
     assert f"Epoch {best} of {NUM_EPOCHS} was kept" in card
     listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="out/tensorboard/")
-    assert sum(o["Size"] for o in listed["Contents"]) > 1000
+    events = [read(config.output, o["Key"].removeprefix("out/")) for o in listed["Contents"]]
+    for tag in (b"train/grad_text_prompts", b"epoch/pixel_ap", b"held_out/0"):
+        assert any(tag in each for each in events), tag
 
 
 def test_two_workers_make_the_run_of_one_and_stop_together_at_a_broken_file(
-    config: TrainConfig, reference: Reference
+    config: TrainConfig, reference: Reference, continued: TrainingResult
 ) -> None:
     two = replace(config, num_workers=2, batch_size=2, output=f"s3://{BUCKET}/two")
     key = "aux/metal plate/stain/3.jpg"
@@ -281,13 +288,29 @@ def test_two_workers_make_the_run_of_one_and_stop_together_at_a_broken_file(
     put(BUCKET, {key: whole})
     result = train_auxiliary(two)
     assert losses(two.output) == pytest.approx(reference.losses, rel=1e-3)
+    figures = [record.image_auroc for record in result.state.epochs]
+    assert figures == [record.image_auroc for record in continued.state.epochs], "of all workers"
     for name, value in reference.weights[-1].items():
         torch.testing.assert_close(result.state.weights[name], value, rtol=0, atol=1e-4)
+
+
+def test_a_run_that_gets_no_better_stops(config: TrainConfig) -> None:
+    told: list[str] = []
+    with on_each_line(told.append):
+        worse = replace(config, lr=1.0, patience=1, output=f"s3://{BUCKET}/worse", num_clusters=2)
+        result = train_auxiliary(worse)
+    epochs = len(result.state.epochs)
+    assert epochs < NUM_EPOCHS
+    assert result.epoch == epochs - 1
+    assert any(f"stopped after epoch {epochs} of {NUM_EPOCHS}" in line for line in told)
+    assert [line for line in told if "starting the workers" in line] == ["starting the workers"]
+    assert any("the workers are training, " in line for line in told)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"dice": "rows"}, "dice is 'image' there and 'rows' here"),
         ({"lr": 0.02}, "holds a run with other settings: lr is 0.001 there and 0.02 here"),
         ({"batch_size": 3}, "images per step is 4 there and 3 here"),
         ({"held_out": 0.0}, "held_out is 0.25 there and 0.0 here"),

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from pipeline.config import TrainConfig
 from pipeline.datasets.auxiliary import AUXILIARY_SCHEMA
+from pipeline.distributed.training.messages import EpochRecord, Pictures, StepRecord
 from pipeline.distributed.training.output import EventLog, model_card, write_metrics
-from pipeline.distributed.training.state import EpochRecord, StepRecord, TrainingState
+from pipeline.distributed.training.state import TrainingState
 
-STEPS = [StepRecord(i, 1, 3.0 / i, 1.0 / i, 1.0 / i, 1.0 / i, 0.5, 4, 0.25) for i in (1, 2)]
+PARTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+STEPS = [StepRecord(i, 1, 3.0 / i, 1.0 / i, 1.0 / i, 1.0 / i, 0.5, 4, 0.25, *PARTS) for i in (1, 2)]
 
 
 def state(held_out: list[float | None], best: int | None = None) -> TrainingState:
@@ -53,19 +56,22 @@ def card(state: TrainingState, remarks: Sequence[str] = (), **settings: Any) -> 
 def test_metrics_are_plain_csv(tmp_path: Path) -> None:
     write_metrics(f"file://{tmp_path}", state([None]))
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
-    assert lines[0] == "step,epoch,loss,score_loss,focal,dice,grad_norm,images,seconds"
-    assert lines[1] == "1,1,3.0,1.0,1.0,1.0,0.5,4,0.25"
-    assert (tmp_path / "epochs.csv").read_text().splitlines()[1] == "1,2,2.0,,,,"
+    assert lines[0].startswith("step,epoch,loss,score_loss,focal,dice,grad_norm,images,seconds,")
+    assert lines[0].split(",")[9] == "grad_visual_prompts"
+    assert lines[1] == "1,1,3.0,1.0,1.0,1.0,0.5,4,0.25,0.1,0.2,0.3,0.4,0.5,0.6"
+    epochs = (tmp_path / "epochs.csv").read_text().splitlines()
+    assert epochs[1] == "1,2,2.0" + "," * (epochs[0].count(",") - 2)
 
 
 def test_logs_grow_in_place_on_a_local_disk(tmp_path: Path) -> None:
     log = EventLog(f"file://{tmp_path}", first_step=1)
-    for record in (*STEPS, state([0.6]).epochs[0]):
+    pictures = Pictures(2, [np.zeros((8, 24, 3), np.uint8)])
+    for record in (*STEPS, state([0.6]).epochs[0], pictures):
         log.add(record)
     log.close()
     (file,) = (tmp_path / "tensorboard").iterdir()
     written = file.read_bytes()
-    for name in (b"train/loss", b"train/grad_norm", b"epoch/held_out_loss"):
+    for name in (b"train/loss", b"train/grad_norm", b"epoch/held_out_loss", b"held_out/0"):
         assert name in written
 
 
@@ -75,9 +81,26 @@ def test_the_card_tells_data_choice_and_how_to_load() -> None:
     assert "--checkpoint s3://models/mine/adaclip.pth" in shown
     assert "| mine | 3 | 3 | 3 | 1 | 0 | part 0, part 1, part 2 |" in shown
     assert "Epoch 2 of 3 was kept (held-out loss 0.4000); it has the lowest loss" in shown
-    assert "| 3 | 2.0000 | 0.6000 | 0.1000 | 0.2000 | 0.3000 |" in shown
+    assert "| 3 | 2.0000 | 0.6000 | 0.1000 | 0.2000 | 0.3000 |  |  |  |  |" in shown
+    assert "Scores are not calibrated" in shown
     assert "non-commercial" in shown
     assert "| torch |" in shown
+
+
+def test_the_card_tells_what_the_kept_weights_make_of_held_out_images() -> None:
+    made = state([0.5, 0.4], best=2)
+    made.epochs[1] = made.epochs[1]._replace(
+        image_auroc=0.912,
+        image_auroc_spread=0.034,
+        calibration_error=0.25,
+        score_scale=0.125,
+        score_shift=-1.5,
+        calibrated_error=0.0625,
+    )
+    shown = card(made)
+    assert "| 2 | 2.0000 | 0.4000 | 0.1000 | 0.2000 | 0.3000 | 91.2 ± 3.4 |  |  |  |" in shown
+    assert "their logit times 0.125 plus -1.5 is a probability" in shown
+    assert "from 0.250 to 0.062" in shown
 
 
 def test_the_card_tells_what_is_odd_about_the_data() -> None:

@@ -20,7 +20,7 @@ def test_the_opening_tells_the_amount_of_work() -> None:
 
 def test_a_line_has_loss_gradient_rate_and_time_left() -> None:
     told = progress()
-    assert told.line() == "starting the workers"
+    assert not told.has_begun
     for step in range(1, 31):
         told.add(StepRecord(step, 1 + (step - 1) // 25, 0.5, 0.2, 0.2, 0.1, 12.345, 4, 2.0))
     assert told.line() == (
@@ -33,5 +33,18 @@ def test_an_epoch_ends_with_its_losses() -> None:
     assert Progress.epoch_line(record) == (
         "epoch 1 done: training loss 0.5000, held-out loss 0.7000"
     )
+    measured = record._replace(
+        image_auroc=0.9, image_auroc_spread=0.05, pixel_ap=0.25, pixel_ap_spread=0.1
+    )
+    assert Progress.epoch_line(measured).endswith(
+        ", held-out loss 0.7000, image AUROC 90.0 ± 5.0, pixel AP 25.0 ± 10.0"
+    )
     without = record._replace(held_out_loss=None)
     assert Progress.epoch_line(without) == "epoch 1 done: training loss 0.5000"
+
+
+def test_a_run_that_gets_no_better_says_so() -> None:
+    told = Progress(TrainConfig(data=("data",), output="out", patience=2), 98, 4)
+    assert told.stopped_line(3) == (
+        "stopped after epoch 3 of 5: none of the last 2 lowered the held-out loss (--patience)"
+    )

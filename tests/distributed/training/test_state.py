@@ -86,3 +86,12 @@ def test_without_a_held_out_part_no_epoch_is_best(golden_files: dict[str, str]) 
     state = TrainingState()
     state.end_epoch(epoch_record(1, None), golden.load(golden_files, image_size=SIZE))
     assert (state.best_epoch, state.best_weights) == (None, {})
+
+
+def test_a_run_is_stale_so_many_epochs_after_its_best() -> None:
+    state = TrainingState()
+    assert not state.is_stale(1)
+    assert not state.is_stale(None)
+    losses = EpochRecord(1, 1, 1.0, 0.5, 0.1, 0.2, 0.2)
+    state.epochs, state.best_epoch = [losses] * 4, 2
+    assert [state.is_stale(patience) for patience in (1, 2, 3, None)] == [True, True, False, False]
