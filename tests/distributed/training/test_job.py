@@ -261,11 +261,12 @@ def test_a_run_leaves_weights_metrics_logs_and_a_card(
         for key, value in model.learnable_state().items():
             assert torch.equal(value, reference.weights[best - 1][key])
     record = continued.state.epochs[best - 1]
-    assert model.score_calibration == (record.score_scale, record.score_shift)
+    fitted = (record.score_scale, record.score_shift)
+    assert model.score_calibration == (fitted if record.score_scale else None)
     assert record.image_auroc is not None
     assert 0 <= record.image_auroc <= 1
     card = read(config.output, "model_card.md").decode()
-    assert f"from {record.calibration_error:.3f} to {record.calibrated_error:.3f}" in card
+    assert f" {100 * record.image_auroc:.1f} ± " in card
     assert "| aux | 12 | 12 | 1 | 6 | 0.3 | metal plate, woven fabric |" in card
     assert continued.model in card
     assert f"Epoch {best} of {NUM_EPOCHS} was kept" in card
@@ -337,7 +338,10 @@ def test_a_model_that_does_not_exist_is_one_sentence_too_and_claims_no_output(
     with pytest.raises(CannotRunError, match="no such file"):
         train_auxiliary(replace(mistyped, num_workers=2, batch_size=2))
     listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="mistyped/")
-    assert [o["Key"] for o in listed["Contents"]] == ["mistyped/data.parquet"]
+    assert [o["Key"] for o in listed["Contents"]] == [
+        "mistyped/data.parquet",
+        "mistyped/remarks.json",
+    ]
 
 
 @pytest.mark.parametrize(
