@@ -98,9 +98,9 @@ class Selection:
             return pc.and_(choose(rows), pc.is_in(rows["category"].cast(pa.string()), names))
 
         condition = self._condition()
-        read = [*columns, *(() if self.model is None else ["model"])]
+        read = dict.fromkeys([*columns, "category", "model", "uri"])  # what the condition is of
         for rows in read_chosen(files, read, look_at=look_at, choose=choose_here):
-            yield rows.filter(condition)
+            yield rows.filter(condition).select(columns)
 
     def _condition(self) -> pc.Expression:
         """The rows, for a dataset of the selected files."""
