@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import ray
 
-from pipeline.config import ScoreConfig
 from pipeline.errors import CannotRunError
+
+if TYPE_CHECKING:  # readers import this, and need no settings
+    from pipeline.config import ScoreConfig
 
 GPU_BATCH_SIZE = 16
 CPU_BATCH_SIZE = 4

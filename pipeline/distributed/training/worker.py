@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from pipeline.datasets.sampling import Sample, epoch_samples
 from pipeline.distributed.loading import load_model
+from pipeline.distributed.resources import CPUS_PER_READER
 from pipeline.images.normalising import normalise_
 from pipeline.models import AdaCLIP, save_checkpoint
 from pipeline.models.training import (
@@ -40,6 +41,7 @@ from .task import WorkerTask
 
 WEIGHT_FILES = ("adaclip.pth", "adaclip.safetensors")
 GROUP_TIMEOUT_S = 1800  # Ray Train's own; one worker may download weights while others wait
+MAX_BLOCKS_AHEAD = 32  # 0.5 GB of the object store for each worker at 518 px
 SEND_INTERVAL_S = 1.0  # between messages to the driver, each a call to another process
 
 
@@ -303,7 +305,13 @@ class TrainingWorker:
             sizes,
             image_size=self._config.image_size,
             max_megapixels=self._config.max_megapixels,
+            blocks_ahead=self._blocks_ahead(),
         )
+
+    def _blocks_ahead(self) -> int:
+        """As many as the readers of this worker's share of the cluster read at a time."""
+        share = ray.cluster_resources().get("CPU", 1.0) / self._num_workers
+        return max(2, min(MAX_BLOCKS_AHEAD, math.ceil(share / CPUS_PER_READER)))
 
     def _parts(self, samples: Sequence[Sample], first: int) -> list[Sequence[Sample]]:
         """This worker's samples of each step from the given one on."""
