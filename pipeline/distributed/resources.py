@@ -21,9 +21,9 @@ CPU_BATCHES_PER_BLOCK = 2  # a CPU takes seconds an image: small blocks keep pro
 # A reader waits for storage about as long as it decodes, so two share a CPU. Ray Data fuses stages
 # of equal resources: readers and scorers must differ, or decoding would move into the scorers.
 CPUS_PER_READER = 0.5
-# Three readers fit beside the scorers of the smallest machine; a tenth, so that none claims as much
-# as a reader.
-CPUS_BESIDE_SCORERS = 3 * CPUS_PER_READER + 0.1
+# Two readers fit beside the scorers of the smallest machine, where every process delays the first
+# rows; a tenth, so that none claims as much as a reader.
+CPUS_BESIDE_SCORERS = 2 * CPUS_PER_READER + 0.1
 
 
 @dataclass(frozen=True)
