@@ -26,6 +26,7 @@ from .shards import measure_shards
 from .tables import table
 from .tiles import measure_tiles
 from .training import measure_training
+from .training_start import measure_start
 from .whole_job import measure_feeding, measure_job
 
 _log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "cpu_s_per_image": ".3f",
         "step_memory_bytes": ",d",
     },
+    "start": {"process": "s", "cpu_s": ".2f", "with_pytorch": "d", "seconds": ".1f"},
     "building": {
         "way": "s",
         "images": "d",
@@ -209,7 +211,7 @@ def _measure(part: str, config: BenchmarkConfig) -> Any:
         case "overhead":
             return measure_overhead(config)
         case "training":
-            return measure_training(config)
+            return {"training": measure_training(config), "start": measure_start(config)}
         case "references":
             return in_own_process(measure_references, config)
         case "categories":

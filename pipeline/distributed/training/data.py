@@ -129,7 +129,7 @@ def _read(plan: pa.Table, readers: _Readers, blocks_ahead: int) -> Iterator[pa.T
 
     Tasks of our own, because Ray Data would start three more processes for each worker's pipeline.
     """
-    waiting: deque[tuple[pa.Table, ray.ObjectRef]] = deque()
+    waiting: deque[tuple[pa.Table, ray.ObjectRef[pa.Table]]] = deque()
     for first in range(0, len(plan), SAMPLES_PER_BLOCK):
         block = plan.slice(first, SAMPLES_PER_BLOCK).combine_chunks()
         waiting.append((block, readers.start(block)))
@@ -146,10 +146,11 @@ class _Readers:
         self._limits = limits
         self._log: Any = None
 
-    def start(self, block: pa.Table) -> ray.ObjectRef:
+    def start(self, block: pa.Table) -> Any:
+        """The samples, once there; what ends the task's process is an error of theirs."""
         return _task(max_retries=0).remote(block, **self._limits)
 
-    def result(self, block: pa.Table, samples: ray.ObjectRef) -> pa.Table:
+    def result(self, block: pa.Table, samples: ray.ObjectRef[pa.Table]) -> pa.Table:
         """A block's samples, read again if that ended the process which read them."""
         table: pa.Table
         try:
@@ -166,7 +167,7 @@ class _Readers:
 
 
 def _task(**options: Any) -> Any:
-    return ray.remote(num_cpus=CPUS_PER_READER, name="read_samples", **options)(_read_block)
+    return ray.remote(_read_block).options(num_cpus=CPUS_PER_READER, name="read_samples", **options)
 
 
 def _read_block(block: pa.Table, **options: Any) -> pa.Table:

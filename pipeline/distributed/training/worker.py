@@ -77,14 +77,15 @@ def _join(rank: int, num_workers: int, device: torch.device) -> None:
         torch.cuda.set_device(device)
     if num_workers == 1:
         return
+    make_store: Any = dist.TCPStore  # type: ignore[attr-defined]
     host, port, store = "", 0, None
     if rank == 0:
         host = ray.util.get_node_ip_address()
-        store = dist.TCPStore(host, 0, num_workers, is_master=True, wait_for_workers=False)
+        store = make_store(host, 0, num_workers, is_master=True, wait_for_workers=False)
         port = store.port
     host, port = broadcast_from_rank_zero((host, port))
     if store is None:
-        store = dist.TCPStore(host, port, num_workers)
+        store = make_store(host, port, num_workers)
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=store,
@@ -310,8 +311,8 @@ class TrainingWorker:
 
     def _blocks_ahead(self) -> int:
         """As many as the readers of this worker's share of the cluster read at a time."""
-        share = ray.cluster_resources().get("CPU", 1.0) / self._num_workers
-        return max(2, min(MAX_BLOCKS_AHEAD, math.ceil(share / CPUS_PER_READER)))
+        readers: float = ray.cluster_resources().get("CPU", 1.0) / CPUS_PER_READER
+        return max(2, min(MAX_BLOCKS_AHEAD, math.ceil(readers / self._num_workers)))
 
     def _parts(self, samples: Sequence[Sample], first: int) -> list[Sequence[Sample]]:
         """This worker's samples of each step from the given one on."""
