@@ -13,6 +13,7 @@ from pipeline.config import ScoreConfig
 from pipeline.images import Decoder
 from pipeline.inputs.manifest import Manifest
 from pipeline.output.reference_catalogue import ReferencesInUse
+from pipeline.storage import absolute
 from pipeline.tiling import WHOLE, Tiling
 
 from .cluster import quiet_data
@@ -95,7 +96,7 @@ def scoring_graph(
     read: Any = read_images  # Ray Data's annotations know no generator over Arrow tables
     rows = resources.rows_per_block(image_size, manifest.pending) // tiling.most**2
     tasks = cut(
-        list(zip(manifest.files, manifest.file_rows, strict=True)),
+        list(zip(map(absolute, manifest.files), manifest.file_rows, strict=True)),
         max(1, rows),
         first_rows=resources.batch_size,
         firsts=FIRST_TASKS * resources.num_actors,
