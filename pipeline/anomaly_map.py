@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.special import expit
 
 SAMPLES_PER_PATCH = 4  # along each axis, for the anomalous area
 STRIP = 48  # rows of a map that are smoothed at a time
@@ -26,7 +24,8 @@ Q15 = 2**15  # of a coordinate of a vector of unit length
 _INT16 = np.iinfo(np.int16)
 
 # Patches that share a side are neighbours; those of different images are not.
-_WITHIN_AN_IMAGE = np.pad(ndimage.generate_binary_structure(2, 1)[None], ((1, 1), (0, 0), (0, 0)))
+_SIDES = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
+_WITHIN_AN_IMAGE = np.pad(_SIDES[None], ((1, 1), (0, 0), (0, 0)))
 
 Size = int | tuple[int, int]
 
@@ -107,6 +106,9 @@ def summarize_all(
         logit_grids: [B, h, w] abnormal minus normal logits.
         widths, heights: of the original images in pixels, [B].
     """
+    from scipy import ndimage  # not above: 15 MB of drivers, which keep maps and read none
+    from scipy.special import expit
+
     grids = np.asarray(logit_grids, dtype=np.float32)
     count, rows, columns = grids.shape
     fine = _resize(grids, rows * SAMPLES_PER_PATCH, columns * SAMPLES_PER_PATCH)
@@ -180,6 +182,8 @@ def _smoothed_across(anomaly_map: NDArray[np.float32], sigma: float) -> NDArray[
 @lru_cache(maxsize=8)
 def _strip_weights(sigma: float) -> NDArray[np.float64]:
     """[STRIP, margin + STRIP + margin] weights of a Gaussian filter, cut at 4 sigma as SciPy's."""
+    from scipy import ndimage
+
     margin = int(4 * sigma + 0.5)
     impulses = np.eye(STRIP + 2 * margin)
     filtered = ndimage.gaussian_filter1d(impulses, sigma, axis=0, radius=margin)

@@ -38,9 +38,8 @@ def measure_forward(config: BenchmarkConfig) -> list[dict[str, Any]]:
     for size in config.batch_size or (default,):
         found = measure_model(model, batch_size=size, repeats=config.num_steps).as_dict()
         scorer = measure_scorer(model, config, batch_size=size, batches=config.num_steps)
-        results.append(
-            found | {"scorer": scorer, "reading": reading} | _fed(device, scorer, reading)
-        )
+        cores = _fed(device, scorer, reading)
+        results.append(found | {"scorer": scorer, "reading": reading, "by_cores": cores})
     return results
 
 

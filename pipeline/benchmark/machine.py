@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from pipeline.command import ARROW_POOL, arrow_from_the_system
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -50,7 +52,8 @@ def in_own_process(
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(there, function, args, kwargs))
-    process.start()
+    with arrow_from_the_system():  # as in a command's own process
+        process.start()
     there.close()
     try:
         done, result = here.recv()
@@ -73,6 +76,7 @@ def in_own_process(
 def _answer(
     there: Connection, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
+    os.environ.pop(ARROW_POOL, None)  # Arrow is there by now, and Ray's workers have another
     try:
         there.send((True, function(*args, **kwargs)))
     except Exception as error:

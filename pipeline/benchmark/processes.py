@@ -85,7 +85,7 @@ def _name(pid: int) -> str:
     title = words[0]
     if Path(title).name.startswith("python") and len(words) > 1:
         title = " ".join(words[1:3])
-    return title[-60:]
+    return title.partition("\n")[0][-60:]
 
 
 def _loads_pytorch(pid: int) -> bool:

@@ -18,6 +18,7 @@ from .forward import shown as forward_shown
 from .listing import measure_listing
 from .machine import hardware, in_own_process
 from .many_categories import measure_categories
+from .overhead import measure_overhead
 from .queries import measure_queries
 from .references import measure_references
 from .scoring_node import on_scoring_node
@@ -25,7 +26,8 @@ from .shards import measure_shards
 from .tables import table
 from .tiles import measure_tiles
 from .training import measure_training
-from .whole_job import measure_feeding, measure_job, measure_overhead
+from .training_start import measure_start
+from .whole_job import measure_feeding, measure_job
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +50,15 @@ COLUMNS: dict[str, dict[str, str]] = {
         "busy_cpus": ".0%",
         "limited_by": "s",
     },
-    "overhead": JOB | {"list_again_s": ".2f", "busy_cpus": ".0%"},
+    "overhead": {
+        "way": "s",
+        **JOB,
+        "times": ".2f",
+        "first_rows_s": ".1f",
+        "first_rows_again_s": ".1f",
+        "list_again_s": ".2f",
+        "busy_cpus": ".0%",
+    },
     "training": {
         "step": "s",
         "step_s": ".3f",
@@ -56,6 +66,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "cpu_s_per_image": ".3f",
         "step_memory_bytes": ",d",
     },
+    "start": {"process": "s", "cpu_s": ".2f", "with_pytorch": "d", "seconds": ".1f"},
     "building": {
         "way": "s",
         "images": "d",
@@ -200,7 +211,7 @@ def _measure(part: str, config: BenchmarkConfig) -> Any:
         case "overhead":
             return measure_overhead(config)
         case "training":
-            return measure_training(config)
+            return {"training": measure_training(config), "start": measure_start(config)}
         case "references":
             return in_own_process(measure_references, config)
         case "categories":

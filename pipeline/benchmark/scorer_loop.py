@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from pipeline.config import BenchmarkConfig
@@ -111,7 +110,7 @@ def _kernels(profiler: profile) -> list[Interval]:
     return [
         (event.time_range.start, event.time_range.end)
         for event in profiler.events() or ()
-        if event.device_type == DeviceType.CUDA and not event.name.startswith(COPIES)
+        if event.device_type.name == "CUDA" and not event.name.startswith(COPIES)
     ]
 
 

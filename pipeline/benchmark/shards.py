@@ -28,9 +28,10 @@ from pipeline.images import ImageError, decode, to_square
 from pipeline.storage import absolute, arrow_filesystem, write_object
 
 from .machine import BusyCPUs, in_own_process
+from .overhead import OVERHEAD_PHOTO, OVERHEAD_SIDE
 from .photographs import DISTINCT, UPLOADS, encoded, photograph
 from .stand_in import StandInScorer
-from .whole_job import OVERHEAD_PHOTO, OVERHEAD_SIDE, Case, make_case, with_stand_in
+from .whole_job import Case, make_case, with_stand_in
 
 _log = logging.getLogger(__name__)
 

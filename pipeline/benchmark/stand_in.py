@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config import ModelSpec
 from pipeline.distributed.scorer import AnomalyScorer
@@ -30,14 +31,24 @@ class StandInScorer:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """``schema.pixel_schema`` → ``schema.scored_schema``."""
         started = time.monotonic()
-        size, memory = self._grid_size, peak_memory_bytes()
+        count, good = len(batch), pc.is_null(batch["error"])
         scored = {"score": 0.5, "map_max": 0.5, "anomalous_area": 0.0}
-        grid = {"logit_grid_q8": self._grid, "grid_height": size, "grid_width": size}
-        rows = batch.drop_columns(["pixels"]).to_pylist()
-        for row in rows:
-            row |= {"scorer_memory": memory} | (scored | grid if row["error"] is None else {})
-            row["score_s"] = (time.monotonic() - started) / len(rows)
-        return pa.Table.from_pylist(rows, schema=scored_schema())
+        scored |= {"grid_height": self._grid_size, "grid_width": self._grid_size}
+        scored["logit_grid_q8"] = pa.scalar(self._grid, pa.list_(pa.int16()))
+        columns = {name: batch[name] for name in batch.column_names if name != "pixels"}
+        columns |= {
+            name: pc.if_else(good, pa.scalar(value, scored_schema().field(name).type), None)
+            for name, value in scored.items()
+        }
+        columns["scorer_memory"] = pa.repeat(peak_memory_bytes(), count)
+        columns["score_s"] = pa.repeat((time.monotonic() - started) / max(count, 1), count)
+        arrays = [
+            columns[field.name].cast(field.type)
+            if field.name in columns
+            else pa.nulls(count, field.type)
+            for field in scored_schema()
+        ]
+        return pa.table(arrays, schema=scored_schema())
 
 
 class SimulatedScorer(AnomalyScorer):

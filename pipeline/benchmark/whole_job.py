@@ -30,10 +30,7 @@ _log = logging.getLogger(__name__)
 # Model of the runs whose scorer is a stand-in: only its fingerprint is asked for.
 TINY = str(Path(pipeline.__file__).parent / "models" / "tiny_clip.json")
 JOB_IMAGES = 64
-OVERHEAD_IMAGES = (1_000, 10_000)
-OVERHEAD_SIDE = 70  # small images and photographs, so that decoding does not hide what is measured
-OVERHEAD_PHOTO = 128
-OVERHEAD_BATCH = 64  # two batches a block on CPUs: blocks of 128 rows, as the GPU defaults make
+AGAIN_IMAGES = 1_000
 SCORER_RATES = (10.0, 30.0, 100.0, 300.0, 1_000.0)
 FEEDING_S = 30.0  # of the scorer's time
 FEEDING_IMAGES = (256, 12_000)  # at least two blocks; at most what a small disk takes
@@ -56,27 +53,16 @@ class Case:
     """Images/s of each scorer; inf = answers at once, None = the real model."""
     simulated_gpus: int = 0
     run_again: bool = False
-    """Run once more, when there is nothing to do."""
+    """Run twice more on the same Ray: with nothing to do, and with a few images."""
 
 
 def measure_job(config: BenchmarkConfig) -> list[dict[str, Any]]:
     """The whole job with the model."""
     return [
-        _measured(make_case(config, count, size))
+        measured(make_case(config, count, size))
         for size in config.photo_size or (PHOTO,)
         for count in config.num_images or (JOB_IMAGES,)
     ]
-
-
-def measure_overhead(config: BenchmarkConfig) -> list[dict[str, Any]]:
-    """The whole job with a scorer that answers at once: what remains is the pipeline's own."""
-    job = {"image_size": OVERHEAD_SIDE, "batch_size": OVERHEAD_BATCH}
-    results = []
-    for size in config.photo_size or (OVERHEAD_PHOTO,):
-        for count in config.num_images or OVERHEAD_IMAGES:
-            case = with_stand_in(make_case(config, count, size, **job), float("inf"))
-            results.append(_measured(replace(case, run_again=True)))
-    return results
 
 
 def measure_feeding(config: BenchmarkConfig) -> list[dict[str, Any]]:
@@ -92,7 +78,7 @@ def measure_feeding(config: BenchmarkConfig) -> list[dict[str, Any]]:
                 if is_local(config.address):
                     gpus = replace(case.job, gpus_per_actor=1.0)
                     case = replace(case, simulated_gpus=num_actors, job=gpus)
-                result = _measured(with_stand_in(case, rate))
+                result = measured(with_stand_in(case, rate))
                 results.append(result | kept(result, rate))
     return results
 
@@ -147,7 +133,8 @@ def with_stand_in(case: Case, rate: float) -> Case:
     return replace(case, job=replace(case.job, **settings), scorer_rate=rate)
 
 
-def _measured(case: Case) -> dict[str, Any]:
+def measured(case: Case) -> dict[str, Any]:
+    """One run, in a process of its own."""
     speed = "" if case.scorer_rate is None else f", scorer of {case.scorer_rate:g} images/s"
     _log.info(f"{case.num_images:,} images of {case.photo_size} px{speed}")
     return in_own_process(run_case, case)
@@ -161,9 +148,10 @@ def run_case(case: Case) -> dict[str, Any]:
     """
     with (
         connected(case.address, num_cpus=case.num_cpus, simulated_gpus=case.simulated_gpus),
-        _folder(case.work) as folder,
+        folder_of(case.work) as folder,
     ):
-        make_photographs(f"{folder}/images", case.num_images, case.photo_size)
+        # Elsewhere: what is counted as the driver's memory is the job's.
+        in_own_process(make_photographs, f"{folder}/images", case.num_images, case.photo_size)
         job = replace(case.job, input=(f"{folder}/images",), output=f"{folder}/scores")
         scorer: type = AnomalyScorer
         if case.scorer_rate is not None:
@@ -174,6 +162,8 @@ def run_case(case: Case) -> dict[str, Any]:
             report = score_bucket(job, scorer)
         busy = cpus.share()
         again = score_bucket(job, scorer) if case.run_again else None
+        few = replace(job, output=f"{folder}/few", limit=AGAIN_IMAGES)
+        warm = score_bucket(few, scorer) if case.run_again else None
     if report.scored != case.num_images:
         raise CannotRunError(f"{report.num_errors} images failed: {dict(report.errors)}")
     result = _result(case, report) | {
@@ -186,18 +176,17 @@ def run_case(case: Case) -> dict[str, Any]:
         },
         "spilled_bytes": stores.spilled_bytes,
     }
-    if again is not None:
+    if again is not None and warm is not None:
         result["list_again_s"] = round(again.seconds["list"], 3)
+        result["first_rows_again_s"] = _first_rows_s(warm)
     return result
 
 
 def _result(case: Case, report: RunReport) -> dict[str, Any]:
     data = report.as_dict()
     run_s, count = report.seconds["run"], report.num_done
-    first_s = None
-    if report.first_rows is not None:
-        first_s = round(report.first_rows[0] - report.started, 2)
     return {
+        "way": "job",
         "images": count,
         "photo_size": case.photo_size,
         "image_size": case.job.image_size,
@@ -206,15 +195,20 @@ def _result(case: Case, report: RunReport) -> dict[str, Any]:
         "images_per_s": round(count / run_s, 2),
         "steady_images_per_s": report.steady_rate,
         "ms_per_image": round(1e3 * run_s / count, 3),
-        "first_rows_s": first_s,
+        "first_rows_s": _first_rows_s(report),
         "seconds": data["seconds"],
         "read_ms_per_image": round(1e3 * report.seconds["decode"] / count, 2),
         "bytes_per_image": data["bytes"]["per_image"],
     }
 
 
+def _first_rows_s(report: RunReport) -> float | None:
+    """Seconds from the start of a job until its first rows reached the driver."""
+    return None if report.first_rows is None else round(report.first_rows[0] - report.started, 2)
+
+
 @contextmanager
-def _folder(work: str | None) -> Iterator[str]:
+def folder_of(work: str | None) -> Iterator[str]:
     """A new place for images and results.
 
     Raises:

@@ -11,17 +11,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
-from ray.data import DataContext
 
 from pipeline.config import ScoreConfig, is_local
 from pipeline.errors import CannotRunError
 from pipeline.redaction import redact
 
 from .resources import Resources, node_cpus
+
+if TYPE_CHECKING:
+    from ray.data import DataContext
 
 Result = TypeVar("Result")
 
@@ -41,6 +43,8 @@ def quiet_data() -> DataContext:
 
     That is its progress bars, beside ours, and boxes that tell how much memory a worker takes.
     """
+    from ray.data import DataContext  # not above: with pandas 40 MB and a second of every driver
+
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = DataContext.get_current()

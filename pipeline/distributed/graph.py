@@ -13,6 +13,7 @@ from pipeline.config import ScoreConfig
 from pipeline.images import Decoder
 from pipeline.inputs.manifest import Manifest
 from pipeline.output.reference_catalogue import ReferencesInUse
+from pipeline.storage import absolute
 from pipeline.tiling import WHOLE, Tiling
 
 from .cluster import quiet_data
@@ -95,44 +96,42 @@ def scoring_graph(
     read: Any = read_images  # Ray Data's annotations know no generator over Arrow tables
     rows = resources.rows_per_block(image_size, manifest.pending) // tiling.most**2
     tasks = cut(
-        list(zip(manifest.files, manifest.file_rows, strict=True)),
+        list(zip(map(absolute, manifest.files), manifest.file_rows, strict=True)),
         max(1, rows),
         first_rows=resources.batch_size,
         firsts=FIRST_TASKS * resources.num_actors,
     )
-    return (
-        # Resources as those of the map behind it: then Ray Data makes both one task.
-        ray.data.read_datasource(
-            ManifestSource(tasks), override_num_blocks=len(tasks), num_cpus=CPUS_PER_READER
-        )
-        .map_batches(
-            read,
-            fn_kwargs={
-                "image_size": image_size,
-                "max_megapixels": max_megapixels,
-                "decoder": decoder,
-                "gray_range": gray_range,
-                "tiling": tuple(tiling),
-                "side": side,
-                "log": start_reading_log(),
-            },
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=CPUS_PER_READER,
-        )
-        .map_batches(
-            scorer,
-            fn_constructor_kwargs=scorer_arguments,
-            batch_size=resources.batch_size,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(
-                size=resources.num_actors,
-                max_concurrent_calls_per_actor=SCORER_THREADS,
-                # Ray's default is twice as many as threads: another 110 MB of pixels at 518 px.
-                max_tasks_in_flight_per_actor=SCORER_THREADS + 1,
-                enable_true_multi_threading=True,
-            ),
-            num_cpus=resources.claimed_cpus,
-            num_gpus=resources.gpus_per_actor,
-        )
+    # Resources as those of the map behind it: then Ray Data makes both one task.
+    rows_of_tasks = ray.data.read_datasource(
+        ManifestSource(tasks), override_num_blocks=len(tasks), num_cpus=CPUS_PER_READER
     )
+    scored: ray.data.Dataset = rows_of_tasks.map_batches(
+        read,
+        fn_kwargs={
+            "image_size": image_size,
+            "max_megapixels": max_megapixels,
+            "decoder": decoder,
+            "gray_range": gray_range,
+            "tiling": tuple(tiling),
+            "side": side,
+            "log": start_reading_log(),
+        },
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=CPUS_PER_READER,
+    ).map_batches(
+        scorer,
+        fn_constructor_kwargs=scorer_arguments,
+        batch_size=resources.batch_size,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(
+            size=resources.num_actors,
+            max_concurrent_calls_per_actor=SCORER_THREADS,
+            # Ray's default is twice as many as threads: another 110 MB of pixels at 518 px.
+            max_tasks_in_flight_per_actor=SCORER_THREADS + 1,
+            enable_true_multi_threading=True,
+        ),
+        num_cpus=resources.claimed_cpus,
+        num_gpus=resources.gpus_per_actor,
+    )
+    return scored

@@ -64,7 +64,7 @@ class ManifestSource(Datasource):
         Args:
             tasks: what each reads.
         """
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._tasks = tasks
 
     def get_name(self) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import ray
 
-from pipeline.config import ScoreConfig
 from pipeline.errors import CannotRunError
+
+if TYPE_CHECKING:  # readers import this, and need no settings
+    from pipeline.config import ScoreConfig
 
 GPU_BATCH_SIZE = 16
 CPU_BATCH_SIZE = 4
@@ -18,9 +21,9 @@ CPU_BATCHES_PER_BLOCK = 2  # a CPU takes seconds an image: small blocks keep pro
 # A reader waits for storage about as long as it decodes, so two share a CPU. Ray Data fuses stages
 # of equal resources: readers and scorers must differ, or decoding would move into the scorers.
 CPUS_PER_READER = 0.5
-# Three readers fit beside the scorers of the smallest machine; a tenth, so that none claims as much
-# as a reader.
-CPUS_BESIDE_SCORERS = 3 * CPUS_PER_READER + 0.1
+# Two readers fit beside the scorers of the smallest machine, where every process delays the first
+# rows; a tenth, so that none claims as much as a reader.
+CPUS_BESIDE_SCORERS = 2 * CPUS_PER_READER + 0.1
 
 
 @dataclass(frozen=True)

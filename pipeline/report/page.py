@@ -36,6 +36,7 @@ CARD = (
     *("box_x0", "box_y0", "box_x1", "box_y1", "night", "scored_at"),
 )
 CONTENT_TYPE = "text/html; charset=utf-8"
+PLOTLY = b"$plotly"  # where its script goes
 SCRIPTS = ("format.js", "charts.js", "gallery.js", "page.js")
 
 
@@ -93,28 +94,32 @@ def write_run_page(output: str, run_id: str, *, gallery: int) -> str:
 
 def render(data: dict[str, Any], pictures: Sequence[Picture]) -> bytes:
     """The page of what ``gather`` and ``take_pictures`` found; no text in it is trusted."""
-    page, parts = _page()
+    page, parts, plotly = _page()
     texts = {
         "title": html.escape(clean(_title(data), 200)),
         "data": embedded(data),
         "pictures": embedded(list(pictures)),
     }
-    return page.substitute(parts | texts).encode()
+    document = page.substitute(parts | texts | {"plotly": PLOTLY.decode()}).encode()
+    before, _, after = document.rpartition(PLOTLY)  # the last: data may hold the same word
+    return b"".join((before, plotly, after))
 
 
 @cache  # 4 MB that are the same on every page of a night
-def _page() -> tuple[Template, dict[str, str]]:
-    """The document, and what stands in it whatever was found."""
+def _page() -> tuple[Template, dict[str, str], bytes]:
+    """The document, what stands in it whatever was found, and Plotly's script.
+
+    Which are bytes from beginning to end: Python's text takes four bytes for each of its letters.
+    """
     assets = files("pipeline.report") / "assets"
-    own = "\n".join((assets / name).read_text("utf-8") for name in SCRIPTS)
-    plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
-    scripts = {"plotly": _script(plotly), "script": _script(own)}
+    own = _script(b"\n".join((assets / name).read_bytes() for name in SCRIPTS))
+    plotly = _script((files("plotly") / "package_data" / "plotly.min.js").read_bytes())
     parts = {
-        "csp": html.escape(_policy(scripts.values())),
+        "csp": html.escape(_policy((plotly, own))),
         "style": (assets / "page.css").read_text("utf-8"),
-        **scripts,
+        "script": own.decode(),
     }
-    return Template((assets / "page.html").read_text("utf-8")), parts
+    return Template((assets / "page.html").read_text("utf-8")), parts, plotly
 
 
 def embedded(value: Any) -> str:
@@ -142,14 +147,15 @@ def _title(data: dict[str, Any]) -> str:
     return f"{when} · {data['output'].rsplit('/', 1)[-1]}"
 
 
-def _script(source: str) -> str:
+def _script(source: bytes) -> bytes:
     """A script that may stand in HTML: within it, only strings can hold a closing tag."""
-    return source.replace("\r", "").replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    source = source.replace(b"\r", b"").replace(b"</script", b"<\\/script")
+    return source.replace(b"<!--", b"<\\!--")
 
 
-def _policy(scripts: Any) -> str:
+def _policy(scripts: Sequence[bytes]) -> str:
     """Nothing but the two scripts, inline styles (Plotly's) and pictures of the page itself."""
-    digests = [hashlib.sha256(each.encode()).digest() for each in scripts]
+    digests = [hashlib.sha256(each).digest() for each in scripts]
     hashes = " ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in digests)
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.terminal import counted
 
@@ -76,6 +75,8 @@ def find_regions(
         threshold: regions are where the map is **above** it.
         min_area: smaller regions, in pixels, are left out.
     """
+    from scipy import ndimage  # not above: 15 MB, and few who open results ask for regions
+
     labels, _ = ndimage.label(anomaly_map > threshold, structure=NEIGHBOURS)
     found = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):

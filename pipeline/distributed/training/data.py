@@ -1,12 +1,13 @@
 """Feeding the training workers: plan rows → fetched, decoded samples, in the plan's order.
 
-Every worker runs its own Ray Data pipeline over its own part of the plan. One pipeline split over
-the workers would not say which worker gets what; this way a step sees the same images whoever
-computes it, and continuing at any step is starting the plan there.
+Every worker has its own part of the plan read, by tasks of its own. One pipeline split over the
+workers would not say which worker gets what; this way a step sees the same images whoever computes
+it, and continuing at any step is starting the plan there.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 
 from pipeline.datasets import DatasetError, LostMaskError, read_masks
 from pipeline.datasets.sampling import Sample, mosaic
-from pipeline.distributed.cluster import quiet_data
 from pipeline.distributed.reading_log import Row, read_logged, start_reading_log
 from pipeline.distributed.resources import CPUS_PER_READER
 from pipeline.images import ImageError, decode, to_square
@@ -93,16 +93,26 @@ def plan_table(rows: pa.Table, samples: Sequence[Sample]) -> pa.Table:
 
 
 def feed(
-    plan: pa.Table, sizes: Sequence[int], *, image_size: int, max_megapixels: float
+    plan: pa.Table,
+    sizes: Sequence[int],
+    *,
+    image_size: int,
+    max_megapixels: float,
+    blocks_ahead: int = 2,
 ) -> Generator[Batch]:
-    """Batches of the given sizes, in the plan's order, read ahead by CPU tasks."""
+    """Batches of the given sizes, in the plan's order, read ahead by CPU tasks.
+
+    Args:
+        plan: ``PLAN_SCHEMA``.
+        sizes: of the batches; all samples of the plan together.
+        image_size: side of the square in pixels.
+        max_megapixels: larger images are an error.
+        blocks_ahead: of ``SAMPLES_PER_BLOCK``, read at a time or waiting.
+    """
     plan = plan.add_column(0, "position", pa.array(range(len(plan)), pa.int64()))
-    quiet_data().execution_options.preserve_order = True
-    blocks = [
-        plan.slice(first, SAMPLES_PER_BLOCK) for first in range(0, len(plan), SAMPLES_PER_BLOCK)
-    ]
+    readers = _Readers(image_size=image_size, max_megapixels=max_megapixels)
+    tables = _read(plan, readers, blocks_ahead)
     waiting: list[dict[str, Any]] = []
-    tables = _read(blocks, image_size, max_megapixels) if blocks else iter(())
     position = 0
     for size in sizes:
         while len(waiting) < size:
@@ -114,21 +124,54 @@ def feed(
         yield _batch(batch, image_size)
 
 
-def _read(blocks: list[pa.Table], image_size: int, max_megapixels: float) -> Iterator[pa.Table]:
-    read: Any = read_samples  # Ray Data's annotations know no generator over Arrow tables
-    # from_arrow would start a task of one CPU for every block, which a full cluster never runs.
-    dataset = ray.data.from_blocks(blocks).map_batches(
-        read,
-        fn_kwargs={
-            "image_size": image_size,
-            "max_megapixels": max_megapixels,
-            "log": start_reading_log(),
-        },
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=CPUS_PER_READER,
-    )
-    return iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+def _read(plan: pa.Table, readers: _Readers, blocks_ahead: int) -> Iterator[pa.Table]:
+    """Samples of the plan's blocks, in order.
+
+    Tasks of our own, because Ray Data would start three more processes for each worker's pipeline.
+    """
+    waiting: deque[tuple[pa.Table, ray.ObjectRef[pa.Table]]] = deque()
+    for first in range(0, len(plan), SAMPLES_PER_BLOCK):
+        block = plan.slice(first, SAMPLES_PER_BLOCK).combine_chunks()
+        waiting.append((block, readers.start(block)))
+        if len(waiting) >= blocks_ahead:
+            yield readers.result(*waiting.popleft())
+    while waiting:
+        yield readers.result(*waiting.popleft())
+
+
+class _Readers:
+    """Tasks that read a block each."""
+
+    def __init__(self, **limits: Any) -> None:
+        self._limits = limits
+        self._log: Any = None
+
+    def start(self, block: pa.Table) -> Any:
+        """The samples, once there; what ends the task's process is an error of theirs."""
+        return _task(max_retries=0).remote(block, **self._limits)
+
+    def result(self, block: pa.Table, samples: ray.ObjectRef[pa.Table]) -> pa.Table:
+        """A block's samples, read again if that ended the process which read them."""
+        table: pa.Table
+        try:
+            table = ray.get(samples)
+            return table
+        except ray.exceptions.RayTaskError:
+            raise  # what the task raised itself
+        except ray.exceptions.RayError:
+            if self._log is None:  # no process for it before there is something to note
+                self._log = start_reading_log()
+            ray.get(self._log.start.remote(_key(block.slice(0, 1).to_pylist()[0])))
+        table = ray.get(_task(max_retries=-1).remote(block, **self._limits, log=self._log))
+        return table
+
+
+def _task(**options: Any) -> Any:
+    return ray.remote(_read_block).options(num_cpus=CPUS_PER_READER, name="read_samples", **options)
+
+
+def _read_block(block: pa.Table, **options: Any) -> pa.Table:
+    return pa.concat_tables(read_samples(block, **options))
 
 
 def read_samples(
@@ -151,10 +194,7 @@ def read_samples(
         with ThreadPoolExecutor(FETCH_THREADS) as pool:
             yield from pool.map(read_one, samples)
 
-    def key(sample: Row) -> str:
-        return str(sample["position"])
-
-    for sample in read_logged(rows.to_pylist(), key, log, read=read, give_up=_given_up):
+    for sample in read_logged(rows.to_pylist(), _key, log, read=read, give_up=_given_up):
         yield pa.Table.from_pylist([sample], schema=sample_schema(image_size))
 
 
@@ -173,6 +213,10 @@ def sample_schema(image_size: int) -> pa.Schema:
             pa.field("lost_masks", pa.list_(pa.string())),
         ]
     )
+
+
+def _key(sample: Row) -> str:
+    return str(sample["position"])
 
 
 def _given_up(row: Row, reason: str) -> Row:

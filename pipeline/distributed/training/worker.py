@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from pipeline.datasets.sampling import Sample, epoch_samples
 from pipeline.distributed.loading import load_model
+from pipeline.distributed.resources import CPUS_PER_READER
 from pipeline.images.normalising import normalise_
 from pipeline.models import AdaCLIP, save_checkpoint
 from pipeline.models.training import (
@@ -49,6 +50,7 @@ PARTS = {  # AdaCLIP's own modules, and where a step's record has their gradient
     "cls_token_layer": "grad_class_projection",
 }
 GROUP_TIMEOUT_S = 1800  # Ray Train's own; one worker may download weights while others wait
+MAX_BLOCKS_AHEAD = 32  # 0.5 GB of the object store for each worker at 518 px
 SEND_INTERVAL_S = 1.0  # between messages to the driver, each a call to another process
 
 
@@ -84,14 +86,15 @@ def _join(rank: int, num_workers: int, device: torch.device) -> None:
         torch.cuda.set_device(device)
     if num_workers == 1:
         return
+    make_store: Any = dist.TCPStore  # type: ignore[attr-defined]
     host, port, store = "", 0, None
     if rank == 0:
         host = ray.util.get_node_ip_address()
-        store = dist.TCPStore(host, 0, num_workers, is_master=True, wait_for_workers=False)
+        store = make_store(host, 0, num_workers, is_master=True, wait_for_workers=False)
         port = store.port
     host, port = broadcast_from_rank_zero((host, port))
     if store is None:
-        store = dist.TCPStore(host, port, num_workers)
+        store = make_store(host, port, num_workers)
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=store,
@@ -328,7 +331,13 @@ class TrainingWorker:
             sizes,
             image_size=self._config.image_size,
             max_megapixels=self._config.max_megapixels,
+            blocks_ahead=self._blocks_ahead(),
         )
+
+    def _blocks_ahead(self) -> int:
+        """As many as the readers of this worker's share of the cluster read at a time."""
+        readers: float = ray.cluster_resources().get("CPU", 1.0) / CPUS_PER_READER
+        return max(2, min(MAX_BLOCKS_AHEAD, math.ceil(readers / self._num_workers)))
 
     def _parts(self, samples: Sequence[Sample], first: int) -> list[Sequence[Sample]]:
         """This worker's samples of each step from the given one on."""
