@@ -86,6 +86,23 @@ def render(logit_grid: NDArray[np.floating], size: Size, sigma: float = 0.0) -> 
     return _smoothed(anomaly_map, sigma) if sigma > 0 else anomaly_map
 
 
+def render_logits(
+    logit_grid: NDArray[np.floating], size: Size, sigma: float = 0.0
+) -> NDArray[np.float32]:
+    """The same map before the sigmoid, and filtered there: where probabilities round to 0 or 1, one
+    pixel is still more abnormal than another.
+
+    Args:
+        logit_grid, size, sigma: as for ``render``.
+
+    Returns:
+        float32 [height, width], abnormal minus normal logits.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    logits = _resize(np.asarray(logit_grid, dtype=np.float32), height, width)
+    return _smoothed(logits, sigma) if sigma > 0 else logits
+
+
 def summarize(logit_grid: NDArray[np.floating], width: int, height: int) -> MapSummary:
     """Read peak, area and box off a map of an image of ``width`` × ``height`` pixels.
 

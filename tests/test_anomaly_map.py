@@ -17,6 +17,7 @@ from pipeline.anomaly_map import (
     dequantize,
     quantize,
     render,
+    render_logits,
     summarize,
     summarize_all,
 )
@@ -84,6 +85,17 @@ def test_render_with_sigma_is_scipys_gaussian_of_the_map() -> None:
     grid = random_grid(12, 12)
     expected = ndimage.gaussian_filter(render(grid, 168), sigma=4)
     np.testing.assert_array_equal(render(grid, 168, sigma=4.0), expected)
+
+
+def test_logits_are_filtered_before_the_sigmoid() -> None:
+    grid = random_grid(12, 12)
+    plain = render_logits(grid, (60, 50))
+    np.testing.assert_allclose(1 / (1 + np.exp(-plain)), render(grid, (60, 50)), atol=2e-6)
+    filtered = render_logits(grid, (60, 50), sigma=4.0)
+    np.testing.assert_allclose(filtered, ndimage.gaussian_filter(plain, 4), rtol=0, atol=1e-5)
+    saturated = render_logits(np.array([[30.0, 40.0]]), (1, 2))
+    assert saturated[0, 0] < saturated[0, 1]
+    assert np.unique(render(np.array([[30.0, 40.0]]), (1, 2))).size == 1
 
 
 @pytest.mark.parametrize(

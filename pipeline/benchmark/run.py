@@ -18,6 +18,7 @@ from .forward import shown as forward_shown
 from .listing import measure_listing
 from .machine import hardware, in_own_process
 from .many_categories import measure_categories
+from .map_filters import measure_filters
 from .overhead import measure_overhead
 from .queries import measure_queries
 from .references import measure_references
@@ -32,7 +33,10 @@ from .whole_job import measure_feeding, measure_job
 _log = logging.getLogger(__name__)
 
 # Parts without Ray, measured where the job's driver is.
-ON_DRIVER = {"training", "references", "categories", "listing", "tiles", "queries", "evaluation"}
+ON_DRIVER = {
+    *("training", "references", "categories", "listing", "tiles", "queries", "evaluation"),
+    "filters",
+}
 
 # Column of a terminal's table and its format, by part.
 JOB = {"images": ",d", "photo_size": "d", "num_actors": "d", "images_per_s": ".3g"}
@@ -152,6 +156,16 @@ COLUMNS: dict[str, dict[str, str]] = {
         "peer_times": ".1f",
         "difference": ".1e",
     },
+    "filters": {
+        "logits_times": "d",
+        "filtered": "s",
+        "ranked": "s",
+        "images": "d",
+        "pixel_auroc": ".2%",
+        "pixel_ap": ".2%",
+        "pixel_max_f1": ".2%",
+        "pixel_aupro": ".2%",
+    },
 }
 
 
@@ -226,6 +240,8 @@ def _measure(part: str, config: BenchmarkConfig) -> Any:
             return measure_shards(config)
         case "evaluation":
             return measure_evaluation(config)
+        case "filters":
+            return in_own_process(measure_filters, config)
     raise AssertionError(part)
 
 

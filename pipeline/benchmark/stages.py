@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from pipeline.models import AdaCLIP, Features, Prediction
-from pipeline.models.clip import embed_patches
+from pipeline.models.clip import embed_image, embed_patches, is_timm
 from pipeline.models.fusion import fuse
 from pipeline.models.text import encode_text
 
@@ -68,9 +68,13 @@ def run_stages(
 
 
 def plain_pass(model: AdaCLIP, images: Tensor) -> Tensor:
-    """open_clip's own image tower at AdaCLIP's image size: [B, 3, H, W] → [B, E]."""
+    """The image tower's own pass at AdaCLIP's image size: [B, 3, H, W] → [B, E]."""
+    visual = model.clip.visual
+    if is_timm(visual):  # whose own embedding of patches takes its own size only
+        tokens = visual.trunk.blocks(embed_patches(visual, images, model.position_embedding))
+        return embed_image(visual, tokens)
     places = {"positional_embedding": model.position_embedding}
-    embedding: Tensor = functional_call(model.clip.visual, places, (images,))
+    embedding: Tensor = functional_call(visual, places, (images,))
     return embedding
 
 

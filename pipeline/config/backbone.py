@@ -51,6 +51,7 @@ def backbone_input(backbone: str) -> BackboneInput | None:
         size, patch = vision.get("image_size", _IMAGE_SIZE), vision.get("patch_size", _PATCH_SIZE)
         if name := vision.get("timm_model_name"):  # in which timm writes it
             patch = next(map(int, re.findall(r"patch(\d+)", name)), None)
+            size -= size % (patch or 1)  # what is over, no patch sees
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     if not (isinstance(size, int) and isinstance(patch, int) and size > 0 and patch > 0):

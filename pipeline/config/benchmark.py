@@ -23,6 +23,7 @@ Part = Literal[
     "shards",
     "queries",
     "evaluation",
+    "filters",
 ]
 SIZING: tuple[Part, ...] = ("model", "job")
 
@@ -50,14 +51,15 @@ class BenchmarkConfig(NamedModelConfig, JobConfig):
     with the small model. "shards": images in tar shards beside the same as objects, and beside
     Ray's own reader of shards, with a scorer that answers at once. "queries": questions to a
     table of 300 nights, on S3 with --work, else beside DuckDB, which must be installed.
-    "evaluation": pixel metrics of maps and masks, beside the same by sorting."""
+    "evaluation": pixel metrics of maps and masks, beside the same by sorting. "filters": pixel
+    metrics of generated parts, their maps filtered as probabilities and as logits."""
     num_images: tuple[int, ...] = ()
-    """Images of the whole-job parts or of a reference set, objects of "listing", or maps of
-    "evaluation". Repeat for a
-    series; each whole job runs in a process of its own. Default: 64 for "job"; 1000 and 10000 for
-    "overhead"; about 30 s of images for "feeding"; 8 for "references"; 100000 and 1000000 for
-    "listing"; 4 frames of each category for "tiles"; 2000 and 20000 for "shards"; 1000000 rows for
-    "queries"; 10000 maps for "evaluation"."""
+    """Images of the whole-job parts or of a reference set, objects of "listing", maps of
+    "evaluation", or parts of each category of "filters". Repeat for a series; each whole job runs
+    in a process of its own. Default: 64 for "job"; 1000 and 10000 for "overhead"; about 30 s
+    of images for "feeding"; 8 for "references"; 100000 and 1000000 for "listing"; 4 frames of each
+    category for "tiles"; 2000 and 20000 for "shards"; 1000000 rows for "queries"; 10000 maps for
+    "evaluation"; 20 for "filters"."""
     photo_size: tuple[int, ...] = ()
     """Side in pixels of the generated JPEGs. Repeat for a series. Default: 1024; 128 for
     "overhead" and "shards"."""

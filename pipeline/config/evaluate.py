@@ -77,6 +77,10 @@ class EvaluateConfig(NamedModelConfig, ScorerConfig, JobConfig):
     and *.svg beside metrics.md, which shows them."""
     sigma: float = 4.0
     """Standard deviation in pixels of the Gaussian filter on maps, for pixel metrics."""
+    map_filter: Literal["probabilities", "logits"] = "probabilities"
+    """What that filter smooths, and pixel metrics rank: "probabilities", as the paper, or "logits",
+    the maps before the sigmoid, where no pixels are equal because they round to 0 or 1
+    (docs/evaluation.md)."""
 
     max_error_rate: float = 0.0
     """Exit with code 1 if a larger share of the images could not be used. The tables are written

@@ -69,8 +69,9 @@ class ModelConfig:
             if not self.image_size:
                 raise ValueError(
                     f"--backbone {self.backbone}: there is no open_clip configuration of that name "
-                    "that tells the size of its input; give a name of open_clip.list_models() (the "
-                    "released checkpoints need ViT-L-14-336) or an open_clip JSON file"
+                    "that tells the size of its input; give --image-size, or a name of "
+                    "open_clip.list_models() (the released checkpoints need ViT-L-14-336), or an "
+                    "open_clip JSON file"
                 )
             return
         object.__setattr__(self, "image_size", self.image_size or own.image_size)

@@ -26,6 +26,17 @@ _BINS_BELOW_HALF = EVEN_STEPS // 2 + (_HALF_BITS >> _SHIFT)
 _BINS_FROM_HALF = EVEN_STEPS // 2 + ((_HALF_BITS - _NEAR_ONE_BITS) >> _SHIFT)
 NUM_BINS = _BINS_BELOW_HALF + _BINS_FROM_HALF + 1  # 1,138,689
 
+# Logits have no ends to crowd at: a step of them is a relative step of the distance to 0 or 1. Here
+# a bin is where three grids agree: one of even steps over stored maps' range, a finer one around 0,
+# where poor models' maps lie, and one of relative steps, of the tiniest and of what is beyond.
+_LOGIT_GRIDS = ((128.0, 2**11), (8.0, 2**15))  # largest logit, and steps of one logit
+_LEAST_LOGIT_BITS = 111 << 23  # float32's bits of 2^-16, where relative steps begin
+_MOST_LOGIT_BITS = (127 + 9) << 23  # of 512, where they end
+_BINS_OF_A_SIGN = sum(int(most) * steps for most, steps in _LOGIT_GRIDS) + (
+    (_MOST_LOGIT_BITS - _LEAST_LOGIT_BITS) >> _SHIFT
+)
+NUM_LOGIT_BINS = 2 * _BINS_OF_A_SIGN + 1  # 1,253,377
+
 CHUNK = 2**15  # values added at a time, whose arrays stay in a core's cache
 
 PRO_LIMIT = 0.3  # false positive rate (Bergmann et al., "The MVTec Anomaly Detection Dataset")
@@ -53,43 +64,54 @@ _EMPTY, _SEVERAL = np.float32(np.inf), np.float32(np.nan)  # values of a cell
 
 
 class PixelHistogram:
-    """Pixels of maps and masks by map value; 36 MB, however many pixels.
+    """Pixels of maps and masks by map value; 40 MB at most, however many pixels.
 
     Adding images one by one, or merging the histograms of their parts in any order, gives the same
     counts exactly and the same AUPRO to rounding in float64.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, logits: bool = False) -> None:
+        """Begin without pixels.
+
+        Args:
+            logits: maps are logits instead of probabilities.
+        """
+        self._logits = logits
         self.num_images = 0
         """Images added."""
         self.num_regions = 0
         """Connected regions of their masks."""
-        cells = np.zeros(NUM_BINS, dtype=_CELL)
+        num_bins = NUM_LOGIT_BINS if logits else NUM_BINS
+        cells = np.zeros(num_bins, dtype=_CELL)
         self._negatives: NDArray[np.int64] = cells["negatives"]
         # A bin whose pixels all have one value holds a tie, about which nothing is unknown.
         self._value: NDArray[np.float32] = cells["value"]
         self._value[:] = _EMPTY
-        self._positives = np.zeros(NUM_BINS, dtype=np.int64)
-        self._overlap = np.zeros(NUM_BINS, dtype=np.float64)
+        self._positives = np.zeros(num_bins, dtype=np.int64)
+        self._overlap = np.zeros(num_bins, dtype=np.float64)
 
     def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[Any]) -> None:
         """Add the pixels of one image.
 
         Args:
-            anomaly_map: float32 [H, W] in [0, 1].
+            anomaly_map: float32 [H, W] in [0, 1], or finite logits.
             mask: [H, W], true, 1 or 255 on the defect; empty for a good image.
 
         Raises:
-            ValueError: the shapes differ, a value of the map is not in [0, 1], or the mask holds
-                other values.
+            ValueError: the shapes differ, a value of the map is not in [0, 1] or, of logits, not
+                finite, or the mask holds other values.
         """
         if anomaly_map.ndim != 2 or anomaly_map.shape != mask.shape:
             raise ValueError(f"a map of shape {anomaly_map.shape}, a mask of shape {mask.shape}")
         values = np.asarray(anomaly_map, dtype=np.float32)
-        if not ((values >= -ROUNDING) & (values <= 1 + ROUNDING)).all():
+        if self._logits:
+            if not np.isfinite(values).all():
+                raise ValueError("a value of the map is not finite")
+        elif not ((values >= -ROUNDING) & (values <= 1 + ROUNDING)).all():
             raise ValueError("a value of the map is not in [0, 1]")
+        else:
+            values = np.clip(values, 0, 1)
         mask = _as_booleans(mask)
-        values = np.clip(values, 0, 1)
         flat = values.ravel()
         for start in range(0, flat.size, CHUNK):
             self._add_normal(flat[start : start + CHUNK])
@@ -97,8 +119,11 @@ class PixelHistogram:
             self._turn_defective(values, mask)
         self.num_images += 1
 
+    def _bins(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
+        return logit_bins_of(values) if self._logits else bins_of(values)
+
     def _add_normal(self, values: NDArray[np.float32]) -> None:
-        bins = bins_of(values)
+        bins = self._bins(values)
         np.add.at(self._negatives, bins, 1)
         self._note(bins, values)
 
@@ -116,7 +141,7 @@ class PixelHistogram:
         around = _extent(mask.any(axis=1)), _extent(mask.any(axis=0))
         mask, values = mask[around], values[around]
         regions, num_regions = ndimage.label(mask, structure=CONNECTED)
-        found, bins = regions[mask], bins_of(values[mask])
+        found, bins = regions[mask], self._bins(values[mask])
         weights = 1.0 / np.maximum(np.bincount(found, minlength=num_regions + 1), 1)
         np.subtract.at(self._negatives, bins, 1)
         np.add.at(self._positives, bins, 1)
@@ -124,11 +149,17 @@ class PixelHistogram:
         self.num_regions += num_regions
 
     def merge(self, other: PixelHistogram) -> None:
-        """Add everything that another histogram holds."""
+        """Add everything that another histogram holds.
+
+        Raises:
+            ValueError: one is of logits and the other of probabilities.
+        """
+        if self._logits != other._logits:
+            raise ValueError("a histogram of logits and one of probabilities do not merge")
         self.merge_row(other.to_row())
 
     def merge_row(self, row: pa.Table) -> None:
-        """Add a histogram that ``to_row`` made elsewhere."""
+        """Add a histogram of the same kind that ``to_row`` made elsewhere."""
         arrays = {
             name: row.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
             for name in HISTOGRAM_SCHEMA.names[2:]
@@ -214,3 +245,18 @@ def bins_of(values: NDArray[np.float32]) -> NDArray[np.int64]:
     distance += np.where(below, steps, np.maximum(steps - (_NEAR_ONE_BITS >> _SHIFT), 0))
     bins = np.where(below, distance, NUM_BINS - 1 - distance)
     return bins.astype(np.int64)
+
+
+def logit_bins_of(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Bins of logits, in [0, ``NUM_LOGIT_BINS``): never a lower one for a higher value.
+
+    Args:
+        values: float32, finite.
+    """
+    size = np.abs(values)
+    relative = np.clip(size.view(np.int32), _LEAST_LOGIT_BITS, _MOST_LOGIT_BITS)
+    distance = (relative - _LEAST_LOGIT_BITS).astype(np.int64) >> _SHIFT
+    for most, steps in _LOGIT_GRIDS:
+        distance += (np.minimum(size, np.float32(most)) * np.float32(steps)).astype(np.int64)
+    bins: NDArray[np.int64] = _BINS_OF_A_SIGN + np.where(values < 0, -distance, distance)
+    return bins

@@ -28,13 +28,14 @@ RGB = tuple[float, float, float]
 
 # What OpenAI-style CLIPs set. The other keys change results without a weight that would show it, so
 # fingerprints tell them.
-_TOWER_KEYS = {"layers", "width", "mlp_ratio", "ls_init_value", "norm_kwargs", "act_kwargs"}
+_TOWER_KEYS = {"layers", "width", "mlp_ratio", "ls_init_value", "norm_kwargs"}
 _OPENAI_KEYS = {
     "vision_cfg": _TOWER_KEYS | {"image_size", "patch_size", "head_width", "patch_dropout"},
     "text_cfg": _TOWER_KEYS | {"context_length", "vocab_size", "heads"},
 }
 _YES_OR_NO = (True, False)
 _BLOCKS: dict[str, tuple[Any, ...]] = {
+    "act_kwargs": (),
     "block_type": ("default", "custom"),
     **dict.fromkeys(("qk_norm", "scale_heads", "scale_attn", "scale_attn_inner"), _YES_OR_NO),
     **dict.fromkeys(("scale_fc", "output_tokens"), _YES_OR_NO),

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.anomaly_map import Size, render
+from pipeline.anomaly_map import Size, render, render_logits
 from pipeline.calibration import MEASURES, Measure, above
 from pipeline.config.checks import check_given
 from pipeline.gray_range import GrayRange
@@ -161,16 +161,19 @@ class Results:
         selected: pd.DataFrame = frame[wanted]
         return selected
 
-    def map(self, row: Any, size: Size | None = None, sigma: float = 0.0) -> NDArray[np.float32]:
+    def map(
+        self, row: Any, size: Size | None = None, sigma: float = 0.0, *, logits: bool = False
+    ) -> NDArray[np.float32]:
         """The anomaly map of a row of ``scores()``.
 
         Args:
             row: a row with map_file, map_row, width and height.
             size: side or (height, width) in pixels; None = the original image's.
             sigma: standard deviation of a Gaussian filter in pixels.
+            logits: give the map before the sigmoid, and filter it there.
 
         Returns:
-            float32 [height, width], abnormal probability in [0, 1].
+            float32 [height, width], abnormal probability in [0, 1], or abnormal minus normal logit.
 
         Raises:
             TypeError: there is not one row, such as ``frame.iloc[0]``.
@@ -183,7 +186,8 @@ class Results:
             name, error = row.get("uri", "the row"), row.get("error", "unknown")
             raise ValueError(f"{name} has no map (error: {error}, or maps were off)")
         grid = self._maps.grid(str(row["map_file"]), int(row["map_row"]))
-        return render(grid, size or (int(row["height"]), int(row["width"])), sigma)
+        made = render_logits if logits else render
+        return made(grid, size or (int(row["height"]), int(row["width"])), sigma)
 
     def overlay(
         self, row: Any, *, opacity: float = 0.5, size: int = 518, caption: bool = True

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 import torch
 
 from pipeline.benchmark.stages import STAGES, count_flops, plain_pass, run_stages
-from pipeline.models import AdaCLIP
+from pipeline.models import AdaCLIP, load_adaclip
 from tests import golden
 
 Result = TypeVar("Result")
@@ -57,6 +59,17 @@ def test_a_plain_pass_is_the_frozen_pass(model: AdaCLIP) -> None:
     with torch.inference_mode():
         found = plain_pass(model, images)[0]
     torch.testing.assert_close(found, torch.from_numpy(recorded), rtol=0, atol=2e-5)
+
+
+def test_a_plain_pass_of_a_timm_tower_is_the_frozen_pass(tmp_path: Path) -> None:
+    backbone = tmp_path / "timm.json"
+    vision = {"timm_model_name": "test_vit2", "timm_pool": ""}
+    text = {"width": 32, "heads": 2, "layers": 1}
+    backbone.write_text(json.dumps({"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}))
+    made = load_adaclip(backbone=str(backbone), backbone_weights=None, image_size=64)
+    images = torch.randn(2, 3, 64, 64)
+    found = plain_pass(made, images)
+    torch.testing.assert_close(found, made.look(images).embedding, rtol=0, atol=1e-5)
 
 
 def test_flops_of_the_frozen_pass_are_those_of_its_products(model: AdaCLIP) -> None:

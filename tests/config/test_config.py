@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -282,7 +284,8 @@ def test_references_are_built_with_the_model_and_images_of_the_scoring_job() -> 
         ("ViT-L-14-336", 518),
         ("ViT-L-14-336-quickgelu", 518),
         ("ViT-B-16", 224),
-        ("ViT-SO400M-14-SigLIP-384", 384),
+        ("vit_medium_patch16_gap_256", 256),
+        ("ViT-SO400M-14-SigLIP-384", 378),  # 27 patches of 14 pixels
         (SMALL_MODEL["backbone"], IMAGE_SIZE),
     ],
 )
@@ -290,6 +293,19 @@ def test_the_size_of_images_is_the_backbones_own(backbone: str, size: int) -> No
     made = config(backbone=backbone)
     assert (made.image_size, made.model_spec.image_size) == (size, size)
     assert made.remarks() == []
+
+
+def test_the_size_of_images_is_found_in_a_published_configuration(tmp_path: Path) -> None:
+    def size(**vision: Any) -> int:
+        path = tmp_path / f"{len(vision)}.json"
+        architecture = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": {}}
+        path.write_text(json.dumps({"model_cfg": architecture, "preprocess_cfg": {}}))
+        return config(backbone=str(path)).image_size
+
+    assert size(image_size=280, patch_size=14) == 280
+    assert size(timm_model_name="vit_base_patch32_224") == 224
+    with pytest.raises(ValueError, match="tells the size of its input"):
+        size(timm_model_name="test_vit2", image_size=160, patch_size=16)
 
 
 def test_another_size_than_the_backbones_own_is_remarked() -> None:

@@ -9,21 +9,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.special import expit
 
 from pipeline.evaluation import PixelHistogram
-from pipeline.evaluation.pixels import NUM_BINS, PIXEL_METRICS, bins_of
+from pipeline.evaluation.pixels import (
+    NUM_BINS,
+    NUM_LOGIT_BINS,
+    PIXEL_METRICS,
+    bins_of,
+    logit_bins_of,
+)
 from tests.evaluation import oracle
 
 
-def histogram(maps: oracle.Maps, masks: oracle.Masks) -> PixelHistogram:
-    made = PixelHistogram()
+def histogram(maps: oracle.Maps, masks: oracle.Masks, *, logits: bool = False) -> PixelHistogram:
+    made = PixelHistogram(logits=logits)
     for anomaly_map, mask in zip(maps, masks, strict=True):
         made.add(anomaly_map, mask)
     return made
 
 
-def assert_within_bounds(maps: oracle.Maps, masks: oracle.Masks, most: float) -> None:
-    found = histogram(maps, masks).metrics()
+def assert_within_bounds(
+    maps: oracle.Maps, masks: oracle.Masks, most: float, *, logits: bool = False
+) -> None:
+    found = histogram(maps, masks, logits=logits).metrics()
     for name, expected in oracle.pixel_metrics(maps, masks).items():
         assert found[f"{name}_error"] <= most, name
         away = abs(found[name] - expected)
@@ -203,3 +212,60 @@ def test_masks_of_numbers_select_pixels_as_booleans_do(dtype: type, value: int) 
     )
     with pytest.raises(ValueError, match="other values than 0 and 1"):
         PixelHistogram().add(maps[0], np.full(masks[0].shape, 0.5))
+
+
+def logits_and_masks(contrast: float, offset: float) -> tuple[oracle.Maps, oracle.Masks]:
+    """Logits of that standard deviation and mean, higher on the defects."""
+    rng = np.random.default_rng(8)
+    _, masks = oracle.maps_and_masks(8, contrast=1)
+    noise = oracle.blurred_noise(rng, masks.shape, 8)
+    return (contrast * (noise + masks) + offset).astype(np.float32), masks
+
+
+@pytest.mark.parametrize(
+    ("contrast", "offset"), [(1, 0), (1, -6), (5, 0), (20, 0), (8, 40), (8, -90), (0.1, 0)]
+)
+def test_logits_are_exact_to_one_in_ten_thousand(contrast: float, offset: float) -> None:
+    assert_within_bounds(*logits_and_masks(contrast, offset), most=1e-4, logits=True)
+
+
+def test_logits_almost_without_contrast_or_out_of_range_have_bounds_that_hold() -> None:
+    assert_within_bounds(*logits_and_masks(1e-3, -5), most=0.05, logits=True)
+    assert_within_bounds(*logits_and_masks(1e-3, 0), most=1e-3, logits=True)
+    assert_within_bounds(*logits_and_masks(40, 100), most=1e-3, logits=True)
+
+
+def test_logits_tell_apart_what_probabilities_round_to_one() -> None:
+    logits, masks = logits_and_masks(4, 40)
+    as_logits = histogram(logits, masks, logits=True).metrics()
+    as_probabilities = histogram(expit(logits), masks).metrics()
+    assert as_probabilities["pixel_auroc"] == 0.5
+    assert as_logits["pixel_auroc"] > 0.7
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_logits_and_masks_are_within_the_bounds(data: st.DataObject) -> None:
+    shape = data.draw(arrays.array_shapes(min_dims=3, max_dims=3, min_side=2, max_side=6))
+    values = st.one_of(st.floats(-300, 300, width=32), st.sampled_from([0.0, -0.0, 128.0, 129.0]))
+    maps = data.draw(arrays.arrays(np.float32, shape, elements=values))
+    masks = data.draw(arrays.arrays(np.bool_, shape))
+    masks[0, 0], masks[-1, -1] = True, False
+    assert_within_bounds(maps, masks, most=1, logits=True)
+
+
+@settings(deadline=None)
+@given(arrays.arrays(np.float32, 50, elements=st.floats(-200, 200, width=32)))
+def test_bins_of_logits_rise_with_the_value(values: np.ndarray) -> None:
+    ends = np.array([-1e38, -512, -128, -1e-45, -0.0, 0, 1e-45, 127.9999, 128, 512, 1e38])
+    ordered = np.sort(np.concatenate([values, ends.astype(np.float32)]))
+    bins = logit_bins_of(ordered)
+    assert (np.diff(bins) >= 0).all()
+    assert (bins[0], bins[-1]) == (0, NUM_LOGIT_BINS - 1)
+
+
+def test_histograms_of_logits_refuse_what_is_none() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        PixelHistogram(logits=True).add(np.full((2, 2), np.inf, np.float32), np.eye(2))
+    with pytest.raises(ValueError, match="do not merge"):
+        PixelHistogram(logits=True).merge(PixelHistogram())

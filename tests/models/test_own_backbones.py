@@ -196,6 +196,7 @@ def test_what_weights_do_not_show_changes_the_fingerprint(tmp_path: Path) -> Non
         fingerprint("plain"),
         fingerprint("pixels", preprocess_cfg=half),
         fingerprint("pool", vision_cfg={"pool_type": "avg"}),
+        fingerprint("tanh", text_cfg=TANH),
         fingerprint("both", vision_cfg={"pool_type": "avg"}, preprocess_cfg=half),
     ]
     assert len(set(found)) == len(found)

@@ -51,6 +51,8 @@ class Evaluation:
     """Images whose masks say nothing at this size: dataset, category, uri, reason."""
     protocols: pd.DataFrame = field(default_factory=lambda: protocol_table(()))
     """``pipeline.evaluation.protocols.protocol_table``; empty if none was asked for."""
+    map_filter: str = "probabilities"
+    """What pixel metrics are of, as ``EvaluateConfig.map_filter``."""
 
     @property
     def num_images(self) -> int:
@@ -98,7 +100,14 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     rows = category_rows(config, frame, output)
     errors, usable = error_rows(frame), frame.error.isna()
     scores = frame.loc[usable, ["dataset", "category", "label", "score"]].reset_index(drop=True)
-    found = Evaluation(metrics_table(rows), errors, missing, scores, lost_masks(frame))
+    found = Evaluation(
+        metrics_table(rows),
+        errors,
+        missing,
+        scores,
+        lost_masks(frame),
+        map_filter=config.map_filter,
+    )
     if not config.has_protocols:
         return found
     protocols, more = measure_protocols(config, sets, steps, rows)

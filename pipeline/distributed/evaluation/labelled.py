@@ -179,7 +179,8 @@ def category_rows(config: EvaluateConfig, frame: pd.DataFrame, output: str) -> l
     _log.info(f"measuring {len(frame):,} images")
     longest = float(np.nan_to_num(frame[["width", "height"]].max().max()))
     size = config.measured_size(longest)
-    pixels = measure_pixels(frame, output, image_size=size, sigma=config.sigma)
+    logits = config.map_filter == "logits"
+    pixels = measure_pixels(frame, output, image_size=size, sigma=config.sigma, logits=logits)
     groups = frame.groupby("group")
     return [_category_row(rows, pixels.get(rows.group.iloc[0])) for _, rows in groups]
 

@@ -16,6 +16,10 @@ from pipeline.terminal import clean_lines
 from .job import Evaluation
 
 NUM_EXAMPLES = 5  # of unusable images, on the terminal
+OF_LOGITS = (
+    "Pixel metrics are of maps filtered as logits (--map-filter logits), not of probabilities as "
+    "the paper's and most others': compare them with figures of the same kind only."
+)
 
 
 def write_plots(evaluation: Evaluation, output: str) -> list[str]:
@@ -31,11 +35,13 @@ def write_tables(evaluation: Evaluation, output: str, pictures: list[str]) -> No
     """Write metrics.csv, .parquet and .md, which shows the pictures, and what was not used."""
     folder, table, protocols = absolute(output), evaluation.table, evaluation.protocols
     comparisons = comparisons_as_markdown(compare(table))
-    text = f"# Metrics\n\n{as_markdown(table)}\n{comparisons}\n{_missing(evaluation)}"
+    told = _told(evaluation)
+    text = f"# Metrics\n\n{told}{as_markdown(table)}\n{comparisons}\n{_missing(evaluation)}"
     text += "".join(f"\n![{name}]({name})\n" for name in pictures)
-    _write(f"{folder}/metrics", table, text)
+    _write(f"{folder}/metrics", table.assign(map_filter=evaluation.map_filter), text)
     if len(protocols):
-        text = f"# Beside other images\n\n{protocols_as_markdown(protocols)}"
+        text = f"# Beside other images\n\n{told}{protocols_as_markdown(protocols)}"
+        protocols = protocols.assign(map_filter=evaluation.map_filter)
         _write(f"{folder}/protocols", protocols, text)
     write_object(f"{folder}/errors.csv", evaluation.errors.to_csv(index=False).encode())
     lost = evaluation.lost_masks.to_csv(index=False)
@@ -53,7 +59,7 @@ def _write(uri: str, table: pd.DataFrame, text: str) -> None:
 
 def show(evaluation: Evaluation) -> None:
     """Print the tables and some of the images that could not be used."""
-    _print("\n" + as_text(evaluation.table))
+    _print(f"\n{_told(evaluation)}{as_text(evaluation.table)}")
     if comparisons := compare(evaluation.table):
         _print("\n" + comparisons_as_text(comparisons))
     if len(evaluation.protocols):
@@ -65,6 +71,11 @@ def show(evaluation: Evaluation) -> None:
         _print(f"{row['uri']} ({row['category']}): counts as without a mask: {row['reason']}")
     for _, row in evaluation.errors.head(NUM_EXAMPLES).iterrows():
         _print(f"{row['uri']} ({row['category']}): {row['error']}: {row['error_message']}")
+
+
+def _told(evaluation: Evaluation) -> str:
+    """What the pixel metrics are of, if that is unusual."""
+    return f"{OF_LOGITS}\n\n" if evaluation.map_filter == "logits" else ""
 
 
 def _missing(evaluation: Evaluation) -> str:

@@ -53,7 +53,7 @@ _MEASURED = pa.schema(
 
 
 def measure_pixels(
-    frame: pd.DataFrame, output: str, *, image_size: int, sigma: float
+    frame: pd.DataFrame, output: str, *, image_size: int, sigma: float, logits: bool
 ) -> dict[int, dict[str, float]]:
     """Pixel metrics of scored, labelled images.
 
@@ -67,6 +67,7 @@ def measure_pixels(
         output: the scoring job's folder that holds the maps.
         image_size: side in pixels to which maps and masks are resized.
         sigma: standard deviation in pixels of the Gaussian filter on maps.
+        logits: filter and rank logits instead of probabilities.
 
     Returns:
         ``PixelHistogram.metrics`` by group; groups without any mask are left out.
@@ -84,7 +85,7 @@ def measure_pixels(
             f"{without:,} of the scored images have no map (--no-maps); score them with maps into "
             "another output"
         )
-    arguments = {"output": output, "image_size": image_size, "sigma": sigma}
+    arguments = {"output": output, "image_size": image_size, "sigma": sigma, "logits": logits}
     metrics: dict[int, dict[str, float]] = {}
     if chosen.empty:
         return metrics
@@ -93,7 +94,7 @@ def measure_pixels(
     num_done, said = 0, time.monotonic()
     for measured in _measured(chosen, arguments):
         group = measured["group"][0].as_py()
-        histograms.setdefault(group, PixelHistogram()).merge_row(measured)
+        histograms.setdefault(group, PixelHistogram(logits=logits)).merge_row(measured)
         for uri, message in measured["bad_masks"][0].as_py():
             at = (frame.group == group) & (frame.uri == uri)
             frame.loc[at, ["error", "error_message"]] = [BAD_MASK, message]
@@ -138,20 +139,20 @@ def _measured(frame: pd.DataFrame, arguments: dict[str, Any]) -> Iterator[pa.Tab
 
 
 def measure_maps(
-    rows: pa.Table, *, output: str, image_size: int, sigma: float
+    rows: pa.Table, *, output: str, image_size: int, sigma: float, logits: bool
 ) -> Iterator[pa.Table]:
     """Histograms of the pixels of scored images: one row a group, whatever the number of images.
 
     Args:
         rows: group, uri, mask_uri (null: an empty mask), more_mask_uris, width, height, map_file,
             map_row.
-        output, image_size, sigma: as for ``measure_pixels``.
+        output, image_size, sigma, logits: as for ``measure_pixels``.
     """
     results = open_results(output)
     mask_of = partial(_mask, size=image_size)
     for group in pc.unique(rows["group"]).to_pylist():
         images = rows.filter(pc.equal(rows["group"], group)).to_pylist()
-        histogram = PixelHistogram()
+        histogram = PixelHistogram(logits=logits)
         unused: dict[str, list[tuple[str, str]]] = {name: [] for name in _UNUSED_MASKS}
         with ThreadPoolExecutor(MASK_THREADS) as pool:
             for image, mask in zip(images, pool.map(mask_of, images), strict=True):
@@ -160,7 +161,7 @@ def measure_maps(
                 elif isinstance(mask, Exception):
                     unused["bad_masks"].append((image["uri"], str(mask)))
                 else:
-                    histogram.add(results.map(image, image_size, sigma), mask)
+                    histogram.add(results.map(image, image_size, sigma, logits=logits), mask)
         counts = [pa.array([group]), pa.array([len(images)])]
         told = [pa.array([unused[n]], _MEASURED.field(n).type) for n in _UNUSED_MASKS]
         columns = [*histogram.to_row().columns, *counts, *told]

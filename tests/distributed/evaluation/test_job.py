@@ -17,11 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.anomaly_map import Q8, dequantize, quantize, render
+from pipeline.anomaly_map import Q8, dequantize, quantize, render, render_logits
 from pipeline.config import EvaluateConfig
 from pipeline.datasets import decode_mask
 from pipeline.distributed.evaluation import pixels as measuring
 from pipeline.distributed.evaluation.job import Evaluation, evaluate
+from pipeline.distributed.evaluation.output import write_tables
 from pipeline.errors import CannotRunError
 from pipeline.evaluation import METRICS, image_metrics
 from pipeline.images import preprocess
@@ -98,7 +99,9 @@ def row(evaluation: Evaluation, category: str) -> Any:
     return evaluation.table.set_index("category").loc[category]
 
 
-def direct(root: Path, category: str, files: dict[str, str]) -> dict[str, float]:
+def direct(
+    root: Path, category: str, files: dict[str, str], rendered: Any = render
+) -> dict[str, float]:
     """What the evaluation has to give, in one process and without histograms."""
     model, size = golden.load(files), golden.IMAGE_SIZE
     scores, labels, maps, masks = [], [], [], []
@@ -112,7 +115,7 @@ def direct(root: Path, category: str, files: dict[str, str]) -> dict[str, float]
         scores.append(out.score.item())
         labels.append(int(mask.any()))
         stored = dequantize(quantize(out.logit_grid[0].numpy(), Q8), Q8)
-        maps.append(render(stored, size, sigma=4))
+        maps.append(rendered(stored, size, sigma=4))
         masks.append(mask)
     images = image_metrics(np.array(scores), np.array(labels))
     return images | oracle.pixel_metrics(np.array(maps), np.array(masks))
@@ -132,6 +135,23 @@ def test_metrics_are_those_of_a_direct_computation(
     average = row(evaluation, "average")
     assert average.pixel_aupro == pytest.approx(evaluation.table.pixel_aupro[:2].mean())
     assert (average.images, average.abnormal) == (14, 6)
+
+
+def test_maps_are_filtered_and_ranked_as_logits_where_that_is_asked_for(
+    existing: EvaluateConfig, evaluation: Evaluation, golden_files: dict[str, str]
+) -> None:
+    again = evaluate(replace(existing, map_filter="logits"))
+    assert (evaluation.map_filter, again.map_filter) == ("probabilities", "logits")
+    parts = Path(existing.data[0])
+    for name, expected in direct(parts, "nut", golden_files, render_logits).items():
+        assert row(again, "nut")[name] == pytest.approx(expected, abs=1e-4), name
+    assert row(again, "nut").pixel_ap != row(evaluation, "nut").pixel_ap
+    assert row(again, "nut").image_ap == row(evaluation, "nut").image_ap
+    write_tables(again, existing.output, [])
+    text = (Path(existing.output) / "metrics.md").read_text()
+    assert "filtered as logits" in text
+    written = pd.read_csv(Path(existing.output) / "metrics.csv")
+    assert set(written.map_filter) == {"logits"}
 
 
 def test_existing_scores_cut_into_other_blocks_give_the_same(

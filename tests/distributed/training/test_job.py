@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import signal
 import subprocess
@@ -40,7 +41,6 @@ from pipeline.distributed.training.job import (
 )
 from pipeline.distributed.training.state import load_state
 from pipeline.errors import CannotRunError
-from pipeline.images import MEAN, STD
 from pipeline.models.training import compute_losses, make_optimizer, training_step
 from pipeline.synthetic import generate
 from tests.bucket import put
@@ -49,13 +49,14 @@ from tests.listening import on_each_line
 ROOT = Path(__file__).parents[3]
 BUCKET = "training"
 SIZE = 56
+MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.3, 0.2)
 NUM_EPOCHS = 8
 NUM_STEPS = 5 * NUM_EPOCHS  # 18 of the 24 images train, 4 a step: an epoch's last step has two
 
 
 @pytest.fixture(scope="module")
 def data(local_ray: None) -> str:
-    """A bucket with 24 images in the generic folder layout; one abnormal image has no mask."""
+    """24 images in the generic folder layout; one abnormal one has no mask, another a black one."""
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     for category in ("metal plate", "woven fabric"):
         for defect in ("good", "stain"):
@@ -63,7 +64,8 @@ def data(local_ray: None) -> str:
                 sample = generate(category, defect, i, 64)
                 objects = {f"aux/{category}/{defect}/{i}.jpg": sample.jpeg()}
                 if defect != "good" and (category, i) != ("metal plate", 0):
-                    objects[f"aux/{category}/masks/{defect}/{i}.png"] = png(sample.mask)
+                    mask = sample.mask & ((category, i) != ("woven fabric", 0))
+                    objects[f"aux/{category}/masks/{defect}/{i}.png"] = png(mask)
                 put(BUCKET, objects)
     return f"s3://{BUCKET}/aux"
 
@@ -75,12 +77,18 @@ def png(mask: NDArray[Any]) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def config(data: str, golden_files: dict[str, str]) -> TrainConfig:
-    """One worker that sees four images a step."""
+def config(
+    data: str, golden_files: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> TrainConfig:
+    """One worker that sees four images a step, with a backbone that wants pixels of its own."""
+    backbone = tmp_path_factory.mktemp("backbone") / "tiny_clip.json"
+    architecture = json.loads(Path(golden_files["backbone"]).read_text())
+    pixels = {"mean": MEAN, "std": STD}
+    backbone.write_text(json.dumps({"model_cfg": architecture, "preprocess_cfg": pixels}))
     return TrainConfig(
         data=(data,),
         output=f"s3://{BUCKET}/out",
-        backbone=golden_files["backbone"],
+        backbone=str(backbone),
         backbone_weights=golden_files["backbone_weights"],
         init=golden_files["checkpoint"],
         image_size=SIZE,
@@ -235,6 +243,7 @@ def continued(config: TrainConfig) -> TrainingResult:
     killer.join()
     assert ["RayTrainWorker" in title for title in loaded] == [True], loaded
     assert any(f"going on after step {reached}" in line for line in told)
+    assert any("the data: 1 abnormal images have an empty mask" in line for line in told)
     return result
 
 
@@ -270,6 +279,9 @@ def test_a_run_leaves_weights_metrics_logs_and_a_card(
     assert "| aux | 12 | 12 | 1 | 6 | 0.3 | metal plate, woven fabric |" in card
     assert continued.model in card
     assert f"Epoch {best} of {NUM_EPOCHS} was kept" in card
+    assert f"- 1 abnormal images have an empty mask, such as {config.data[0]}/woven fabric" in card
+    lost = f"{config.data[0]}/woven fabric/stain/0.jpg: the mask is black\n"
+    assert read(config.output, "lost_masks.txt").decode() == lost
     listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="out/tensorboard/")
     events = [read(config.output, o["Key"].removeprefix("out/")) for o in listed["Contents"]]
     for tag in (b"train/grad_text_prompts", b"epoch/pixel_ap", b"held_out/0"):
