@@ -21,6 +21,7 @@ from .many_categories import measure_categories
 from .map_filters import measure_filters
 from .overhead import measure_overhead
 from .queries import measure_queries
+from .recipes import measure_recipes
 from .references import measure_references
 from .scoring_node import on_scoring_node
 from .shards import measure_shards
@@ -36,6 +37,7 @@ _log = logging.getLogger(__name__)
 ON_DRIVER = {
     *("training", "references", "categories", "listing", "tiles", "queries", "evaluation"),
     "filters",
+    "recipes",
 }
 
 # Column of a terminal's table and its format, by part.
@@ -156,6 +158,20 @@ COLUMNS: dict[str, dict[str, str]] = {
         "peer_times": ".1f",
         "difference": ".1e",
     },
+    "recipes": {
+        "dice": "s",
+        "batch_size": "d",
+        "lr": "g",
+        "products": "s",
+        "image_auroc": ".1%",
+        "image_auroc_spread": ".1%",
+        "pixel_auroc": ".1%",
+        "pixel_ap": ".1%",
+        "pixel_ap_spread": ".1%",
+        "pixel_aupro": ".1%",
+        "calibration_error": ".3f",
+        "calibrated_error": ".3f",
+    },
     "filters": {
         "logits_times": "d",
         "filtered": "s",
@@ -242,6 +258,8 @@ def _measure(part: str, config: BenchmarkConfig) -> Any:
             return measure_evaluation(config)
         case "filters":
             return in_own_process(measure_filters, config)
+        case "recipes":
+            return in_own_process(measure_recipes, config)
     raise AssertionError(part)
 
 

@@ -24,6 +24,7 @@ Part = Literal[
     "queries",
     "evaluation",
     "filters",
+    "recipes",
 ]
 SIZING: tuple[Part, ...] = ("model", "job")
 
@@ -52,14 +53,15 @@ class BenchmarkConfig(NamedModelConfig, JobConfig):
     Ray's own reader of shards, with a scorer that answers at once. "queries": questions to a
     table of 300 nights, on S3 with --work, else beside DuckDB, which must be installed.
     "evaluation": pixel metrics of maps and masks, beside the same by sorting. "filters": pixel
-    metrics of generated parts, their maps filtered as probabilities and as logits."""
+    metrics of generated parts, their maps filtered as probabilities and as logits. "recipes": how
+    good weights become by dice, batch size and learning rate, over three seeds; an hour."""
     num_images: tuple[int, ...] = ()
     """Images of the whole-job parts or of a reference set, objects of "listing", maps of
-    "evaluation", or parts of each category of "filters". Repeat for a series; each whole job runs
-    in a process of its own. Default: 64 for "job"; 1000 and 10000 for "overhead"; about 30 s
-    of images for "feeding"; 8 for "references"; 100000 and 1000000 for "listing"; 4 frames of each
-    category for "tiles"; 2000 and 20000 for "shards"; 1000000 rows for "queries"; 10000 maps for
-    "evaluation"; 20 for "filters"."""
+    "evaluation", or parts of each category of "filters" and "recipes". Repeat for a series; each
+    whole job runs in a process of its own. Default: 64 for "job"; 1000 and 10000 for "overhead";
+    about 30 s of images for "feeding"; 8 for "references"; 100000 and 1000000 for "listing"; 4
+    frames of each category for "tiles"; 2000 and 20000 for "shards"; 1000000 rows for "queries";
+    10000 maps for "evaluation"; 20 for "filters"; 38 for "recipes"."""
     photo_size: tuple[int, ...] = ()
     """Side in pixels of the generated JPEGs. Repeat for a series. Default: 1024; 128 for
     "overhead" and "shards"."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from .tables import arrow, check, is_there, version
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
+# Children of one that has imported everything: else each would take seconds to begin.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([f"pipeline.publishing.{each}" for each in ("delta", "iceberg")])
 
 
 @pytest.mark.parametrize("server", ["bucket", "seaweedfs_bucket"])
@@ -88,15 +92,22 @@ def test_a_night_reads_its_own_files_and_those_that_it_changes(
     check(output, place)
 
 
+def publish_in(environment: dict[str, str], output: str, place: Place) -> None:
+    os.environ.update(environment)
+    publish(output, place)
+
+
 def killed(output: str, place: Place, endpoint: str, after: int) -> bool:
     """Whether a publication was killed at a write; it came to its end otherwise."""
     with stalling(endpoint, after) as (own, server):
-        process = start(output, place, own)
-        while process.poll() is None and not server.held.wait(0.05):
+        environment = os.environ | {"AWS_ENDPOINT_URL": own}
+        process = PROCESSES.Process(target=publish_in, args=(environment, output, place))
+        process.start()
+        while process.is_alive() and not server.held.wait(0.05):
             pass
         process.kill()
-        process.communicate()
-        assert server.held.is_set() or process.returncode == 0
+        process.join()
+        assert server.held.is_set() or process.exitcode == 0
         return server.held.is_set()
 
 

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
-from ray.train.v2._internal.constants import ENABLE_PREEMPTION_WATCHER_ENV_VAR
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.queue import Queue
 
@@ -44,6 +43,7 @@ from .task import PyTorchWorkers, WorkerTask, train_worker
 _log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.5
+PREEMPTION_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"  # Ray 2.60, ray.train.v2
 START_ATTEMPTS = 30  # of 60 s each: nodes that start on demand take minutes
 LOST_MASKS = "lost_masks.txt"  # names the images that were trained on without their masks
 MAX_MESSAGE = 1000  # characters of an error on the terminal
@@ -281,7 +281,7 @@ def _run_trainer(
 ) -> None:
     # Workers stay in the job's folder, where relative paths of backbones and weights are right.
     os.environ[RAY_CHDIR_TO_TRIAL_DIR] = "0"
-    os.environ[ENABLE_PREEMPTION_WATCHER_ENV_VAR] = "0"  # a process whose news no worker asks for
+    os.environ[PREEMPTION_WATCHER] = "0"  # a process whose news no worker asks for
     per_worker = {"CPU": resources.cpus, "GPU": float(resources.gpus)}
     limits: dict[str, Any] = {  # Ray's annotations are those of Train v1, without the second
         "max_failures": task.config.max_failures,
