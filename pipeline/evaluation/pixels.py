@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from .ranking import Estimate, area_under_curve, average_precision, max_f1
 
@@ -140,6 +139,8 @@ class PixelHistogram:
         """Count the pixels of a mask, which were added as normal ones, where they belong."""
         around = _extent(mask.any(axis=1)), _extent(mask.any(axis=0))
         mask, values = mask[around], values[around]
+        from scipy import ndimage  # not above: drivers name the figures, and measure none
+
         regions, num_regions = ndimage.label(mask, structure=CONNECTED)
         found, bins = regions[mask], self._bins(values[mask])
         weights = 1.0 / np.maximum(np.bincount(found, minlength=num_regions + 1), 1)

@@ -59,6 +59,7 @@ class ResultWriter:
         self._check = check
         self._interval_s, self._last_commit = interval_s, time.monotonic()
         self._pending: list[pa.Table] = []
+        self._rows = self._bytes = 0  # of what is pending
         self._num_files = 0
         self.seconds = 0.0
         """Time spent writing."""
@@ -78,8 +79,8 @@ class ResultWriter:
         """
         if rows.num_rows:
             self._pending.append(rows)
-        full = sum(len(table) for table in self._pending) >= ROWS_PER_FILE
-        full = full or sum(table.nbytes for table in self._pending) >= BYTES_PER_FILE
+            self._rows, self._bytes = self._rows + len(rows), self._bytes + rows.nbytes
+        full = self._rows >= ROWS_PER_FILE or self._bytes >= BYTES_PER_FILE
         if full or time.monotonic() - self._last_commit >= self._interval_s:
             self.commit()
 
@@ -90,6 +91,7 @@ class ResultWriter:
             rows = pa.concat_tables(self._pending).combine_chunks()
             self._write(rows)
             self._pending, self._num_files = [], self._num_files + 1
+            self._rows = self._bytes = 0
             self.num_committed += len(rows)
             self.seconds += time.monotonic() - started
         self._last_commit = time.monotonic()

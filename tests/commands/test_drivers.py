@@ -23,6 +23,10 @@ def test_a_driver_loads_no_pytorch(job: str) -> None:
     assert not imported(f"jobs.{job}", "torch")
 
 
+def test_a_training_driver_loads_little() -> None:
+    assert not imported("pipeline.distributed.training.job", "torch", "scipy", "tensorboardX")
+
+
 def test_a_scoring_driver_loads_little_before_its_run() -> None:
     """With Ray connected; Ray Data comes with the first image to score, boto3 with S3."""
     modules = "jobs.score_bucket, pipeline.distributed.scoring, pipeline.distributed.cluster"
