@@ -48,9 +48,10 @@ class TrainConfig(ModelConfig, JobConfig):
     """Learning rate of AdamW, constant."""
     weight_decay: float = 0.01
     """Weight decay of AdamW."""
-    dice: Literal["image", "rows"] = "image"
-    """What the maps' dice loss compares with the mask: the whole image, as defined, or each row of
-    pixels by itself, as the released code does by accident (docs/training.md has figures)."""
+    dice: Literal["defects", "image", "rows"] = "defects"
+    """What the maps' dice loss compares with the mask: the whole image, where there is a defect;
+    the whole of any image; or each row of pixels by itself, as the released code does by accident
+    (docs/training.md#what-was-tried)."""
     max_grad_norm: float | None = None
     """Shorten longer gradients to this norm. Default: never, as in the paper."""
     batch_size: int = 1

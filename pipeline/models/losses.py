@@ -15,7 +15,7 @@ LABEL_SMOOTHING = 1e-5  # released code: targets stay within [1e-5, 1 − 1e-5]
 LOG_EPSILON = 1e-5  # released code: log(p + 1e-5)
 DICE_SMOOTHING = 1.0  # released code
 
-DiceOver = Literal["image", "rows"]
+Dice = Literal["defects", "image", "rows"]
 
 
 def focal_loss(probabilities: Tensor, target: Tensor) -> Tensor:
@@ -32,20 +32,23 @@ def focal_loss(probabilities: Tensor, target: Tensor) -> Tensor:
     return (-((1 - p) ** FOCAL_GAMMA) * p.log()).mean()
 
 
-def dice_loss(probability: Tensor, target: Tensor, *, over: DiceOver = "image") -> Tensor:
+def dice_loss(probability: Tensor, target: Tensor, *, dice: Dice = "image") -> Tensor:
     """1 − Dice coefficient, mean over the batch.
 
     Args:
         probability: float [B, H, W].
         target: [B, H, W], 0 or 1.
-        over: what a coefficient is of: "image", or "rows", each row of pixels by itself, as a
-            squeeze makes the released code do, which also removes the batch.
+        dice: what a coefficient is of. "image"; "rows", each row of pixels by itself, as a squeeze
+            makes the released code do, which also removes the batch; or "defects", images with
+            anything in the target: others have no loss, instead of one that is about 1 until hardly
+            a pixel is above 0.
     """
-    first = 1 if over == "image" else 2
+    first = 2 if dice == "rows" else 1
     probability, target = probability.flatten(first), target.to(probability.dtype).flatten(first)
-    overlap = (probability * target).sum(dim=-1)
-    total = probability.sum(dim=-1) + target.sum(dim=-1)
-    return (1 - (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)).mean()
+    overlap, size = (probability * target).sum(dim=-1), target.sum(dim=-1)
+    total = probability.sum(dim=-1) + size
+    losses = 1 - (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)
+    return (losses * (size > 0) if dice == "defects" else losses).mean()
 
 
 def classification_loss(model: AdaCLIP, features: Features, label: Tensor) -> Tensor:
@@ -59,7 +62,7 @@ def classification_loss(model: AdaCLIP, features: Features, label: Tensor) -> Te
 
 
 def map_losses(
-    features: Features, mask: Tensor, *, dice_over: DiceOver = "image"
+    features: Features, mask: Tensor, *, dice: Dice = "defects"
 ) -> tuple[Tensor, Tensor]:
     """Focal and dice loss of the maps, each summed over the tapped layers.
 
@@ -68,16 +71,16 @@ def map_losses(
 
     Args:
         mask: [B, H, W] at the model's input size, 1 on the defect.
-        dice_over: as in ``dice_loss``.
+        dice: as in ``dice_loss``.
     """
     logits = features.layer_logits()  # [B, T, N, 2]
     grid = round(logits.shape[2] ** 0.5)
-    focal = dice = logits.new_zeros(())
+    focal = overlap = logits.new_zeros(())
     for layer in logits.unbind(dim=1):
         small = layer.mT.unflatten(2, (grid, grid))
         size = mask.shape[-2:]
         large = F.interpolate(small, size, mode="bilinear", align_corners=True).softmax(dim=1)
         focal = focal + focal_loss(large, mask)
-        dice = dice + dice_loss(large[:, 1], mask, over=dice_over)
-        dice = dice + dice_loss(large[:, 0], 1 - mask, over=dice_over)
-    return focal, dice
+        overlap = overlap + dice_loss(large[:, 1], mask, dice=dice)
+        overlap = overlap + dice_loss(large[:, 0], 1 - mask, dice=dice)
+    return focal, overlap

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .adaclip import AdaCLIP, Features
-from .losses import DiceOver, classification_loss, map_losses
+from .losses import Dice, classification_loss, map_losses
 
 LEARNING_RATE = 0.01  # section 4.1
 BETAS = (0.5, 0.999)  # released code
@@ -85,7 +85,7 @@ def compute_losses(
     masks: Tensor,
     *,
     has_mask: Tensor | None = None,
-    dice_over: DiceOver = "image",
+    dice: Dice = "defects",
     precision: TrainPrecision = "fp32",
 ) -> tuple[Tensor, Features]:
     """The three losses [3] of a batch (score, focal, dice) and the features they came from.
@@ -97,12 +97,12 @@ def compute_losses(
         masks: [B, S, S], 1 or true on the defect.
         has_mask: bool [B]; images without a known mask enter the score's loss only, and count as
             0 in the means of the other two. Default: all have one.
-        dice_over: as in ``losses.dice_loss``.
+        dice: as in ``losses.dice_loss``.
         precision: "bf16" runs the towers under autocast, with fp32 weights and losses.
     """
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         features = model(images, categories)
-    return _losses(model, features, labels, masks, has_mask, dice_over), features
+    return _losses(model, features, labels, masks, has_mask, dice), features
 
 
 def training_step(
@@ -114,7 +114,7 @@ def training_step(
     masks: Tensor,
     *,
     has_mask: Tensor | None = None,
-    dice_over: DiceOver = "image",
+    dice: Dice = "defects",
     share: float = 1.0,
     reduce_gradients: ReduceGradients | None = None,
     precision: TrainPrecision = "fp32",
@@ -125,7 +125,7 @@ def training_step(
     Args:
         model: in fp32.
         optimizer: of ``make_optimizer``.
-        images, categories, labels, masks, has_mask, dice_over, precision: as in
+        images, categories, labels, masks, has_mask, dice, precision: as in
             ``compute_losses``. A worker whose part of the step is empty passes empty tensors.
         share: this batch's part of the images of the whole step, when the step is cut over
             several workers; its losses and gradients are scaled by it.
@@ -142,13 +142,13 @@ def training_step(
     statistics = torch.zeros(3, device=model.device)
     bad: list[int] = []
     if len(images):
-        how: Any = {"has_mask": has_mask, "dice_over": dice_over, "precision": precision}
+        how: Any = {"has_mask": has_mask, "dice": dice, "precision": precision}
         losses, features = compute_losses(model, images, categories, labels, masks, **how)
         statistics = losses.detach() * share
         if statistics.isfinite().all():
             (losses.sum() * share).backward()
         else:
-            bad = _non_finite(model, features, labels, masks, has_mask, dice_over)
+            bad = _non_finite(model, features, labels, masks, has_mask, dice)
     if reduce_gradients is not None:
         statistics = reduce_gradients(parameters, statistics)
     if not statistics.isfinite().all():
@@ -156,8 +156,8 @@ def training_step(
         raise NonFiniteLoss("the loss is not a finite number", bad)
     part_norms = _part_norms(model)
     grad_norm = _update(optimizer, parameters, max_grad_norm, len(images))
-    score, focal, dice = statistics.tolist()
-    return StepResult(score, focal, dice, grad_norm, part_norms)
+    score, focal, overlap = statistics.tolist()
+    return StepResult(score, focal, overlap, grad_norm, part_norms)
 
 
 def _part_norms(model: AdaCLIP) -> dict[str, float]:
@@ -192,17 +192,17 @@ def _losses(
     labels: Tensor,
     masks: Tensor,
     has_mask: Tensor | None,
-    dice_over: DiceOver,
+    dice: Dice,
 ) -> Tensor:
     score = classification_loss(model, features, labels)
     if has_mask is None or has_mask.all():
-        return torch.stack([score, *map_losses(features, masks.float(), dice_over=dice_over)])
+        return torch.stack([score, *map_losses(features, masks.float(), dice=dice)])
     if not has_mask.any():
         return torch.stack([score, *score.new_zeros(2)])
     some, masks = _select(features, has_mask), masks[has_mask].float()
-    focal, dice = map_losses(some, masks, dice_over=dice_over)
+    focal, overlap = map_losses(some, masks, dice=dice)
     part = has_mask.float().mean()
-    return torch.stack([score, part * focal, part * dice])
+    return torch.stack([score, part * focal, part * overlap])
 
 
 def _non_finite(
@@ -211,7 +211,7 @@ def _non_finite(
     labels: Tensor,
     masks: Tensor,
     has_mask: Tensor | None,
-    dice_over: DiceOver,
+    dice: Dice,
 ) -> list[int]:
     """Which images of a batch have a loss that isn't finite."""
 
@@ -219,7 +219,7 @@ def _non_finite(
         one = slice(i, i + 1)
         mask = None if has_mask is None else has_mask[one]
         with torch.no_grad():
-            loss = _losses(model, _select(features, one), labels[one], masks[one], mask, dice_over)
+            loss = _losses(model, _select(features, one), labels[one], masks[one], mask, dice)
         return bool(loss.isfinite().all())
 
     return [i for i in range(len(labels)) if not is_finite(i)]

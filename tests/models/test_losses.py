@@ -65,7 +65,7 @@ def test_dice_of_rows_is_what_the_released_code_computes(golden_files: dict[str,
     images, categories = golden.batch([0])
     with torch.no_grad():
         features = model(images.repeat(2, 1, 1, 1), categories * 2)
-        _, dice = map_losses(features, golden_mask().repeat(2, 1, 1), dice_over="rows")
+        _, dice = map_losses(features, golden_mask().repeat(2, 1, 1), dice="rows")
     expected = float(VALUES["train/dice_map_loss_rowwise_as_released"])
     assert dice.item() == pytest.approx(expected, abs=1e-4)
 
@@ -77,6 +77,21 @@ def test_a_batch_has_the_mean_of_its_images_losses() -> None:
     for loss, first in ((dice_loss, probability), (focal_loss, both)):
         singles = [loss(first[i : i + 1], target[i : i + 1]) for i in range(3)]
         torch.testing.assert_close(loss(first, target), torch.stack(singles).mean())
+
+
+def test_dice_of_defects_leaves_out_images_without_one() -> None:
+    torch.manual_seed(0)
+    probability, target = torch.rand(3, 8, 8), (torch.rand(3, 8, 8) > 0.7).float()
+    target[1] = 0
+    with_defect = [0, 2]
+    expected = dice_loss(probability[with_defect], target[with_defect]) * 2 / 3
+    torch.testing.assert_close(dice_loss(probability, target, dice="defects"), expected)
+    assert dice_loss(probability[1:2], target[1:2], dice="defects").item() == 0
+    assert dice_loss(probability[1:2], target[1:2]).item() > 0.9
+    torch.testing.assert_close(
+        dice_loss(probability[:1], target[:1], dice="defects"),
+        dice_loss(probability[:1], target[:1]),
+    )
 
 
 def test_a_perfect_map_has_no_loss() -> None:

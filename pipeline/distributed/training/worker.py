@@ -244,7 +244,7 @@ class TrainingWorker:
                 self._optimizer,
                 *self._tensors(batch),
                 has_mask=self._has_mask(batch),
-                dice_over=self._config.dice,
+                dice=self._config.dice,
                 share=len(batch) / images,
                 reduce_gradients=sum_over_workers,
                 precision=self._config.precision,
@@ -287,7 +287,7 @@ class TrainingWorker:
                     self._model,
                     *self._tensors(batch),
                     has_mask=self._has_mask(batch),
-                    dice_over=self._config.dice,
+                    dice=self._config.dice,
                     precision=self._config.precision,
                 )
                 validation.add(batch, self._model.score(features))

@@ -323,7 +323,7 @@ def test_a_run_that_gets_no_better_stops(config: TrainConfig) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"dice": "rows"}, "dice is 'image' there and 'rows' here"),
+        ({"dice": "rows"}, "dice is 'defects' there and 'rows' here"),
         ({"lr": 0.02}, "holds a run with other settings: lr is 0.001 there and 0.02 here"),
         ({"batch_size": 3}, "images per step is 4 there and 3 here"),
         ({"held_out": 0.0}, "held_out is 0.25 there and 0.0 here"),
