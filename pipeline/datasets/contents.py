@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from typing import NamedTuple
 
 from ..inputs.shards import read_named, shards_of
@@ -17,7 +18,8 @@ from .masks import has_defect
 
 # What is read before the first step of a training, at most: minutes, whatever the data set.
 MAX_MASKS = 1_000
-MAX_COMPARED = 10_000
+MAX_COMPARED = 10_000  # files
+MAX_COMPARED_BYTES = 10**10
 # Objects that are listed for each image, so that a list of a few does not list a whole bucket.
 MAX_LISTED = 100
 
@@ -39,8 +41,8 @@ def contents_of(data_sets: Iterable[Collection[str]]) -> Contents:
     """Tell files apart by their contents.
 
     By a listing of the folder that a data set's files share: S3's hashes of contents, elsewhere
-    sizes. Files of equal size are read, the first ``MAX_COMPARED`` of them. Members of shards are
-    not compared.
+    sizes. Files of equal size are read, the smallest first, up to ``MAX_COMPARED`` of them and
+    ``MAX_COMPARED_BYTES``. Members of shards are not compared.
 
     Args:
         data_sets: URIs of the files of each.
@@ -55,9 +57,13 @@ def contents_of(data_sets: Iterable[Collection[str]]) -> Contents:
             else:
                 sizes[uri] = size
     often = Counter(sizes.values())
-    alike = sorted(uri for uri, size in sizes.items() if often[size] > 1)
+    alike = [
+        uri for uri in sorted(sizes, key=lambda uri: (sizes[uri], uri)) if often[sizes[uri]] > 1
+    ]
+    total = accumulate(sizes[uri] for uri in alike[:MAX_COMPARED])
+    chosen = alike[: sum(size <= MAX_COMPARED_BYTES for size in total)]
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
-        read = zip(alike, pool.map(_hash, alike[:MAX_COMPARED]), strict=False)
+        read = zip(chosen, pool.map(_hash, chosen), strict=True)
         keys |= {uri: key for uri, key in read if key is not None}
     unknown = len(uris) - len(keys) - (len(sizes) - len(alike))
     return Contents(keys, unknown)

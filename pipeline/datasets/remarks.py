@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from .auxiliary import Auxiliary
-from .contents import MAX_COMPARED, Contents, contents_of, defects_in
+from .contents import Contents, contents_of, defects_in
 from .folders import word
 
 _LABELS = ("good", "abnormal")
@@ -155,7 +155,7 @@ def duplicate_remarks(data: Auxiliary, contents: Contents) -> list[str]:
     if contents.unknown:
         lines.append(
             f"{contents.unknown:,} images could not be compared with others by their contents: "
-            f"members of shards, more than {MAX_COMPARED:,} files of equal size, or not listed"
+            "members of shards, too many or too large files of equal size, or not listed"
         )
     return lines
 

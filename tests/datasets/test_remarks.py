@@ -126,6 +126,9 @@ def test_files_that_are_not_compared_are_counted(
     monkeypatch.setattr(contents, "MAX_COMPARED", 5)
     (line,) = found(f"{tmp_path}/parts")
     assert line.startswith("3 images could not be compared with others by their contents")
+    monkeypatch.setattr(contents, "MAX_COMPARED_BYTES", 2 * len(picture(0)))
+    (line,) = found(f"{tmp_path}/parts")
+    assert line.startswith("6 images could not be compared")
 
 
 def labelled(*rows: tuple[str, str, int]) -> pa.Table:
