@@ -46,7 +46,8 @@ class BenchmarkConfig(NamedModelConfig, JobConfig):
     """What to measure. Repeat for more. Default: model and job. "model": the stages of a forward
     pass, beside two plain passes of the image tower, the floor. "job": the whole job. "feeding":
     the whole job with a scorer of known speed, which only waits. "overhead": the whole job with a
-    scorer that answers at once. "training": a training step. "references": making references, and
+    scorer that answers at once, beside Ray's read_images. "training": a training step, and what
+    comes before the first. "references": making references, and
     scoring with them. "categories": the same of many categories, with the small model. "listing":
     what a night costs before its first image. "tiles": what they find in large frames, and cost,
     with the small model. "shards": images in tar shards beside the same as objects, and beside

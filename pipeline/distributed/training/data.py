@@ -167,10 +167,11 @@ class _Readers:
 
 
 def _task(**options: Any) -> Any:
-    return ray.remote(_read_block).options(num_cpus=CPUS_PER_READER, name="read_samples", **options)
+    return ray.remote(read_block).options(num_cpus=CPUS_PER_READER, name="read_samples", **options)
 
 
-def _read_block(block: pa.Table, **options: Any) -> pa.Table:
+def read_block(block: pa.Table, **options: Any) -> pa.Table:
+    """All of ``read_samples``, as one table."""
     return pa.concat_tables(read_samples(block, **options))
 
 
