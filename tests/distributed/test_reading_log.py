@@ -17,7 +17,8 @@ from pipeline.distributed.reading_log import (
     UnreadableBlockError,
     start_reading_log,
 )
-from pipeline.distributed.training.data import plan_table, read_samples
+from pipeline.distributed.training import data
+from pipeline.distributed.training.data import feed, plan_table, read_samples
 from pipeline.schema import LABELLED_SCHEMA, MANIFEST_SCHEMA
 from pipeline.storage import stat
 from tests.bucket import jpeg
@@ -113,3 +114,39 @@ def test_training_names_what_kills_its_readers(tmp_path: Path) -> None:
         ray.get(log.note.remote("7", "7"))
     (sample,) = read_samples(plan, image_size=SIZE, max_megapixels=1.0, log=log)
     assert sample["error"].to_pylist() == [f"{row['uri']}: 2 processes died while they read it"]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_what_kills_its_reader_costs_training_no_other_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_block(block: pa.Table, **options: Any) -> pa.Table:  # by value, as above
+        import os
+        import signal
+
+        from pipeline.distributed.training import data
+
+        decode = data.decode
+
+        def deadly(content: bytes, **limits: Any) -> Any:
+            if content == b"deadly":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            return decode(content, **limits)
+
+        data.decode = deadly
+        try:
+            return pa.concat_tables(data.read_samples(block, **options))
+        finally:
+            data.decode = decode
+
+    monkeypatch.setattr(data, "read_block", read_block)
+    rows = []
+    for i in range(3):
+        (tmp_path / f"{i}.jpg").write_bytes(DEADLY if i == 1 else jpeg(i))
+        uri = f"file://{tmp_path}/{i}.jpg"
+        rows.append({"uri": uri, "label": 0, "category": "bolt", "split": "test"})
+    table = pa.Table.from_pylist(rows, schema=LABELLED_SCHEMA)
+    plan = plan_table(table, [(0,), (1,), (2,)])
+    first, second, third = feed(plan, [1, 1, 1], image_size=SIZE, max_megapixels=1.0)
+    assert (len(first), len(third), first.errors, third.errors) == (1, 1, [], [])
+    assert second.errors == [f"{rows[1]['uri']}: {MAX_DEATHS} processes died while they read it"]
