@@ -54,7 +54,8 @@ def run_read_images(case: Case) -> dict[str, Any]:
             num_cpus=CPUS_PER_READER,  # of a whole one, two cores would leave the readers none
         ).write_parquet(arrow_filesystem(f"{folder}/scores")[1], filesystem=filesystem)
         seconds, busy = time.monotonic() - started, cpus.share()
-        rows = ray.data.read_parquet(arrow_filesystem(f"{folder}/scores")[1]).count()
+        scores = arrow_filesystem(f"{folder}/scores")[1]
+        rows = ray.data.read_parquet(scores, filesystem=filesystem).count()
     return {
         "way": "read_images",
         "images": rows,

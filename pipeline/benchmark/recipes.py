@@ -28,6 +28,7 @@ from pipeline.models import AdaCLIP, load_adaclip
 from pipeline.models.losses import Dice
 from pipeline.models.training import make_optimizer, training_step
 from pipeline.packaged import SMALL_MODEL
+from pipeline.small_model import denormals_flushed
 from pipeline.synthetic import CATEGORIES, TEST_CATEGORIES, TRAIN_CATEGORIES, generate_line
 from pipeline.synthetic.lines import INVENTED
 from pipeline.synthetic.samples import OBJECT_DEFECTS
@@ -80,24 +81,33 @@ def measure_recipes(
     train = [each for line in range(NUM_PRODUCTS) for each in _training_line(line, count, 1)]
     fit = [each for line in range(NUM_PRODUCTS) for each in _training_line(line, 10, 5)]
     sets = {"lines": _test_lines(count), "invented": _invented_lines(count)}
-    torch.set_flush_denormal(True)  # as the job's workers
     rows = []
-    for recipe in recipes:
-        found: dict[str, list[Metrics]] = {name: [] for name in sets}
-        for seed in SEEDS:
-            _log.info(f"{recipe}, seed {seed}")
-            model = _trained(recipe, train, seed)
-            logits, labels = _image_logits(model, fit)
-            scale, shift = fit_calibration(logits, labels) or (1.0, 0.0)
-            model.eval()
-            for name, photographs in sets.items():
-                found[name].append(_measured(model, photographs, (scale, shift)))
-        told = {**recipe._asdict(), "epochs": EPOCHS, "images": len(train), "seeds": len(SEEDS)}
-        rows += [
-            {**told, "products": name, "tested": len(sets[name]), **_summary(each)}
-            for name, each in found.items()
-        ]
+    with denormals_flushed():  # as the job's workers
+        for recipe in recipes:
+            found = _over_seeds(recipe, train, fit, sets)
+            told = {**recipe._asdict(), "epochs": EPOCHS, "images": len(train), "seeds": len(SEEDS)}
+            rows += [
+                {**told, "products": name, "tested": len(sets[name]), **_summary(each)}
+                for name, each in found.items()
+            ]
     return rows
+
+
+def _over_seeds(
+    recipe: Recipe,
+    train: Sequence[Photograph],
+    fit: Sequence[Photograph],
+    sets: Mapping[str, Sequence[Photograph]],
+) -> dict[str, list[Metrics]]:
+    """Metrics of each set of photographs; ``fit`` are those that scores are calibrated on."""
+    found: dict[str, list[Metrics]] = {name: [] for name in sets}
+    for seed in SEEDS:
+        _log.info(f"{recipe}, seed {seed}")
+        model = _trained(recipe, train, seed)
+        calibration = fit_calibration(*_image_logits(model, fit)) or (1.0, 0.0)
+        for name, photographs in sets.items():
+            found[name].append(_measured(model, photographs, calibration))
+    return found
 
 
 def _trained(recipe: Recipe, photographs: Sequence[Photograph], seed: int) -> AdaCLIP:

@@ -100,9 +100,11 @@ def test_duplicates_across_what_should_be_apart_are_named(root: str) -> None:
 def test_an_image_that_is_trained_on_and_held_out_is_named(root: str) -> None:
     write(root, good=8)
     data = read_auxiliary([root], held_out=0.25)
-    held_out = [row["uri"] for row in data.rows.to_pylist() if row["held_out"] and not row["label"]]
-    number = int(held_out[0].rsplit("/", 1)[1].removesuffix(".bmp"))
-    write_object(f"{root}/good/{(number + 1) % 8}.bmp", picture(number))
+    good = [row for row in data.rows.to_pylist() if not row["label"]]
+    held_out = next(row["uri"] for row in good if row["held_out"])
+    trained_on = next(row["uri"] for row in good if not row["held_out"])
+    number = int(held_out.rsplit("/", 1)[1].removesuffix(".bmp"))
+    write_object(trained_on, picture(number))
     assert any("are trained on and held out" in line for line in remarks_on(data).lines)
 
 

@@ -15,7 +15,7 @@ from infra.local import descendants
 
 # Titles that Ray gives its workers while they run a task or hold an actor.
 SCORER = "ray::MapWorker(MapBatches(AnomalyScorer))"
-READER = "ray::MapBatches(read_images)"
+READER = "MapBatches(read_images)"  # in one task with the manifest's rows
 RAYLET = "raylet/raylet"
 POLL_S = 0.02
 
