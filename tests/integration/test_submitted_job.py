@@ -162,7 +162,8 @@ def test_a_submitted_benchmark_measures_the_cluster(cluster: RayCluster, bucket:
     document = json.loads(read_object(f"{place}/result.json")[0])
     (forward,) = document["results"]["model"]
     assert forward["settings"]["num_threads"] == 1  # a scorer's share: three CPUs, two scorers
-    (overhead,) = document["results"]["overhead"]
+    overhead, peer = document["results"]["overhead"]
+    assert (peer["way"], peer["images"]) == ("read_images", 48)
     assert (overhead["images"], overhead["num_actors"]) == (48, 2)
 
     refused = submit(cluster, [*arguments, "--prompt-depth=99"])

@@ -231,6 +231,7 @@ def _fit(
     trainer.start()
     finished: Finished | None = None
     failures: list[str] = []
+    no_model: list[str] = []
     lost_masks = {f"{uri}: {BLACK}" for uri in remarks.empty_masks}  # workers name them again
     last_step, started = 0, time.monotonic()
     said = started
@@ -240,8 +241,8 @@ def _fit(
         for message in _received(task.messages):
             if isinstance(message, Failure):
                 failures.append(clean(message.message, MAX_MESSAGE))
-            elif isinstance(message, NoModel):
-                raise CannotRunError(message.message)
+            elif isinstance(message, NoModel):  # and the workers end by themselves
+                no_model.append(message.message)
             elif isinstance(message, Finished):
                 finished = message
             elif isinstance(message, EpochRecord):
@@ -265,6 +266,8 @@ def _fit(
             said = time.monotonic()
             _log.info(progress.line())
         trainer.join(POLL_INTERVAL_S)
+    if no_model:
+        raise CannotRunError(no_model[0])
     if lost_masks:
         lines = "".join(f"{reason}\n" for reason in sorted(lost_masks))
         write_object(f"{task.output}/{LOST_MASKS}", lines.encode())
