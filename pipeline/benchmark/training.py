@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pipeline.config import BenchmarkConfig, ModelSpec
 from pipeline.distributed.loading import load_model
-from pipeline.distributed.training.worker import sum_over_workers
+from pipeline.distributed.training.group import sum_over_workers
 from pipeline.images import preprocess
 from pipeline.models.training import make_optimizer, training_step
 from pipeline.synthetic import CATEGORIES, generate

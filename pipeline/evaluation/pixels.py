@@ -137,10 +137,10 @@ class PixelHistogram:
 
     def _turn_defective(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
         """Count the pixels of a mask, which were added as normal ones, where they belong."""
-        around = _extent(mask.any(axis=1)), _extent(mask.any(axis=0))
-        mask, values = mask[around], values[around]
         from scipy import ndimage  # not above: drivers name the figures, and measure none
 
+        around = _extent(mask.any(axis=1)), _extent(mask.any(axis=0))
+        mask, values = mask[around], values[around]
         regions, num_regions = ndimage.label(mask, structure=CONNECTED)
         found, bins = regions[mask], self._bins(values[mask])
         weights = 1.0 / np.maximum(np.bincount(found, minlength=num_regions + 1), 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -148,7 +149,8 @@ def training_step(
         if statistics.isfinite().all():
             (losses.sum() * share).backward()
         else:
-            bad = _non_finite(model, features, labels, masks, has_mask, dice)
+            losses_of = partial(_losses, model, dice=dice)
+            bad = _non_finite(losses_of, features, labels, masks, has_mask)
     if reduce_gradients is not None:
         statistics = reduce_gradients(parameters, statistics)
     if not statistics.isfinite().all():
@@ -206,12 +208,11 @@ def _losses(
 
 
 def _non_finite(
-    model: AdaCLIP,
+    losses_of: Callable[..., Tensor],
     features: Features,
     labels: Tensor,
     masks: Tensor,
     has_mask: Tensor | None,
-    dice: Dice,
 ) -> list[int]:
     """Which images of a batch have a loss that isn't finite."""
 
@@ -219,7 +220,7 @@ def _non_finite(
         one = slice(i, i + 1)
         mask = None if has_mask is None else has_mask[one]
         with torch.no_grad():
-            loss = _losses(model, _select(features, one), labels[one], masks[one], mask, dice)
+            loss = losses_of(_select(features, one), labels[one], masks[one], mask)
         return bool(loss.isfinite().all())
 
     return [i for i in range(len(labels)) if not is_finite(i)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -136,13 +136,15 @@ def read_chosen(
 
     def chosen(uri: str) -> list[pa.Table]:
         filesystem, path = arrow_filesystem(uri, whole=True)
+        date = scan_date_of(uri)
         with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True) as file:
             there, found = set(file.schema_arrow.names), []
 
             def read(group: int, wanted: pa.Schema) -> pa.Table:
                 names = [name for name in wanted.names if name in there]
                 rows = file.read_row_group(group, columns=names, use_threads=False)
-                return _of_today(rows, wanted, file.metadata.row_group(group).num_rows, uri)
+                count = file.metadata.row_group(group).num_rows
+                return _of_today(rows, wanted, count, {PARTITION_COLUMN.name: date, FILE: path})
 
             for group in range(file.num_row_groups):
                 positions = np.flatnonzero(choose(read(group, looked_at)))
@@ -159,9 +161,11 @@ def read_chosen(
                 yield from waiting.popleft().result()
 
 
-def _of_today(rows: pa.Table, schema: pa.Schema, count: int, uri: str) -> pa.Table:
-    """``count`` rows of a file of any version with the columns of today."""
-    given = {PARTITION_COLUMN.name: scan_date_of(uri), FILE: arrow_filesystem(uri)[1]}
+def _of_today(
+    rows: pa.Table, schema: pa.Schema, count: int, given: Mapping[str, str | None]
+) -> pa.Table:
+    """``count`` rows of a file of any version with the columns of today; ``given`` are the same in
+    all of its rows."""
     arrays = [
         pa.repeat(pa.scalar(given[field.name], pa.string()), count)
         if field.name in given

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ import pyarrow as pa
 import ray.train
 import torch
 import torch.distributed as dist
-from ray.train.collective import broadcast_from_rank_zero
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.datasets.sampling import Sample, epoch_samples
 from pipeline.distributed.loading import load_model
@@ -35,6 +33,7 @@ from pipeline.models.training import (
 from pipeline.storage import write_object
 
 from .data import PLAN_SCHEMA, Batch, feed, plan_table, step_part
+from .group import join, own_device, sum_over_workers
 from .messages import EpochRecord, Failure, Finished, LostMasks, NoModel, Pictures, StepRecord
 from .state import SETTINGS, load_state, save_state, selected_epoch
 from .task import WorkerTask
@@ -49,7 +48,6 @@ PARTS = {  # AdaCLIP's own modules, and where a step's record has their gradient
     "patch_token_layer": "grad_patch_projection",
     "cls_token_layer": "grad_class_projection",
 }
-GROUP_TIMEOUT_S = 1800  # Ray Train's own; one worker may download weights while others wait
 MAX_BLOCKS_AHEAD = 32  # 0.5 GB of the object store for each worker at 518 px
 SEND_INTERVAL_S = 1.0  # between messages to the driver, each a call to another process
 
@@ -57,8 +55,8 @@ SEND_INTERVAL_S = 1.0  # between messages to the driver, each a call to another 
 def work(task: WorkerTask) -> None:
     """Train from the output's checkpoint to the end; worker 0 writes the weights."""
     context = ray.train.get_context()
-    rank, num_workers, device = context.get_world_rank(), context.get_world_size(), _own_device()
-    _join(rank, num_workers, device)
+    rank, num_workers, device = context.get_world_rank(), context.get_world_size(), own_device()
+    join(rank, num_workers, device)
     try:
         worker = TrainingWorker(task, rank, num_workers, device)
         worker.train()
@@ -69,39 +67,6 @@ def work(task: WorkerTask) -> None:
     # Not after an error, with which others may still wait for this worker: Ray ends them.
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def _own_device() -> torch.device:
-    if not ray.get_gpu_ids():
-        return torch.device("cpu")
-    from ray.train.torch import get_device  # half a second of imports
-
-    device: torch.device = get_device()
-    return device
-
-
-def _join(rank: int, num_workers: int, device: torch.device) -> None:
-    """Make the process group; a worker alone needs none."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    if num_workers == 1:
-        return
-    make_store: Any = dist.TCPStore  # type: ignore[attr-defined]
-    host, port, store = "", 0, None
-    if rank == 0:
-        host = ray.util.get_node_ip_address()
-        store = make_store(host, 0, num_workers, is_master=True, wait_for_workers=False)
-        port = store.port
-    host, port = broadcast_from_rank_zero((host, port))
-    if store is None:
-        store = make_store(host, port, num_workers)
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        store=store,
-        rank=rank,
-        world_size=num_workers,
-        timeout=timedelta(seconds=GROUP_TIMEOUT_S),
-    )
 
 
 class _StoppedError(Exception):
@@ -371,23 +336,3 @@ class TrainingWorker:
         if now or time.monotonic() - self._sent_at > SEND_INTERVAL_S:
             self._task.messages.put_nowait_batch(self._unsent)
             self._unsent, self._sent_at = [], time.monotonic()
-
-
-def sum_over_workers(parameters: Sequence[nn.Parameter], statistics: Tensor) -> Tensor:
-    """Sum gradients (in place) and statistics (returned) over all workers, in one operation.
-
-    ``DistributedDataParallel`` would have to search every step for parameters without a gradient,
-    of which each ablation leaves others. Here they count as 0; one without a gradient on every
-    worker keeps none, as on a single worker.
-    """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return statistics
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    present = statistics.new_tensor([p.grad is not None for p in parameters])
-    parts = [*gradients, present, statistics]
-    flat = torch.cat([part.flatten() for part in parts])
-    dist.all_reduce(flat)
-    *sums, present, statistics = flat.split([part.numel() for part in parts])
-    for parameter, total, count in zip(parameters, sums, present.tolist(), strict=True):
-        parameter.grad = total.view_as(parameter) if count else None
-    return statistics
