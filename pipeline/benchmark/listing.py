@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from pipeline.config import BenchmarkConfig, ScoreConfig
 from pipeline.inputs.manifest import build_manifest
 from pipeline.output.ledger import read_final_ids
-from pipeline.output.writer import ROWS_PER_FILE, SCORE_OPTIONS
+from pipeline.output.score_files import to_parquet
+from pipeline.output.writer import ROWS_PER_FILE
 from pipeline.provenance import peak_memory_bytes
 from pipeline.storage import list_objects
 
@@ -119,7 +120,7 @@ def make_ledger(output: str, count: int) -> dict[str, int]:
     for start in range(0, count, ROWS_PER_FILE):
         path = folder / f"run-{start:09d}.parquet"
         numbers = range(start, min(start + ROWS_PER_FILE, count))
-        pq.write_table(_scores(numbers, count), path, **SCORE_OPTIONS)
+        path.write_bytes(to_parquet(_scores(numbers, count)))
         groups = pq.read_metadata(path).to_dict()["row_groups"]
         for column in (column for group in groups for column in group["columns"]):
             total += column["total_compressed_size"]

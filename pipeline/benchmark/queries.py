@@ -18,10 +18,9 @@ from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.config import BenchmarkConfig
-from pipeline.output.writer import SCORE_OPTIONS
+from pipeline.output.score_files import clustered, to_parquet
 from pipeline.provenance import peak_memory_bytes
 from pipeline.results import Results, open_results
 from pipeline.storage import absolute, write_object
@@ -100,10 +99,9 @@ def make_table(output: str, count: int) -> None:
             "map_file": [f"maps/scan_date={day}/z.parquet"] * per_night,
             "scored_at": pa.repeat(scored_at, per_night),
         }
-        sink = pa.BufferOutputStream()
-        pq.write_table(score_rows(known, random), sink, **SCORE_OPTIONS)
+        data = to_parquet(clustered(score_rows(known, random)))
         name = f"scores/scan_date={day}/z-compacted-{night:05d}.parquet"
-        write_object(f"{output}/{name}", sink.getvalue().to_pybytes())
+        write_object(f"{output}/{name}", data)
 
 
 def _ours(output: str, question: str) -> dict[str, Any]:

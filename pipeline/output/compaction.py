@@ -41,8 +41,8 @@ from pipeline.storage import (
 from . import map_shards
 from .layout import MAPS, PARTITION, partition_of, scores_of
 from .origins import Origins, origins_in, with_origins
+from .score_files import clustered, to_parquet
 from .snapshot import Journal, all_score_files, read_journal, score_objects, write_journal
-from .writer import SCORE_OPTIONS
 
 _log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ def _switch(output: str, group: Group, rows: pa.Table, replacement: str, check: 
     }
     check()
     write_journal(folder, Journal(generation=generation + 1, state="pending", **files))
-    _write(f"{folder}/{replacement}", rows)
+    write_object(f"{folder}/{replacement}", to_parquet(rows))
     check()
     write_journal(folder, Journal(generation=generation + 2, state="committed", **files))
     check()
@@ -214,7 +214,7 @@ def _merge(output: str, group: Group, *, maps: bool) -> tuple[pa.Table, str]:
     for info in group.files:
         table, origins[info.uri[len(folder) + 1 :]] = _read(info.uri)
         tables.append(table)
-    rows = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    rows = clustered(pa.concat_tables(tables).unify_dictionaries().combine_chunks())
     rows = _with_own_shards(output, name, rows) if maps else with_origins(rows, origins)
     return rows, f"{name}.parquet"
 
@@ -321,9 +321,3 @@ def _read(uri: str) -> tuple[pa.Table, Origins]:
         for f in SCORE_SCHEMA
     ]
     return pa.table(arrays, schema=SCORE_SCHEMA), origins_in(rows.schema)
-
-
-def _write(uri: str, rows: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, **SCORE_OPTIONS)
-    write_object(uri, sink.getvalue().to_pybytes())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipeline.anomaly_map import Q8, Q15, quantize
 from pipeline.schema import MAP_SCHEMA
@@ -32,6 +33,14 @@ def rows_per_group(maps: pa.Table) -> int:
     """So many rows of maps that reading one fetches little, also where maps are large."""
     fitting: int = BYTES_PER_GROUP * len(maps) // maps.nbytes
     return max(1, min(ROWS_PER_GROUP, fitting))
+
+
+def to_parquet(maps: pa.Table) -> bytes:
+    """A map shard of ``schema.MAP_SCHEMA``, in memory."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(maps, sink, row_group_size=rows_per_group(maps), **OPTIONS)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def columns_of(names: Sequence[str], columns: Sequence[str] = tuple(MAP_SCHEMA.names)) -> list[str]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.identity import ModelIdentity
 from pipeline.schema import MAP_SCHEMA, SCORE_SCHEMA
@@ -17,13 +15,8 @@ from pipeline.storage import write_object
 
 from . import map_shards
 from .layout import MAPS, SCORES, partition_of
+from .score_files import clustered, to_parquet
 
-SCORE_OPTIONS: dict[str, Any] = {
-    "compression": "zstd",
-    # So that who looks for a few rows decodes little beside them: 4 % more bytes than one group.
-    "row_group_size": 8_192,
-}
-"""Of ``pyarrow.parquet`` for score files."""
 ROWS_PER_FILE = 10_000  # 25 MB of maps at 518 px, 1 MB of scores
 BYTES_PER_FILE = 128 * 2**20  # of rows with maps, which are larger of images that were tiled
 
@@ -88,8 +81,8 @@ class ResultWriter:
         """Write everything taken so far."""
         if self._pending:
             started = time.monotonic()
-            rows = pa.concat_tables(self._pending).combine_chunks()
-            self._write(rows)
+            rows = pa.concat_tables(self._pending).unify_dictionaries().combine_chunks()
+            self._write(clustered(rows))
             self._pending, self._num_files = [], self._num_files + 1
             self._rows = self._bytes = 0
             self.num_committed += len(rows)
@@ -104,12 +97,7 @@ class ResultWriter:
         map_bytes = 0
         if has_map is not None and pc.any(has_map).as_py():
             maps = rows.filter(has_map).select(MAP_SCHEMA.names).cast(MAP_SCHEMA)
-            map_bytes = self._write_parquet(
-                f"{MAPS}/{name}",
-                maps,
-                row_group_size=map_shards.rows_per_group(maps),
-                **map_shards.OPTIONS,
-            )
+            map_bytes = self._write_object(f"{MAPS}/{name}", map_shards.to_parquet(maps))
             position = pc.subtract(pc.cumulative_sum(has_map.cast(pa.int32())), 1)
             map_row = pc.if_else(has_map, position, None).cast(pa.int32())
             map_file = pc.if_else(has_map, f"{MAPS}/{name}", None).cast(pa.string())
@@ -125,13 +113,10 @@ class ResultWriter:
         arrays = [c.cast(f.type) for c, f in zip(columns, SCORE_SCHEMA, strict=True)]
         scores = pa.table(arrays, schema=SCORE_SCHEMA)
         self._check()
-        self.score_bytes += self._write_parquet(f"{SCORES}/{name}", scores, **SCORE_OPTIONS)
+        self.score_bytes += self._write_object(f"{SCORES}/{name}", to_parquet(scores))
         self.map_bytes += map_bytes  # only now, because a commit that fails is made again
 
-    def _write_parquet(self, name: str, table: pa.Table, **options: Any) -> int:
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, **options)
-        data = sink.getvalue().to_pybytes()
+    def _write_object(self, name: str, data: bytes) -> int:
         write_object(f"{self._output}/{name}", data)
         return len(data)
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from pipeline.calibration import MEASURES
 from pipeline.nightly.review import Review
+from pipeline.output.chosen import read_matching
 from pipeline.output.layout import scores_of
 from pipeline.output.rows import (
     FILE,
     HELD_BY,
     by_category,
     measured,
-    read_matching,
     read_rows,
     rows_that_hold,
 )

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.identity import ModelIdentity, rows_of
+from pipeline.output.chosen import Bound, read_chosen, read_matching
 from pipeline.output.layout import partition_of, scan_date_of
-from pipeline.output.rows import read_chosen, read_matching, read_rows
+from pipeline.output.rows import read_rows
 from pipeline.output.snapshot import holds_scores, read_scores
 from pipeline.storage import absolute_prefix
 
@@ -60,47 +62,56 @@ class Selection:
         return read_scores(folder, read_selected, self._partitions())
 
     def batches(
-        self,
-        folder: str,
-        files: list[str],
-        columns: Sequence[str],
-        condition: pc.Expression | None = None,
+        self, folder: str, files: list[str], columns: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
-        """Batches of the selected rows with some of ``COLUMNS``, in bounded memory.
-
-        Row groups whose statistics exclude the category, or the condition, are not read.
-        """
-        where = self._condition() if condition is None else self._condition() & condition
-        return read_rows(folder, files, columns, where, self.category)
+        """Batches of the selected rows with some of ``COLUMNS``, in bounded memory."""
+        return read_rows(folder, files, columns, self._condition())
 
     def matching(
         self, files: list[str], columns: Sequence[str], key: str, values: Iterable[str]
     ) -> pa.Table:
-        """The few selected rows with one of some values in a column (``output.rows``)."""
+        """The few selected rows with one of some values in a column (``output.chosen``)."""
         wanted = pd.unique(pd.Series(values, dtype=str))
-        return read_matching(files, columns, self._condition(), key, wanted)
+        return read_matching(files, columns, self._condition(), key, wanted, self._bounds())
 
     def chosen(
         self,
         files: list[str],
         columns: Sequence[str],
         *,
-        look_at: Sequence[str],
-        choose: Callable[[pa.Table], Any],
+        look_at: Sequence[str] = (),
+        choose: Callable[[pa.Table], Any] | None = None,
+        bounds: Sequence[Bound] = (),
     ) -> Iterator[pa.Table]:
-        """The selected rows that a look at some columns, category among them, chooses
-        (``output.rows.read_chosen``)."""
+        """The selected rows that a look at some columns chooses (``output.chosen.read_chosen``).
+
+        Row groups whose statistics exclude the category, or are beyond ``bounds``, are not read.
+        """
         names = None if self.category is None else pa.array(self.category, pa.string())
 
         def choose_here(rows: pa.Table) -> Any:
             if names is None:
-                return choose(rows)
-            return pc.and_(choose(rows), pc.is_in(rows["category"].cast(pa.string()), names))
+                return choose(rows) if choose else np.ones(len(rows), dtype=bool)
+            mine = pc.is_in(rows["category"].cast(pa.string()), names)
+            return pc.and_(choose(rows), mine) if choose else mine
 
-        condition = self._condition()
+        condition = None if self.model is self.prefix is None else self._condition()
         read = dict.fromkeys([*columns, "category", "model", "uri"])  # what the condition is of
-        for rows in read_chosen(files, read, look_at=look_at, choose=choose_here):
-            yield rows.filter(condition).select(columns)
+        for rows in read_chosen(
+            files,
+            read,
+            look_at=list(dict.fromkeys([*look_at, "category"])),
+            choose=choose_here,
+            bounds=[*bounds, *self._bounds()],
+        ):
+            yield (rows if condition is None else rows.filter(condition)).select(columns)
+
+    def _bounds(self) -> list[Bound]:
+        """Arrow looks at the statistics of plain columns by itself, not of dictionaries."""
+        if self.category is None:
+            return []
+        names = self.category
+        return [Bound("category", lambda low, high: any(low <= name <= high for name in names))]
 
     def _condition(self) -> pc.Expression:
         """The rows, for a dataset of the selected files."""

@@ -34,13 +34,15 @@ def read_similar(
     """
     own = _embedding(maps, row)
     selection = Selection(category=str(row["category"]), model=_identity(row))
-    others = pc.field("map_file").is_valid() & (pc.field("uri") != str(row["uri"]))
-    read = [*HELD_BY, "map_file", "map_row"]
+    look_at, read = ["map_file", "uri"], [*HELD_BY, "map_file", "map_row"]
+
+    def others(rows: pa.Table) -> Any:
+        return pc.and_(pc.is_valid(rows["map_file"]), pc.not_equal(rows["uri"], str(row["uri"])))
 
     def rows_of(files: list[str], _: Best) -> Iterator[pa.Table]:
-        for batch in selection.batches(folder, files, read, others):
-            found = pa.array(_similarities(maps, batch, own), from_pandas=True)
-            yield pa.Table.from_batches([batch.append_column(SIMILARITY, found)])
+        for rows in selection.chosen(files, read, look_at=look_at, choose=others):
+            found = pa.array(_similarities(maps, rows, own), from_pandas=True)
+            yield rows.append_column(SIMILARITY, found)
 
     order = [SIMILARITY.name]
     return read_best(folder, selection, columns, rows_of, n=n, order=order, per_category=False)
@@ -64,13 +66,11 @@ def _embedding(maps: MapReader, row: Any) -> NDArray[np.float32]:
     return embedding
 
 
-def _similarities(
-    maps: MapReader, batch: pa.RecordBatch, own: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Cosines of a batch's images with one of unit length; NaN without an embedding."""
-    similarity = np.full(batch.num_rows, np.nan, np.float32)
-    map_file = batch.column("map_file").to_numpy(zero_copy_only=False)
-    map_row = batch.column("map_row").to_numpy()
+def _similarities(maps: MapReader, rows: pa.Table, own: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosines of images with one of unit length [n]; NaN without an embedding."""
+    similarity = np.full(len(rows), np.nan, np.float32)
+    map_file = rows["map_file"].to_numpy()
+    map_row = rows["map_row"].to_numpy()
     for shard in dict.fromkeys(map_file):
         here = np.flatnonzero(map_file == shard)
         for positions, embeddings in maps.embeddings(shard, map_row[here]):

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.calibration import Measure
 from pipeline.identity import ModelIdentity, base_of, references_of
+from pipeline.output.chosen import Bound
 from pipeline.output.rows import COLUMNS, FILE, HELD_BY, plain, rows_that_hold
 from pipeline.output.tally import BY_SCORE
 
@@ -47,14 +48,26 @@ def read_frame(
 
     def read(files: list[str]) -> pd.DataFrame:
         if minimum is None:
-            frame = _frame(_table(selection.batches(folder, files, needed), needed))
+            some = selection.category is not None
+            parts = (
+                selection.chosen(files, needed)
+                if some
+                else selection.batches(folder, files, needed)
+            )
+            frame = _frame(_table(parts, needed))
             return rows_that_hold(frame) if latest else frame
         least = _float32(minimum)
-        high = pc.field(by) >= least
-        low = (pc.field(by) < least) | pc.field(by).is_null()
-        found = _table(selection.batches(folder, files, needed, high), needed)
+        high = selection.chosen(
+            files,
+            needed,
+            look_at=[by],
+            choose=lambda rows: pc.fill_null(pc.greater_equal(rows[by], least), False),
+            bounds=[Bound(by, lambda _, highest: highest >= least.as_py())],
+        )
+        found = _table(high, needed)
         if latest and len(found):
             uris = found["uri"].to_pylist()
+            low = (pc.field(by) < least) | pc.field(by).is_null()
             others = selection.matching(files, [*HELD_BY, by], "uri", uris).filter(low)
             keys = pa.concat_tables([found.select(HELD_BY), others.select(HELD_BY)])
             keys = keys.unify_dictionaries()
@@ -169,10 +182,15 @@ def newest_identity(folder: str) -> ModelIdentity:
     return ModelIdentity(base, {name: one for name, one in newest.items() if name and one})
 
 
-def _table(batches: Iterable[pa.RecordBatch], columns: Iterable[str] = HELD_BY) -> pa.Table:
+def _table(
+    parts: Iterable[pa.RecordBatch | pa.Table], columns: Iterable[str] = HELD_BY
+) -> pa.Table:
     known = COLUMNS.append(SIMILARITY).append(pa.field(FILE, pa.string()))
     schema = pa.schema([known.field(name) for name in columns])
-    return pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
+    tables = [
+        part if isinstance(part, pa.Table) else pa.Table.from_batches([part]) for part in parts
+    ]
+    return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries()
 
 
 def _most_anomalous_first(frame: pd.DataFrame) -> pd.DataFrame:

@@ -134,9 +134,9 @@ def test_only_row_groups_with_such_images_are_read(
     read: list[tuple[int, list[str]]] = []
     original = pq.ParquetFile.read_row_group
 
-    def watched(file: pq.ParquetFile, i: int, columns: list[str] | None = None) -> object:
-        read.append((i, columns or []))
-        return original(file, i, columns=columns)
+    def watched(file: pq.ParquetFile, i: int, columns: list[str], **kwargs: bool) -> object:
+        read.append((i, columns))
+        return original(file, i, columns=columns, **kwargs)
 
     row, results = row_of(output, 0), open_results(output)
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", watched)
@@ -144,7 +144,10 @@ def test_only_row_groups_with_such_images_are_read(
     assert read == [(0, ["logit_grid_q8", "grid_height", "grid_width"])]
     read.clear()
     shards = MapReader(f"file://{output}")
-    found = list(shards.embeddings(str(row.map_file), np.array([149, 0, 130], np.int32)))
+    here = [int(row_of(output, i).map_row) for i in (0, 110, 1)]
+    assert here == [75, 130, 0], "bolts, then nuts"
+    read.clear()
+    found = list(shards.embeddings(str(row.map_file), np.array(here, np.int32)))
     assert read == [(0, ["embedding_q15"]), (1, ["embedding_q15"])]
-    assert [positions.tolist() for positions, _ in found] == [[1], [2, 0]]
-    np.testing.assert_array_equal(found[1][1][0], embedding(130))
+    assert [positions.tolist() for positions, _ in found] == [[2, 0], [1]]
+    np.testing.assert_array_equal(found[1][1][0], embedding(110))
