@@ -1,4 +1,4 @@
-"""Runs one reader of docs/readers/ in its environment, where nothing of the project is installed.
+"""Runs a script of docs/readers/ or docs/publishing/ where nothing of the project is installed.
 
 ``python -P reader_cells.py SCRIPT ANSWER``, in the folder that holds ``scores/``. A script is
 cells below ``# %% NAME``; ANSWER becomes a JSON object of what they leave behind, or their errors.
@@ -14,7 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ASKED = {"told": ("nights", "grids"), "plain": ("columns",), "half": ("half",)}
+ASKED = {
+    "told": ("nights", "grids"),
+    "plain": ("columns",),
+    "half": ("half",),
+    "delta": ("delta",),
+    "iceberg": ("iceberg",),
+}
 
 
 def cells(text: str) -> dict[str, str]:

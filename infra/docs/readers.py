@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -125,7 +125,11 @@ def verdict(reader: Reader, work: Path) -> dict[str, Any]:
         subprocess.CalledProcessError: it can't be installed, or ends without an answer.
     """
     reader_output.make(work)
-    answer = _from_node(reader, work) if reader.script.endswith(NODE) else _answer(reader, work)
+    if reader.script.endswith(NODE):
+        answer = _from_node(reader, work)
+    else:
+        packages = () if reader.light else reader.packages
+        answer = answer_of(SCRIPTS / reader.script, packages, work)
     return {"reader": reader.name, "version": _version(reader), **judged(answer)}
 
 
@@ -159,17 +163,28 @@ def judged(answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _answer(reader: Reader, work: Path) -> dict[str, Any]:
+def answer_of(
+    script: Path, packages: Sequence[str], work: Path, variables: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What the cells of a Python script leave behind (``reader_cells``), run in a folder.
+
+    Args:
+        packages: installed below the folder; none = those of the development tools.
+        variables: added to the environment.
+
+    Raises:
+        subprocess.CalledProcessError: they can't be installed, or the script's process died.
+    """
     python = sys.executable
-    if not reader.light:
+    if packages:
         subprocess.run([sys.executable, "-m", "venv", work / "venv"], check=True)
         python = str(work / "venv/bin/python")
-        subprocess.run([python, "-m", "pip", "install", "-qq", *reader.packages], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-qq", *packages], check=True)
     answer = work / "answer.json"
     # Not the path of the project's packages, and nothing that calls home.
-    variables = {**os.environ, "PYTHONPATH": "", "DO_NOT_TRACK": "true"}
+    own = {"PYTHONPATH": "", "DO_NOT_TRACK": "true", **(variables or {})}
     subprocess.run(
-        [python, "-P", CELLS, SCRIPTS / reader.script, answer], cwd=work, env=variables, check=True
+        [python, "-P", CELLS, script, answer], cwd=work, env={**os.environ, **own}, check=True
     )
     told: dict[str, Any] = json.loads(answer.read_text())
     return told

@@ -51,7 +51,7 @@ from pipeline.schema import (
 )
 from pipeline.usage import attribute_docs
 
-from . import formats, readers
+from . import formats, published, readers
 
 ROOT = Path(__file__).parents[2]
 COMMAND = "python -m infra.docs.reference"
@@ -282,6 +282,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scans-example": lambda: listing("infra/scans.example.yaml", "yaml"),
     "bucket-to-decision": lambda: notebook("docs/notebooks/bucket_to_decision.py"),
     "readers": reader_verdicts,
+    "published": lambda: table(("engine", "version", "Delta", "Iceberg"), published.table()),
     **{
         f"reader-{Path(each.script).stem}": partial(readers.snippet, each)
         for each in readers.READERS

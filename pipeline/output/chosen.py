@@ -17,7 +17,7 @@ from pipeline.schema import PARTITION_COLUMN
 from pipeline.storage import arrow_filesystem
 
 from .layout import scan_date_of
-from .rows import COLUMNS, FILE, FILES_AHEAD, HELD_BY
+from .rows import COLUMNS, FILE, HELD_BY, files_ahead
 
 _EVERYTHING = COLUMNS.append(pa.field(FILE, pa.string()))
 
@@ -103,12 +103,13 @@ def read_chosen(
         OSError, pa.ArrowException: as of ``read_rows``.
     """
     look = _Look(list(dict.fromkeys(columns)), look_at, choose, bounds)
-    with ThreadPoolExecutor(FILES_AHEAD) as pool:
+    ahead = files_ahead(files[0]) if files else 1
+    with ThreadPoolExecutor(ahead) as pool:
         waiting: deque[Future[list[pa.Table]]] = deque()
-        for number in range(len(files) + FILES_AHEAD):
+        for number in range(len(files) + ahead):
             if number < len(files):
                 waiting.append(pool.submit(look.rows_of, files[number]))
-            if number >= FILES_AHEAD:
+            if number >= ahead:
                 yield from waiting.popleft().result()
 
 
