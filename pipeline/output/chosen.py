@@ -130,14 +130,13 @@ class _Look:
         with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True) as file:
             there, metadata = file.schema_arrow.names, file.metadata  # each call makes it anew
 
-            def read(
-                group: int, names: Sequence[str], positions: pa.Array | None = None
-            ) -> pa.Table:
+            def read(group: int, names: Sequence[str], only: pa.Array | None = None) -> pa.Table:
                 some = [name for name in names if name in there]
                 rows = file.read_row_group(group, columns=some, use_threads=False)
-                if positions is not None:
-                    return _of_today(rows.take(positions), names, given, len(positions))
-                return _of_today(rows, names, given, metadata.row_group(group).num_rows)
+                count = metadata.row_group(group).num_rows
+                if only is not None:
+                    rows, count = rows.take(only), len(only)
+                return _of_today(rows, names, given, count)
 
             for group in range(metadata.num_row_groups):
                 if any(bound.excludes(metadata.row_group(group), there) for bound in self.bounds):
@@ -145,9 +144,8 @@ class _Look:
                 rows = read(group, self.look_at)
                 positions = pa.array(np.flatnonzero(self.choose(rows)))
                 if len(positions):
-                    rest = read(group, others, positions)
-                    columns = dict(zip(others, rest.columns, strict=True))
-                    columns |= dict(zip(self.look_at, rows.take(positions).columns, strict=True))
+                    parts = rows.take(positions), read(group, others, positions)
+                    columns = {name: part[name] for part in parts for name in part.column_names}
                     found.append(pa.table({name: columns[name] for name in self.columns}))
         return found
 

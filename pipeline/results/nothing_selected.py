@@ -43,12 +43,12 @@ def _warn_of_prefix(folder: str, asked: str) -> None:
     prefix = Selection(prefix=asked)
 
     def count(files: list[str]) -> int:
-        return sum(batch.num_rows for batch in prefix.batches(folder, files, ["image_id"]))
+        return sum(map(len, prefix.rows(folder, files, ["image_id"])))
 
     def read(files: list[str]) -> str:
         # Of one file, to its end: a scan that is left half-way may end the process at its exit.
-        batches = list(Selection().batches(folder, files[:1], ["uri"]))
-        uris = [batch.column("uri")[0].as_py() for batch in batches if batch.num_rows]
+        parts = list(Selection().rows(folder, files[:1], ["uri"]))
+        uris = [rows["uri"][0].as_py() for rows in parts]
         return f"; one that the table has is {redact(uris[0])}" if uris else ", or any other"
 
     if prefix.read(folder, count):

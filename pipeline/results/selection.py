@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -61,11 +60,13 @@ class Selection:
 
         return read_scores(folder, read_selected, self._partitions())
 
-    def batches(
-        self, folder: str, files: list[str], columns: Sequence[str]
-    ) -> Iterator[pa.RecordBatch]:
-        """Batches of the selected rows with some of ``COLUMNS``, in bounded memory."""
-        return read_rows(folder, files, columns, self._condition())
+    def rows(self, folder: str, files: list[str], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The selected rows with some of ``COLUMNS``, in parts of bounded memory."""
+        if self.category is not None:
+            yield from self.chosen(files, columns)
+            return
+        for batch in read_rows(folder, files, columns, self._condition()):
+            yield pa.Table.from_batches([batch])
 
     def matching(
         self, files: list[str], columns: Sequence[str], key: str, values: Iterable[str]
@@ -80,7 +81,7 @@ class Selection:
         columns: Sequence[str],
         *,
         look_at: Sequence[str] = (),
-        choose: Callable[[pa.Table], Any] | None = None,
+        choose: Callable[[pa.Table], Any] = lambda rows: pa.repeat(True, len(rows)),
         bounds: Sequence[Bound] = (),
     ) -> Iterator[pa.Table]:
         """The selected rows that a look at some columns chooses (``output.chosen.read_chosen``).
@@ -90,16 +91,15 @@ class Selection:
         names = None if self.category is None else pa.array(self.category, pa.string())
 
         def choose_here(rows: pa.Table) -> Any:
+            chosen = choose(rows)
             if names is None:
-                return choose(rows) if choose else np.ones(len(rows), dtype=bool)
-            mine = pc.is_in(rows["category"].cast(pa.string()), names)
-            return pc.and_(choose(rows), mine) if choose else mine
+                return chosen
+            return pc.and_(chosen, pc.is_in(rows["category"].cast(pa.string()), names))
 
         condition = None if self.model is self.prefix is None else self._condition()
-        read = dict.fromkeys([*columns, "category", "model", "uri"])  # what the condition is of
         for rows in read_chosen(
             files,
-            read,
+            [*columns, "category", "model", "uri"],  # what the condition is of
             look_at=list(dict.fromkeys([*look_at, "category"])),
             choose=choose_here,
             bounds=[*bounds, *self._bounds()],

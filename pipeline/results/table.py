@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pipeline.calibration import Measure
 from pipeline.identity import ModelIdentity, base_of, references_of
 from pipeline.output.chosen import Bound
-from pipeline.output.rows import COLUMNS, FILE, HELD_BY, plain, rows_that_hold
+from pipeline.output.rows import COLUMNS, HELD_BY, plain, rows_that_hold
 from pipeline.output.tally import BY_SCORE
 
 from .best import ALL, Best
@@ -48,26 +48,20 @@ def read_frame(
 
     def read(files: list[str]) -> pd.DataFrame:
         if minimum is None:
-            some = selection.category is not None
-            parts = (
-                selection.chosen(files, needed)
-                if some
-                else selection.batches(folder, files, needed)
-            )
-            frame = _frame(_table(parts, needed))
+            frame = _frame(_table(selection.rows(folder, files, needed), needed))
             return rows_that_hold(frame) if latest else frame
-        least = _float32(minimum)
+        least = np.float32(minimum)  # as the column is, so that 0.9 means the same as in pandas
         high = selection.chosen(
             files,
             needed,
             look_at=[by],
-            choose=lambda rows: pc.fill_null(pc.greater_equal(rows[by], least), False),
-            bounds=[Bound(by, lambda _, highest: highest >= least.as_py())],
+            choose=lambda rows: pc.fill_null(pc.greater_equal(rows[by], pa.scalar(least)), False),
+            bounds=[Bound(by, lambda _, highest: highest >= least)],
         )
         found = _table(high, needed)
         if latest and len(found):
             uris = found["uri"].to_pylist()
-            low = (pc.field(by) < least) | pc.field(by).is_null()
+            low = (pc.field(by) < pa.scalar(least)) | pc.field(by).is_null()
             others = selection.matching(files, [*HELD_BY, by], "uri", uris).filter(low)
             keys = pa.concat_tables([found.select(HELD_BY), others.select(HELD_BY)])
             keys = keys.unify_dictionaries()
@@ -154,8 +148,8 @@ def values_of(folder: str, column: str) -> list[str]:
 
     def read(files: list[str]) -> set[str]:
         found: set[str] = set()
-        for batch in Selection().batches(folder, files, [column]):
-            found.update(batch.column(column).unique().drop_null().to_pylist())
+        for rows in Selection().rows(folder, files, [column]):
+            found.update(rows[column].unique().drop_null().to_pylist())
         return found
 
     return sorted(Selection().read(folder, read))
@@ -166,8 +160,8 @@ def newest_identity(folder: str) -> ModelIdentity:
 
     def read(files: list[str]) -> dict[tuple[str, str | None], datetime]:
         found: dict[tuple[str, str | None], datetime] = {}
-        for batch in Selection().batches(folder, files, ["model", "category", "scored_at"]):
-            kinds = plain(pa.Table.from_batches([batch])).group_by(["model", "category"])
+        for rows in Selection().rows(folder, files, ["model", "category", "scored_at"]):
+            kinds = plain(rows).group_by(["model", "category"])
             for each in kinds.aggregate([("scored_at", "max")]).to_pylist():
                 kind, newest = (each["model"], each["category"]), each["scored_at_max"]
                 found[kind] = max(newest, found.get(kind, newest))
@@ -182,15 +176,10 @@ def newest_identity(folder: str) -> ModelIdentity:
     return ModelIdentity(base, {name: one for name, one in newest.items() if name and one})
 
 
-def _table(
-    parts: Iterable[pa.RecordBatch | pa.Table], columns: Iterable[str] = HELD_BY
-) -> pa.Table:
-    known = COLUMNS.append(SIMILARITY).append(pa.field(FILE, pa.string()))
+def _table(parts: Iterable[pa.Table], columns: Iterable[str]) -> pa.Table:
+    known = COLUMNS.append(SIMILARITY)
     schema = pa.schema([known.field(name) for name in columns])
-    tables = [
-        part if isinstance(part, pa.Table) else pa.Table.from_batches([part]) for part in parts
-    ]
-    return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries()
+    return pa.concat_tables([schema.empty_table(), *parts]).unify_dictionaries()
 
 
 def _most_anomalous_first(frame: pd.DataFrame) -> pd.DataFrame:
@@ -202,8 +191,3 @@ def _most_anomalous_first(frame: pd.DataFrame) -> pd.DataFrame:
 def _frame(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas()
     return frame
-
-
-def _float32(value: float) -> pa.Scalar:
-    """As the column is, so that 0.9 means the same as in pandas."""
-    return pa.scalar(np.float32(value))
