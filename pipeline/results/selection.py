@@ -88,15 +88,10 @@ class Selection:
 
         Row groups whose statistics exclude the category, or are beyond ``bounds``, are not read.
         """
-        names = None if self.category is None else pa.array(self.category, pa.string())
 
         def choose_here(rows: pa.Table) -> Any:
-            chosen = choose(rows)
-            if names is None:
-                return chosen
-            return pc.and_(chosen, pc.is_in(rows["category"].cast(pa.string()), names))
+            return pc.and_(choose(rows), self.of_category(rows))
 
-        condition = None if self.model is self.prefix is None else self._condition()
         for rows in read_chosen(
             files,
             [*columns, "category", "model", "uri"],  # what the condition is of
@@ -104,7 +99,17 @@ class Selection:
             choose=choose_here,
             bounds=[*bounds, *self._bounds()],
         ):
-            yield (rows if condition is None else rows.filter(condition)).select(columns)
+            yield self.of_model_and_prefix(rows).select(columns)
+
+    def of_category(self, rows: pa.Table) -> pa.ChunkedArray:
+        """Which rows are of the category; all of them if none is given."""
+        if self.category is None:
+            return pa.chunked_array([pa.repeat(True, len(rows))])
+        return pc.is_in(rows["category"].cast(pa.string()), pa.array(self.category, pa.string()))
+
+    def of_model_and_prefix(self, rows: pa.Table) -> pa.Table:
+        """Those rows, of the category, that are selected; with category, model and uri."""
+        return rows if self.model is self.prefix is None else rows.filter(self._condition())
 
     def _bounds(self) -> list[Bound]:
         """Arrow looks at the statistics of plain columns by itself, not of dictionaries."""

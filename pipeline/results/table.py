@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ _ROW = ["image_id", "scored_at"]  # what tells two rows apart
 _HELD = (*_ROW, "uri", "category")  # of a row that may be one of the highest
 # Of an image's rows only the newest counts, so more than the wanted n are looked at.
 SPARE = 2
+BELOW_BYTES = 64 * 2**20  # 600,000 rows of a category, before files are read a second time
 # What rows may be ranked by that no file holds.
 SIMILARITY = pa.field("similarity", pa.float32())
 
@@ -40,9 +42,9 @@ def read_frame(
 ) -> pd.DataFrame:
     """Rows with ``columns`` and those that they are chosen and ordered by, most anomalous first.
 
-    With a minimum, wide columns are only read where a row group reaches it. A row that does may
-    have a newer one that doesn't, so the identifying columns of the images found are then looked
-    up in the whole selection. Memory is that of the result, not of the table.
+    With a minimum, wide columns are only read where a row reaches it. Such a row may have a newer
+    one that doesn't, so the identifying columns of others are looked at, too. Memory is that of the
+    result, not of the table.
     """
     needed = list(dict.fromkeys([*columns, *BY_SCORE, by, *(HELD_BY if latest else ())]))
 
@@ -50,26 +52,72 @@ def read_frame(
         if minimum is None:
             frame = _frame(_table(selection.rows(folder, files, needed), needed))
             return rows_that_hold(frame) if latest else frame
-        least = np.float32(minimum)  # as the column is, so that 0.9 means the same as in pandas
-        high = selection.chosen(
-            files,
-            needed,
-            look_at=[by],
-            choose=lambda rows: pc.fill_null(pc.greater_equal(rows[by], pa.scalar(least)), False),
-            bounds=[Bound(by, lambda _, highest: highest >= least)],
-        )
-        found = _table(high, needed)
-        if latest and len(found):
-            uris = found["uri"].to_pylist()
-            low = (pc.field(by) < pa.scalar(least)) | pc.field(by).is_null()
-            others = selection.matching(files, [*HELD_BY, by], "uri", uris).filter(low)
-            keys = pa.concat_tables([found.select(HELD_BY), others.select(HELD_BY)])
-            keys = keys.unify_dictionaries()
-            positions = rows_that_hold(keys.to_pandas()).index
-            found = found.take(pa.array(positions[positions < len(found)]))
-        return _frame(found)
+        reaching = _Reaching(selection, by, minimum)
+        return _frame(reaching.newest(files, needed) if latest else reaching.rows(files, needed))
 
     return _most_anomalous_first(selection.read(folder, read))
+
+
+class _Reaching:
+    """Selected rows that reach a minimum."""
+
+    def __init__(self, selection: Selection, by: Measure, minimum: float) -> None:
+        self._selection, self._by = selection, by
+        self._least = np.float32(minimum)  # as the column is: 0.9 means the same as in pandas
+        self._below: list[pa.Table] = []
+        self._room = 0
+        """Bytes that others of the category may still take."""
+
+    def rows(self, files: list[str], columns: Sequence[str], *also: str) -> pa.Table:
+        """All of them. ``also`` are columns to look at beside."""
+        found = self._selection.chosen(
+            files,
+            columns,
+            look_at=list(dict.fromkeys([self._by, *also])),
+            choose=self._choose,
+            bounds=() if also else [Bound(self._by, lambda _, highest: highest >= self._least)],
+        )
+        return _table(found, columns)
+
+    def newest(self, files: list[str], columns: Sequence[str]) -> pa.Table:
+        """Those that hold; ``HELD_BY`` is among the columns.
+
+        Of a category, the others are kept on the way, while they are few. Else files are read
+        again, for others of the images that were found.
+        """
+        once = self._selection.category is not None
+        self._room = BELOW_BYTES if once else 0
+        found = self.rows(files, columns, *(HELD_BY if once else ()))
+        if not len(found):
+            return found
+        others = (
+            self._others(found["uri"].unique()) if self._room > 0 else self._again(files, found)
+        )
+        keys = pa.concat_tables([found.select(HELD_BY), others.select(HELD_BY)])
+        positions = rows_that_hold(keys.unify_dictionaries().to_pandas()).index
+        return found.take(pa.array(positions[positions < len(found)]))
+
+    def _choose(self, rows: pa.Table) -> Any:
+        """Called by several threads."""
+        high = pc.fill_null(pc.greater_equal(rows[self._by], pa.scalar(self._least)), False)
+        if self._room > 0:
+            mine = pc.and_not(self._selection.of_category(rows), high)
+            others = rows.select(HELD_BY).filter(mine)
+            self._below.append(others)
+            self._room -= others.nbytes
+        elif self._below:
+            self._below.clear()
+        return high
+
+    def _others(self, uris: pa.Array) -> pa.Table:
+        below = (rows.filter(pc.is_in(rows["uri"], uris)) for rows in self._below)
+        return self._selection.of_model_and_prefix(_table(below, HELD_BY))
+
+    def _again(self, files: list[str], found: pa.Table) -> pa.Table:
+        low = (pc.field(self._by) < pa.scalar(self._least)) | pc.field(self._by).is_null()
+        columns = [*HELD_BY, self._by]
+        uris = found["uri"].to_pylist()
+        return self._selection.matching(files, columns, "uri", uris).filter(low)
 
 
 def read_top(

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.results import Results, best, open_results
+from pipeline.results import Results, best, open_results, table
 from tests.outputs import scored, write
 from tests.results.tables import GROUP, write_night
 
@@ -49,6 +49,25 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Histories:
         return results, results.scores()
 
     return of
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("room", [0, 2_000, table.BELOW_BYTES])
+def test_of_a_category_others_are_kept_or_read_again(
+    histories: Histories, seed: int, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "BELOW_BYTES", room)
+    results, _ = histories(seed)
+    for asked in (
+        {"category": "bolt"},
+        {"category": ["nut", "bolt"], "scan_date": ("2026-01-02", None)},
+        {"category": "nut", "model": "n"},
+        {"category": "nut", "prefix": "s3://b/in/1"},
+    ):
+        every = results.scores(**asked)  # type: ignore[arg-type]
+        for least in (0.0, 0.5, 1.0):
+            found = results.scores(min_score=least, **asked)  # type: ignore[arg-type]
+            _assert_same(found, every[every.score >= np.float32(least)])
 
 
 @pytest.mark.parametrize("seed", range(8))
