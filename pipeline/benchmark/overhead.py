@@ -20,7 +20,8 @@ _log = logging.getLogger(__name__)
 OVERHEAD_IMAGES = (1_000, 10_000)
 OVERHEAD_SIDE = 70  # small images and photographs, so that decoding does not hide what is measured
 OVERHEAD_PHOTO = 128
-OVERHEAD_BATCH = 64  # two batches a block on CPUs: blocks of 128 rows, as the GPU defaults make
+# Two batches a block on CPUs: blocks of 512 rows, as GPUs get of images that small.
+OVERHEAD_BATCH = 256
 
 
 def measure_overhead(config: BenchmarkConfig) -> list[dict[str, Any]]:

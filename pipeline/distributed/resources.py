@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # readers import this, and need no settings
 GPU_BATCH_SIZE = 16
 CPU_BATCH_SIZE = 4
 BLOCK_BYTES = 110e6  # of pixels, 128 images at 518 px: Ray Data would split blocks above 128 MiB
+# Of small images: with 512 a task's own costs don't show any more (a third of the time at 128), and
+# the last blocks of a run, for which all wait, stay short.
+BLOCK_ROWS = 512
 CPU_BATCHES_PER_BLOCK = 2  # a CPU takes seconds an image: small blocks keep progress visible
 # A reader waits for storage about as long as it decodes, so two share a CPU. Ray Data fuses stages
 # of equal resources: readers and scorers must differ, or decoding would move into the scorers.
@@ -74,7 +77,8 @@ class Resources:
         """
         share = math.ceil(num_images / self.num_actors / self.batch_size)
         if self.gpus_per_actor:
-            most = int(BLOCK_BYTES // (3 * image_size**2 * self.batch_size))
+            rows = min(BLOCK_ROWS, BLOCK_BYTES // (3 * image_size**2))
+            most = int(rows // self.batch_size)
         else:
             most = CPU_BATCHES_PER_BLOCK
         return self.batch_size * max(1, min(share, most))

@@ -79,6 +79,14 @@ def test_blocks_are_whole_batches_below_ray_datas_limit() -> None:
     assert large.rows_per_block(518, 10**6) == 128
 
 
+def test_blocks_of_small_images_are_not_much_larger() -> None:
+    """Of 70 px they were 7,472 rows: a run of 10,000 images kept two readers busy."""
+    found = plan({"GPU": 1, "CPU": 4})
+    assert found.rows_per_block(336, 10**6) == 320
+    assert found.rows_per_block(70, 10**6) == 512
+    assert plan({"GPU": 1, "CPU": 4}, batch_size=1_024).rows_per_block(70, 10**6) == 1_024
+
+
 def test_a_small_run_is_shared_by_all_scorers() -> None:
     found = plan({"GPU": 8, "CPU": 8})
     assert found.rows_per_block(518, 256) == 32
