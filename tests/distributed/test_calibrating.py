@@ -86,7 +86,7 @@ def test_a_prefix_without_images_is_named_beside_a_uri_that_there_is(tmp_path: P
     config = CalibrateConfig(
         scores=f"{tmp_path}/scores", output=str(tmp_path / "t"), prefix="b/good"
     )
-    with pytest.raises(CannotRunError, match=r"begins with file:///.*/b/good; .* s3://b/good/0"):
+    with pytest.raises(CannotRunError, match=r"begins with file:///.*/b/good; .* s3://b/good/1"):
         calibrate_model(config)
     found = replace(config, prefix="s3a://b/good/", false_alarm_rate=0.5, measure=("score",))
     assert calibrate_model(found).limits.keys() == {"bolt", "nut"}
