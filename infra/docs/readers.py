@@ -192,8 +192,9 @@ def answer_of(
 
 def _from_node(reader: Reader, work: Path) -> dict[str, Any]:
     subprocess.run(["npm", "install", "--silent", *reader.packages], cwd=work, check=True)
-    names = ", ".join(name for asked in ASKED.values() for name in asked)
-    code = "\n".join(cells((SCRIPTS / reader.script).read_text()).values())
+    parts = cells((SCRIPTS / reader.script).read_text())
+    names = ", ".join(name for part in parts for name in ASKED.get(part, ()))
+    code = "\n".join(parts.values())
     (work / "read.mjs").write_text(f"{code}\nconsole.log(JSON.stringify({{ {names} }}));\n")
     done = subprocess.run(
         ["node", "read.mjs"], cwd=work, check=True, stdout=subprocess.PIPE, text=True
