@@ -28,7 +28,7 @@ _REPEATED = (
 
 OPTIONS: dict[str, Any] = {
     "compression": "zstd",
-    "row_group_size": 8_192,  # 4 % more bytes than one group
+    "row_group_size": 8_192,  # 3 % more bytes than one group
     # Of values that hardly repeat a dictionary is a second copy: a quarter more bytes, and time.
     "use_dictionary": list(_REPEATED),
 }
