@@ -3,8 +3,8 @@
 # make demo: the jobs on a small bucket of their own.
 # make docs: the site in site/; python -m http.server --directory site shows it with its search.
 # make reference: the tables of docs/ that are made from the code.
-# make readers: docs/readers.md and docs/publishing.md, by every engine they name (nine minutes; needs
-#   Java and Node).
+# make readers: docs/readers.md and docs/publishing.md, by every engine they name (four to nine
+#   minutes; needs Java and Node).
 # make screenshots: the pictures of docs/report.md (minutes; a small model scores 840 images).
 # make small-model: its weights, from nothing (six hours on two cores; what a stop leaves is used).
 PYTHON ?= python3

@@ -94,7 +94,7 @@ class Selection:
 
         for rows in read_chosen(
             files,
-            [*columns, "category", "model", "uri"],  # what the condition is of
+            [*columns, "category", *(() if self._by_category_only else ("model", "uri"))],
             look_at=list(dict.fromkeys([*look_at, "category"])),
             choose=choose_here,
             bounds=[*bounds, *self._bounds()],
@@ -109,7 +109,11 @@ class Selection:
 
     def of_model_and_prefix(self, rows: pa.Table) -> pa.Table:
         """Those rows, of the category, that are selected; with category, model and uri."""
-        return rows if self.model is self.prefix is None else rows.filter(self._condition())
+        return rows if self._by_category_only else rows.filter(self._condition())
+
+    @property
+    def _by_category_only(self) -> bool:
+        return self.model is None and self.prefix is None
 
     def _bounds(self) -> list[Bound]:
         """Arrow looks at the statistics of plain columns by itself, not of dictionaries."""

@@ -24,7 +24,7 @@ _ROW = ["image_id", "scored_at"]  # what tells two rows apart
 _HELD = (*_ROW, "uri", "category")  # of a row that may be one of the highest
 # Of an image's rows only the newest counts, so more than the wanted n are looked at.
 SPARE = 2
-BELOW_BYTES = 64 * 2**20  # 600,000 rows of a category, before files are read a second time
+OTHERS_BYTES = 64 * 2**20  # 600,000 rows of a category, before files are read a second time
 # What rows may be ranked by that no file holds.
 SIMILARITY = pa.field("similarity", pa.float32())
 
@@ -64,9 +64,10 @@ class _Reaching:
     def __init__(self, selection: Selection, by: Measure, minimum: float) -> None:
         self._selection, self._by = selection, by
         self._least = np.float32(minimum)  # as the column is: 0.9 means the same as in pandas
-        self._below: list[pa.Table] = []
-        self._room = 0
-        """Bytes that others of the category may still take."""
+        self._keeps_others = False
+        """Until there are too many; never set again, as threads may count past each other."""
+        self._others: list[pa.Table] = []
+        self._others_bytes = 0
 
     def rows(self, files: list[str], columns: Sequence[str], *also: str) -> pa.Table:
         """All of them. ``also`` are columns to look at beside."""
@@ -85,14 +86,11 @@ class _Reaching:
         Of a category, the others are kept on the way, while they are few. Else files are read
         again, for others of the images that were found.
         """
-        once = self._selection.category is not None
-        self._room = BELOW_BYTES if once else 0
-        found = self.rows(files, columns, *(HELD_BY if once else ()))
+        self._keeps_others = self._selection.category is not None
+        found = self.rows(files, columns, *(HELD_BY if self._keeps_others else ()))
         if not len(found):
             return found
-        others = (
-            self._others(found["uri"].unique()) if self._room > 0 else self._again(files, found)
-        )
+        others = self._kept(found) if self._keeps_others else self._again(files, found)
         keys = pa.concat_tables([found.select(HELD_BY), others.select(HELD_BY)])
         positions = rows_that_hold(keys.unify_dictionaries().to_pandas()).index
         return found.take(pa.array(positions[positions < len(found)]))
@@ -100,18 +98,21 @@ class _Reaching:
     def _choose(self, rows: pa.Table) -> Any:
         """Called by several threads."""
         high = pc.fill_null(pc.greater_equal(rows[self._by], pa.scalar(self._least)), False)
-        if self._room > 0:
+        if self._keeps_others:
             mine = pc.and_not(self._selection.of_category(rows), high)
             others = rows.select(HELD_BY).filter(mine)
-            self._below.append(others)
-            self._room -= others.nbytes
-        elif self._below:
-            self._below.clear()
+            self._others.append(others)
+            self._others_bytes += others.nbytes
+            if self._others_bytes > OTHERS_BYTES:
+                self._keeps_others = False
+        elif self._others:
+            self._others.clear()
         return high
 
-    def _others(self, uris: pa.Array) -> pa.Table:
-        below = (rows.filter(pc.is_in(rows["uri"], uris)) for rows in self._below)
-        return self._selection.of_model_and_prefix(_table(below, HELD_BY))
+    def _kept(self, found: pa.Table) -> pa.Table:
+        uris = found["uri"].unique()
+        others = (rows.filter(pc.is_in(rows["uri"], uris)) for rows in self._others)
+        return self._selection.of_model_and_prefix(_table(others, HELD_BY))
 
     def _again(self, files: list[str], found: pa.Table) -> pa.Table:
         low = (pc.field(self._by) < pa.scalar(self._least)) | pc.field(self._by).is_null()

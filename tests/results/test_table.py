@@ -52,11 +52,11 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Histories:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("room", [0, 2_000, table.BELOW_BYTES])
+@pytest.mark.parametrize("room", [-1, 2_000, table.OTHERS_BYTES])
 def test_of_a_category_others_are_kept_or_read_again(
     histories: Histories, seed: int, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "BELOW_BYTES", room)
+    monkeypatch.setattr(table, "OTHERS_BYTES", room)
     results, _ = histories(seed)
     for asked in (
         {"category": "bolt"},
