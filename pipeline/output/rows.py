@@ -22,7 +22,7 @@ HELD_BY = ("image_id", "uri", "model", "category", "error", "scored_at")
 """The columns that decide which row holds."""
 
 # Arrow keeps the footers of all files of one dataset, and what it decoded of files ahead: 512 and 4
-# of them took 80 MB more for a million rows on a disk, where they are no faster.
+# of them took 80 MB more for a million rows, and were no faster, on a disk or on S3.
 FILES_AT_ONCE = 32
 # From so many columns on, files are fetched from S3 whole: one request each, not one for each
 # stretch of columns and two or three for their footer. They are a few megabytes.
