@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from . import logs, usage
+from .allocator import arrow_from_the_system
 from .errors import CannotRunError, ExpectedError
 
 DONE, FAILED, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
-ARROW_POOL = "ARROW_DEFAULT_MEMORY_POOL"  # Arrow C++, "Environment Variables"
 
 _log = logging.getLogger(__name__)
 
@@ -97,24 +95,6 @@ def _refuse_expanded(arguments: Sequence[str]) -> None:
                 f'"*{Path(values[0]).suffix}" in quotation marks for some of it'
             )
         flag, values = each, []
-
-
-@contextmanager
-def arrow_from_the_system() -> Iterator[None]:
-    """Arrow, if imported within, takes memory from the C library, as NumPy does.
-
-    Its own allocator keeps up to 40 MB more in a driver, of small tables. Readers and scorers still
-    have it, for it takes a fifth of the time with blocks of pixels: their processes, which get
-    this one's environment later, hear nothing of it.
-    """
-    if ARROW_POOL in os.environ:
-        yield
-        return
-    os.environ[ARROW_POOL] = "system"
-    try:
-        yield
-    finally:
-        del os.environ[ARROW_POOL]
 
 
 def run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import logs
-from pipeline.command import ARROW_POOL, CANNOT_RUN, FAILED, fail, parse, run
+from pipeline.command import CANNOT_RUN, FAILED, fail, parse, run
 from pipeline.config import ScoreConfig
 
 LOG = logging.getLogger("pipeline.scan")
@@ -85,36 +85,3 @@ def test_a_pattern_that_the_shell_has_replaced_is_explained(tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"--input is followed by 3 files.* --include \"\*\.jpg\""):
         parse(ScoreConfig, "score", given)
     assert parse(ScoreConfig, "score", ["--input", str(files[0]), "--output", "o"]).output == "o"
-
-
-ALLOCATOR = """
-import os
-from pipeline import command
-from pipeline.config import ScoreConfig
-
-def work(config):
-    import pyarrow
-    print(pyarrow.default_memory_pool().backend_name, os.environ.get(command.ARROW_POOL))
-    return 0
-
-command.run(lambda: ScoreConfig(input=("in",), output="out"), work, goes_on="")
-"""
-
-
-@pytest.mark.parametrize(
-    ("given", "shown"), [(None, "system None\n"), ("mimalloc", "mimalloc mimalloc\n")]
-)
-def test_a_command_has_arrow_without_its_allocator_and_its_workers_with_it(
-    given: str | None, shown: str
-) -> None:
-    environment = {k: v for k, v in os.environ.items() if k != ARROW_POOL}
-    environment |= {} if given is None else {ARROW_POOL: given}
-    told = subprocess.run(
-        [sys.executable, "-c", ALLOCATOR],
-        env=environment,
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert told.stdout == shown

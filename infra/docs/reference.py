@@ -29,13 +29,13 @@ from pipeline.config import (
     ImagesConfig,
     ModelConfig,
     NightlyConfig,
-    PageConfig,
     Publish,
     ScoreConfig,
-    SubmitConfig,
     TrainConfig,
     Vacuum,
 )
+from pipeline.config.page import PageConfig
+from pipeline.config.submit import SubmitConfig
 from pipeline.nightly.alerts import AlertRule
 from pipeline.nightly.scans import FLAGS
 from pipeline.output.lock_owner import Owner

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from pipeline.command import ARROW_POOL, arrow_from_the_system
+from pipeline.allocator import ARROW_POOL, arrow_from_the_system
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

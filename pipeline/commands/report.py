@@ -7,7 +7,7 @@ import logging
 import pyarrow as pa
 
 from pipeline import command
-from pipeline.config import PageConfig
+from pipeline.config.page import PageConfig
 from pipeline.errors import CannotRunError
 from pipeline.report.page import make_page, write_page
 from pipeline.report.scope import Query

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from pipeline import command
-from pipeline.config import SubmitConfig
+from pipeline.config.submit import SubmitConfig
 from pipeline.distributed.submitting import submit
 
 END = "--"

@@ -1,4 +1,7 @@
-"""The commands' settings. Every field is a command-line flag; its docstring is the flag's help."""
+"""The commands' settings. Every field is a command-line flag; its docstring is the flag's help.
+
+``page`` and ``submit`` are imported by name: with them every scorer would load tyro.
+"""
 
 from .benchmark import BenchmarkConfig
 from .calibrate import CalibrateConfig
@@ -10,10 +13,8 @@ from .job import is_local
 from .maintain import Compact, Publish, Vacuum
 from .model import NONE, ModelConfig, ModelSpec
 from .nightly import NightlyConfig
-from .page import PageConfig
 from .references import BuildReferencesConfig
 from .score import AUTO, ScoreConfig
-from .submit import SubmitConfig
 from .tables import DeltaPlace, IcebergPlace, Place, table_place
 from .train import TrainConfig
 
@@ -35,11 +36,9 @@ __all__ = [
     "ModelConfig",
     "ModelSpec",
     "NightlyConfig",
-    "PageConfig",
     "Place",
     "Publish",
     "ScoreConfig",
-    "SubmitConfig",
     "TrainConfig",
     "Vacuum",
     "is_local",

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from pipeline.allocator import give_back
 from pipeline.calibration import Calibration, read_calibration
 from pipeline.config import ScoreConfig
 from pipeline.errors import CannotRunError
@@ -136,6 +137,7 @@ class _Run:
             references = self._know_the_model()
             with self._timed("list"):
                 manifest = self._list()
+                give_back()
             _log.info(report.start_line())
             if manifest.pending:
                 self._score_pending(manifest, references, scorer)

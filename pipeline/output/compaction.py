@@ -263,7 +263,7 @@ class _ShardWriter:
         large = sum(each.nbytes for each in self._waiting) >= map_shards.BYTES_PER_GROUP
         if large or sum(map(len, self._waiting)) >= map_shards.ROWS_PER_GROUP:
             whole = pa.concat_tables(self._waiting)
-            group = map_shards.rows_per_group(whole)
+            group = map_shards.rows_per_group(len(whole), whole.nbytes)
             end = len(whole) - len(whole) % group  # no short row groups in between
             self._writer.write_table(whole[:end], row_group_size=group)
             self._waiting = [whole[end:]]
@@ -276,7 +276,7 @@ class _ShardWriter:
     def close(self) -> None:
         """Write the shard, if there is anything in it."""
         if self._waiting and (last := pa.concat_tables(self._waiting)).num_rows:
-            group = map_shards.rows_per_group(last)
+            group = map_shards.rows_per_group(len(last), last.nbytes)
             self._writer.write_table(last, row_group_size=group)
         self._waiting = []
         self._writer.close()

@@ -29,16 +29,32 @@ OPTIONS: dict[str, Any] = {
 """Of ``pyarrow.parquet``."""
 
 
-def rows_per_group(maps: pa.Table) -> int:
-    """So many rows of maps that reading one fetches little, also where maps are large."""
-    fitting: int = BYTES_PER_GROUP * len(maps) // maps.nbytes
-    return max(1, min(ROWS_PER_GROUP, fitting))
+def rows_per_group(num_maps: int, num_bytes: int) -> int:
+    """So many rows of maps that reading one fetches little, also where maps are large.
+
+    Args:
+        num_maps: of a table.
+        num_bytes: of all of them together.
+    """
+    return max(1, min(ROWS_PER_GROUP, BYTES_PER_GROUP * num_maps // num_bytes))
 
 
-def to_parquet(maps: pa.Table) -> bytes:
-    """A map shard of ``schema.MAP_SCHEMA``, in memory."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(maps, sink, row_group_size=rows_per_group(maps), **OPTIONS)
+def to_parquet(rows: pa.Table, positions: pa.Array) -> bytes:
+    """A map shard of ``schema.MAP_SCHEMA``, in memory.
+
+    It is made a row group at a time: taking the maps of all rows at once needs four times their
+    bytes.
+
+    Args:
+        rows: in one chunk, with those columns and perhaps others.
+        positions: of rows with a map, in the shard's order.
+    """
+    maps, sink = rows.select(MAP_SCHEMA.names), pa.BufferOutputStream()
+    group = rows_per_group(len(positions), maps.nbytes)
+    with pq.ParquetWriter(sink, MAP_SCHEMA, **OPTIONS) as writer:
+        for first in range(0, len(positions), group):
+            some = maps.take(positions[first : first + group])
+            writer.write_table(some.cast(MAP_SCHEMA), row_group_size=group)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 

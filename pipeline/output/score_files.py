@@ -35,11 +35,18 @@ OPTIONS: dict[str, Any] = {
 """Of ``pyarrow.parquet``."""
 
 
+def order_of(rows: pa.Table) -> pa.Array:
+    """Positions of rows by category, in their order within each.
+
+    Row groups then hold few categories, and their statistics say which. Readers that ask for one
+    pass over the others, whatever they are.
+    """
+    return pc.sort_indices(rows["category"].cast(pa.string()))
+
+
 def clustered(rows: pa.Table) -> pa.Table:
-    """Rows by category, in their order within each: row groups then hold few categories, and their
-    statistics say which. Readers that ask for one pass over the others, whatever they are."""
-    order = pc.sort_indices(rows["category"].cast(pa.string()))
-    return rows.take(order)
+    """Rows in the order that ``order_of`` gives them."""
+    return rows.take(order_of(rows))
 
 
 def to_parquet(rows: pa.Table) -> bytes:

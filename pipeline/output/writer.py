@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.allocator import give_back
 from pipeline.identity import ModelIdentity
-from pipeline.schema import MAP_SCHEMA, SCORE_SCHEMA
+from pipeline.schema import SCORE_SCHEMA
 from pipeline.storage import write_object
 
 from . import map_shards
 from .layout import MAPS, SCORES, partition_of
-from .score_files import clustered, to_parquet
+from .score_files import order_of, to_parquet
 
 ROWS_PER_FILE = 10_000  # 25 MB of maps at 518 px, 1 MB of scores
 BYTES_PER_FILE = 128 * 2**20  # of rows with maps, which are larger of images that were tiled
@@ -82,34 +83,39 @@ class ResultWriter:
         if self._pending:
             started = time.monotonic()
             rows = pa.concat_tables(self._pending).unify_dictionaries().combine_chunks()
-            self._write(clustered(rows))
+            self._write(rows, order_of(rows))
             self._pending, self._num_files = [], self._num_files + 1
             self._rows = self._bytes = 0
             self.num_committed += len(rows)
+            del rows
+            give_back()
             self.seconds += time.monotonic() - started
         self._last_commit = time.monotonic()
 
-    def _write(self, rows: pa.Table) -> None:
+    def _write(self, rows: pa.Table, order: pa.Array) -> None:
+        """Write rows in an order; only what score files hold of them is copied for it."""
+        scored = rows.select([name for name in SCORE_SCHEMA.names if name in rows.column_names])
+        scored = scored.take(order)
         name = f"{self._partition}/{self._run_id}-{self._num_files:05d}.parquet"
-        has_map = pc.is_valid(rows["score"]) if self._write_maps else None
+        has_map = pc.is_valid(scored["score"]) if self._write_maps else None
         map_file: pa.Array = pa.nulls(len(rows), pa.string())
         map_row: pa.Array = pa.nulls(len(rows), pa.int32())
         map_bytes = 0
         if has_map is not None and pc.any(has_map).as_py():
-            maps = rows.filter(has_map).select(MAP_SCHEMA.names).cast(MAP_SCHEMA)
-            map_bytes = self._write_object(f"{MAPS}/{name}", map_shards.to_parquet(maps))
+            data = map_shards.to_parquet(rows, order.filter(has_map.combine_chunks()))
+            map_bytes = self._write_object(f"{MAPS}/{name}", data)
             position = pc.subtract(pc.cumulative_sum(has_map.cast(pa.int32())), 1)
             map_row = pc.if_else(has_map, position, None).cast(pa.int32())
             map_file = pc.if_else(has_map, f"{MAPS}/{name}", None).cast(pa.string())
         added = {
             "map_file": map_file,
             "map_row": map_row,
-            "model": self._identity.column(rows["category"]),
-            "reference_set": self._identity.reference_sets(rows["category"]),
+            "model": self._identity.column(scored["category"]),
+            "reference_set": self._identity.reference_sets(scored["category"]),
             "run_id": _constant(self._run_id, len(rows)),
             "scored_at": _constant(datetime.now(UTC), len(rows)),
         }
-        columns = [added[f.name] if f.name in added else rows[f.name] for f in SCORE_SCHEMA]
+        columns = [added[f.name] if f.name in added else scored[f.name] for f in SCORE_SCHEMA]
         arrays = [c.cast(f.type) for c, f in zip(columns, SCORE_SCHEMA, strict=True)]
         scores = pa.table(arrays, schema=SCORE_SCHEMA)
         self._check()

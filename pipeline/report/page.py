@@ -17,6 +17,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from pipeline.allocator import give_back
 from pipeline.config.score import MAX_GALLERY
 from pipeline.output.layout import PAGE, REPORT, run_folder
 from pipeline.output.run_files import read_run_file, write_run_file
@@ -53,11 +54,13 @@ def make_page(output: str, query: Query | None = None, *, gallery: int = 200) ->
         StorageError, OSError, pa.ArrowException: the score table can't be read.
     """
     data = gather(output, query, gallery=min(gallery, MAX_GALLERY))
+    give_back()
     rows = data["gallery"]
     data = redacted(data | {"gallery": [{name: row[name] for name in CARD} for row in rows]})
     # Base64 makes four bytes of three; the rest is the JSON around each.
     room = (MAX_BYTES - len(render(data, [])) - (96 + MAX_PROBLEM) * len(rows)) // 4 * 3
     pictures = take_pictures(absolute(output), rows, max_bytes=room)
+    give_back()
     for picture in pictures:
         picture["problem"] = redact(picture["problem"])[:MAX_PROBLEM]
     return render(data, pictures)

@@ -11,6 +11,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.allocator import give_back
 from pipeline.nightly.review import Alert, Review
 from pipeline.output.layout import REVIEW, scores_of
 from pipeline.output.run_files import read_run_file
@@ -53,6 +54,7 @@ def gather(output: str, query: Query | None = None, *, gallery: int = 200) -> di
         scope = find_scope(output, files, query, report)
         found = Collector(output, scope, _newest_review(output, scope), gallery)
         found.read()
+        give_back()
         chosen = take_turns((each.highest for each in found.all_categories()), gallery)
         examples = [example for each in found.tally.examples.values() for example in each]
         return scope, found, found.whole_rows(chosen + examples)

@@ -22,12 +22,12 @@ from pipeline.config import (
     DoctorConfig,
     EvaluateConfig,
     NightlyConfig,
-    PageConfig,
     ScoreConfig,
-    SubmitConfig,
     TrainConfig,
     Vacuum,
 )
+from pipeline.config.page import PageConfig
+from pipeline.config.submit import SubmitConfig
 
 ROOT = Path(__file__).parents[2]
 

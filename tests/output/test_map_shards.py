@@ -17,6 +17,7 @@ from pipeline.output.map_shards import (
     columns_of,
     of_today,
     rows_per_group,
+    to_parquet,
 )
 from pipeline.schema import MAP_SCHEMA
 
@@ -82,6 +83,18 @@ def test_files_are_no_longer_than_of_half_floats_and_hold_no_type_that_readers_l
 
 
 def test_row_groups_hold_fewer_maps_the_larger_they_are() -> None:
-    assert rows_per_group(of_today(shard(smooth(), "q8"))) == ROWS_PER_GROUP
-    long = pa.table({"logit_grid_q8": pa.array([np.zeros(300_000, np.int16)] * 4)})
-    assert rows_per_group(long) == 1
+    assert rows_per_group(4, 4 * 2 * SIDE**2) == ROWS_PER_GROUP
+    assert rows_per_group(4, 4 * 2**18) == 4
+    assert rows_per_group(4, 4 * 2**21) == 1
+
+
+@pytest.mark.parametrize("columns", [1, 300])
+def test_a_shard_holds_the_chosen_rows_in_their_order(columns: int) -> None:
+    rows = of_today(shard(np.repeat(smooth(8), columns, axis=2), "q8"))
+    rows = rows.append_column("score", pa.array(np.arange(9.0)))
+    positions = np.array([6, 0, 3] * 50)
+    file = pq.ParquetFile(io.BytesIO(to_parquet(rows, pa.array(positions))))
+    found, group = file.read(), rows_per_group(150, rows.select(MAP_SCHEMA.names).nbytes)
+    assert found.equals(rows.select(MAP_SCHEMA.names).take(positions))
+    assert found.schema.equals(MAP_SCHEMA, check_metadata=False)
+    assert file.num_row_groups == -(-150 // group)

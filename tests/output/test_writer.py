@@ -309,3 +309,16 @@ def test_a_map_takes_at_most_3_kib(tmp_path: Path, written: list[str]) -> None:
     writer.add(pa.table(columns, schema=scored_schema()))
     assert len(written) == 2
     assert writer.map_bytes / count <= 3072
+
+
+def test_a_commit_holds_little_more_than_its_rows_and_their_file(tmp_path: Path) -> None:
+    pool, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    rows = pa.concat_tables([scored([str(i) for i in range(64)], GRID)] * 50)
+    writer = result_writer(str(tmp_path))
+    writer.add(rows)
+    pa.set_memory_pool(pool)
+    try:
+        writer.commit()
+    finally:
+        pa.set_memory_pool(before)
+    assert pool.max_memory() < 3 * rows.nbytes

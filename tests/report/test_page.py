@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from pipeline.commands import report as command
-from pipeline.config import PageConfig
+from pipeline.config.page import PageConfig
 from pipeline.report import page as page_module
 from pipeline.report.page import embedded, make_page, redacted, write_run_page
 from pipeline.report.scope import Query
