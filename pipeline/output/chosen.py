@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.allocator import give_back
 from pipeline.schema import PARTITION_COLUMN
 from pipeline.storage import arrow_filesystem
 
 from .layout import scan_date_of
-from .rows import COLUMNS, FILE, HELD_BY, files_ahead
+from .rows import COLUMNS, FILE, FILES_AT_ONCE, HELD_BY, files_ahead
 
 _EVERYTHING = COLUMNS.append(pa.field(FILE, pa.string()))
 
@@ -111,6 +112,8 @@ def read_chosen(
                 waiting.append(pool.submit(look.rows_of, files[number]))
             if number >= ahead:
                 yield from waiting.popleft().result()
+            if number % FILES_AT_ONCE == 0:
+                give_back()
 
 
 @dataclass(frozen=True)

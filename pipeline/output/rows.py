@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.allocator import give_back
 from pipeline.identity import base_of
 from pipeline.schema import FINAL_ERRORS, PARTITION_COLUMN, SCORE_SCHEMA
 
@@ -21,9 +22,11 @@ FILE = "__filename"
 HELD_BY = ("image_id", "uri", "model", "category", "error", "scored_at")
 """The columns that decide which row holds."""
 
-# Arrow keeps the footers of all files of one dataset, and what it decoded of files ahead: 512 and 4
-# of them took 80 MB more for a million rows, and were no faster, on a disk or on S3.
-FILES_AT_ONCE = 32
+# Arrow keeps the footers of all files of one dataset, and what it decoded of files ahead; what is
+# free of their memory lies in pieces between rows that were kept. For a million rows 512 files and
+# 4 batches took 80 MB more than 32 and 1, those 7 to 17 MB more than 16, and were no faster, on a
+# disk or on S3.
+FILES_AT_ONCE = 16
 # From so many columns on, files are fetched from S3 whole: one request each, not one for each
 # stretch of columns and two or three for their footer. They are a few megabytes.
 COLUMNS_OF_WHOLE = 6
@@ -61,6 +64,7 @@ def read_rows(
         ):
             if batch.num_rows:
                 yield batch
+        give_back()
 
 
 def files_ahead(uri: str) -> int:
