@@ -24,6 +24,7 @@ from pipeline.storage import StorageError, arrow_filesystem, write_object
 
 GRID = 37  # side of the grid at 518 px
 MODIFIED = datetime(2025, 1, 30, 12, tzinfo=UTC)
+POOL = pa.proxy_memory_pool(pa.default_memory_pool())  # must outlive what is taken from it
 
 
 def result_writer(output: str, **changes: Any) -> ResultWriter:
@@ -312,13 +313,13 @@ def test_a_map_takes_at_most_3_kib(tmp_path: Path, written: list[str]) -> None:
 
 
 def test_a_commit_holds_little_more_than_its_rows_and_their_file(tmp_path: Path) -> None:
-    pool, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    before = pa.default_memory_pool()
     rows = pa.concat_tables([scored([str(i) for i in range(64)], GRID)] * 50)
     writer = result_writer(str(tmp_path))
     writer.add(rows)
-    pa.set_memory_pool(pool)
+    pa.set_memory_pool(POOL)
     try:
         writer.commit()
     finally:
         pa.set_memory_pool(before)
-    assert pool.max_memory() < 3 * rows.nbytes
+    assert POOL.max_memory() < 3 * rows.nbytes
