@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.storage import write_object
-from pipeline.synthetic import CATEGORIES, generate
 
 PER_FOLDER = 1_000
 DISTINCT = 8  # photographs that differ; the others are copies
@@ -29,6 +28,8 @@ def make_photographs(folder: str, count: int, size: int) -> None:
     Args:
         folder: path or URI.
     """
+    from pipeline.synthetic import CATEGORIES  # not above: see photograph
+
     names = list(CATEGORIES)
     originals = [encoded(photograph(i, size)) for i in range(min(DISTINCT, count))]
     keys = [
@@ -59,6 +60,9 @@ def _put(folder: str, originals: list[bytes], numbered: tuple[int, str]) -> None
 
 def photograph(number: int, size: int) -> NDArray[np.uint8]:
     """[size, size, 3] RGB of one generated product, or of many side by side."""
+    # Not above: it loads SciPy, which the driver of a job, whose memory is measured, has not.
+    from pipeline.synthetic import CATEGORIES, generate
+
     category = list(CATEGORIES)[number % len(CATEGORIES)]
     image = generate(category, "good", number, size=min(DRAWN, size)).image
     repeat = -(-size // len(image))
