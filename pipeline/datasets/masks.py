@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..images import FORMATS, upright
 from ..images.png import without_large_texts
+from ..images.resizing import widened
 from ..inputs.shards import read_named
 from .listing import DatasetError
 
@@ -108,7 +109,8 @@ def has_defect(data: bytes) -> bool:
 
 def _resized(defect: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     image = Image.fromarray(defect.astype(np.uint8) * 255)
-    resized = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    by = Image.Resampling.BILINEAR
+    resized = np.asarray(widened(image, size, by).resize((size, size), by))
     return np.asarray(resized / 255 > 0.5)
 
 

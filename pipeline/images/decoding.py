@@ -23,6 +23,7 @@ from .frames import FRAMES, count
 from .gray import DEEP_SHARE, NoNumberError, is_deep, is_deep_colour, ranged
 from .others import decode_other, is_read
 from .png import without_large_texts
+from .resizing import BICUBIC, widened
 from .samples import TO_PNG, ElsewhereError, UnreadError, to_rgb
 from .turning import is_lying, upright
 
@@ -179,7 +180,7 @@ def _as_meant(
 
 def to_square(image: Image.Image, size: int) -> SquareImage:
     """Resize to [size, size] with Pillow's bicubic filter; the aspect ratio is not kept."""
-    resized = image.resize((size, size), Image.Resampling.BICUBIC)
+    resized = widened(image, size).resize((size, size), BICUBIC)
     share, frames = image.info.get(DEEP_SHARE), image.info.get(FRAMES, 1)
     return SquareImage(np.asarray(resized), image.width, image.height, share, frames)
 

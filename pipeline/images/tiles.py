@@ -15,6 +15,7 @@ from pipeline.tiling import WHOLE, Layout, Tiling
 from .decoding import MAX_MEGAPIXELS, decode, open_header
 from .frames import FRAMES
 from .gray import DEEP_SHARE
+from .resizing import BICUBIC, widened
 from .turning import is_lying
 
 # Pixels above which a JPEG is not decoded at full size if less is enough: Pillow takes 4 bytes for
@@ -95,11 +96,10 @@ def _size_of_huge(data: bytes, max_megapixels: float) -> tuple[int, int] | None:
 def cut(image: Image.Image, layout: Layout, patch: int) -> Iterator[NDArray[np.uint8]]:
     """The tiles [size, size, 3] of an image in the layout's order, ``patch`` pixels to a patch."""
     scale = image.height / layout.height
-    tile = layout.side * patch
+    width, tile = layout.width * patch, layout.side * patch
+    wide = widened(image, width)
     for top in layout.tops:
-        row = (0, top * scale, image.width, (top + layout.side) * scale)
-        resized = np.asarray(
-            image.resize((layout.width * patch, tile), Image.Resampling.BICUBIC, row)
-        )
+        row = (0, top * scale, wide.width, (top + layout.side) * scale)
+        resized = np.asarray(wide.resize((width, tile), BICUBIC, row))
         for left in layout.lefts:
             yield np.ascontiguousarray(resized[:, left * patch : left * patch + tile])
