@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .extras import module
 from .headers import Claim, claim
 from .samples import TO_PNG, Samples, UnreadError, within
+from .turning import orientation_of
 
 JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
 _JPEG = b"\xff\xd8\xff"
@@ -47,7 +48,8 @@ def read(data: bytes, limit: int) -> Samples:
     if values.shape[:2] != (told.height, told.width) and data.startswith(_JPEG):
         raise ValueError("a frame of another size than its header's")
     frames = None if told.animated else 1
-    return Samples(without_alpha(values), told.bits, frames=frames)
+    turned = orientation_of(told.exif)
+    return Samples(without_alpha(values), told.bits, orientation=turned, frames=frames)
 
 
 def _decoded(data: bytes, told: Claim, imagecodecs: Any) -> NDArray[np.generic]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 _JXL_BOXES = b"\0\0\0\x0cJXL \r\n\x87\n"
 _JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height
 _SOI, _SIZ = b"\xff\xd8\xff", b"\xff\x4f\xff\x51"
+_EXIF = b"Exif\0\0"
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 
 
@@ -30,6 +31,8 @@ class Claim(NamedTuple):
     """Of a JPEG: the second byte of its frame's marker; 0xC3 is lossless, 0xF7 JPEG-LS."""
     animated: bool = False
     """Of a JPEG XL image: it may hold more frames than one."""
+    exif: bytes = b""
+    """Of a JPEG: the segment that holds it, without its marker and length."""
 
 
 def claim(data: bytes) -> Claim | None:
@@ -50,12 +53,14 @@ def claim(data: bytes) -> Claim | None:
 
 
 def _jpeg(data: bytes) -> Claim | None:
-    at = 2
+    at, exif = 2, b""
     while at + 10 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             bits, height, width, samples = struct.unpack_from(">BHHB", data, at + 4)
-            return Claim(width, height, bits, samples, kind=marker)
+            return Claim(width, height, bits, samples, kind=marker, exif=exif)
+        if marker == 0xE1 and not exif and data[at + 4 : at + 10] == _EXIF:
+            exif = data[at + 4 : at + 2 + length]
         at += 1 if marker == 0xFF else 2 + length
     return None
 

@@ -23,6 +23,7 @@ _DNG_VERSION = 50706
 _WHITE_IS_ZERO, _RGB, _COLOUR_FILTERS, _LINEAR_RAW = 0, 2, 32803, 34892  # photometrics
 _SIGNED = 2  # sample format
 _UNCOMPRESSED, _SEPARATE = 1, 2
+_BIG_ENDIAN = b"MM"
 _EXTRA, _PREMULTIPLIED = 338, 1
 _DESCRIPTION = 270
 DEPTHS = (_BITS, _MAX_SAMPLE, _S_MAX_SAMPLE, _DESCRIPTION)
@@ -89,6 +90,8 @@ def elsewhere(image: Image.Image, *, ranged: bool = False) -> str | None:
         return "a thumbnail whose picture lies in a sub-page"
     if _SIGNED in _tuple(tags, _SAMPLE_FORMAT) and not (bits[0] > 8 and is_deep(image)):
         return f"signed integers of {bits[0]} bits"
+    if image.mode in ("I", "F") and tags.prefix == _BIG_ENDIAN and _is_compressed(tags):
+        return f"compressed values of {bits[0]} bits whose first byte is the highest"  # swapped
     premultiplied = _PREMULTIPLIED in _tuple(tags, _EXTRA)
     plain = _STRIP_OFFSETS in tags and tags.get(_PHOTOMETRIC) == _RGB and not premultiplied
     if _is_separate(tags) and not plain:
@@ -184,10 +187,14 @@ def _is_reduced(image: Image.Image) -> bool:
     return reduced or tags.get(_SUBFILE_TYPE) == _OLD_REDUCED
 
 
+def _is_compressed(tags: Any) -> bool:
+    return bool(tags.get(_COMPRESSION, _UNCOMPRESSED) != _UNCOMPRESSED)
+
+
 def _is_separate(tags: Any) -> bool:
     """What Pillow reads as if samples of 8 bits stood there."""
     bits = tags.get(_BITS, (1,))
-    separate = tags.get(_PLANES) == _SEPARATE and tags.get(_COMPRESSION, 1) == _UNCOMPRESSED
+    separate = tags.get(_PLANES) == _SEPARATE and not _is_compressed(tags)
     return separate and len(bits) > 1 and set(bits) == {16}
 
 

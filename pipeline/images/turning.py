@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PIL import ExifTags, Image
 
 # EXIF's number of an orientation → how to turn the image so that it stands upright.
@@ -43,10 +45,25 @@ def is_lying(image: Image.Image) -> bool:
     return _orientation(image) >= 5
 
 
+def orientation_of(segment: bytes) -> int:
+    """EXIF's number in a segment of a JPEG, 0 for none."""
+
+    def loaded() -> Image.Exif:
+        exif = Image.Exif()
+        exif.load(segment)
+        return exif
+
+    return _number(loaded)
+
+
 def _orientation(image: Image.Image) -> int:
+    return _number(image.getexif)
+
+
+def _number(read: Callable[[], Image.Exif]) -> int:
     """EXIF's number, 0 for none: damaged EXIF costs no image."""
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation)
+        value = read().get(ExifTags.Base.Orientation)
     except Exception:
         return 0
     if isinstance(value, bytes | tuple) and len(value) == 1:  # of another type than the tag's

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
+import imagecodecs
 import numpy as np
 import pytest
+from PIL import ExifTags, Image, ImageOps
 
 from infra.docs.format_case import Case, Shown
 from infra.docs.formats import CASES
@@ -101,3 +103,28 @@ def test_no_package_of_an_extra_is_loaded_for_what_pillow_reads() -> None:
     )
     command = [sys.executable, "-c", script]
     assert subprocess.run(command, capture_output=True, text=True).stdout == "[]\n"
+
+
+GRADIENT = np.arange(20 * 30).reshape(20, 30)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    "data",
+    [
+        imagecodecs.jpeg8_encode((GRADIENT * 6).astype(np.uint16), bitspersample=12),
+        imagecodecs.jpeg8_encode((GRADIENT // 3).astype(np.uint8), lossless=True),
+        imagecodecs.jpegls_encode((GRADIENT * 6).astype(np.uint16)),
+    ],
+    ids=["12 bits", "lossless", "JPEG-LS"],
+)
+def test_jpegs_that_pillow_does_not_read_are_upright_too(data: bytes, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    segment = b"\xff\xe1" + (len(exif.tobytes()) + 2).to_bytes(2, "big") + exif.tobytes()
+    as_stored, upright = decode(data), decode(data[:2] + segment + data[2:])
+    shown = Image.fromarray(np.asarray(as_stored))
+    shown.getexif()[ExifTags.Base.Orientation] = orientation
+    np.testing.assert_array_equal(np.asarray(upright), np.asarray(ImageOps.exif_transpose(shown)))
+    cut = decode(data[:2] + segment.replace(b"MM\0*", b"XX\0*") + data[2:])  # damaged: as it is stored
+    np.testing.assert_array_equal(np.asarray(cut), np.asarray(as_stored))

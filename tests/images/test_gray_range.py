@@ -71,6 +71,20 @@ def test_deep_gray_of_any_type_is_the_picture(data: bytes, gray_range: GrayRange
     np.testing.assert_array_equal(decoded(data, gray_range), GRAY)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "zstd", "packbits"])
+@pytest.mark.parametrize("kind", ["u2", "i2", "u4", "i4", "f2", "f4", "f8"])
+def test_deep_gray_is_the_picture_in_either_byte_order(
+    kind: str, compression: str | None, order: Any
+) -> None:
+    """Pillow swaps the bytes of compressed integers and floats whose first byte is the highest."""
+    least = 0 if kind.startswith("u") else -1_024
+    values = (GRAY.astype(np.int64) * 8 + least).astype(kind)
+    data = tiff(values, byteorder=order, compression=compression)
+    found = decoded(data, GrayRange(least, least + 2_040))
+    np.testing.assert_array_equal(found, GRAY)
+
+
 DEEP_RGB = RGB.astype(np.uint16) * 16 + RGB // 16
 ALPHA = np.full_like(DEEP_RGB[..., :1], 777)
 PLANES = {"photometric": "rgb", "planarconfig": "separate"}
