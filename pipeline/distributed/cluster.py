@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 WATCH_INTERVAL_S = 0.5
+HEAD_STARTS_S = 30.0  # until a head node that is being started listens
 
 
 @dataclass
@@ -65,7 +68,9 @@ def start(address: str | None) -> None:
     # "error" about restarts of actors. What ends a run comes as an exception all the same.
     logging.getLogger("ray").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    named = address or os.environ.get("RAY_ADDRESS")
     try:
+        await_head(named)
         with _without(b"Set ray log level from environment"):  # which tells of itself, once
             ray.init(
                 address=address,
@@ -75,13 +80,40 @@ def start(address: str | None) -> None:
             )
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        where = f"the Ray cluster at {address} can't be reached" if address else "Ray can't start"
+        where = f"the Ray cluster at {named} can't be reached" if named else "Ray can't start"
         raise CannotRunError(
             f"{where}: {cause}; check --address and RAY_ADDRESS, or give --address local for a "
             "Ray of this machine"
         ) from error
     # Ray's own handler would exit at once, with nothing written.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def await_head(address: str | None, within_s: float = HEAD_STARTS_S) -> None:
+    """Return once something listens at a cluster's address; at once for any other address.
+
+    Ray itself waits more than ten minutes for a cluster that is not there.
+
+    Args:
+        address: as of ``ray.init``.
+        within_s: how long it may take.
+
+    Raises:
+        OSError: nothing listens there.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):  # "local", "auto", or what Ray refuses by itself
+        return
+    end = time.monotonic() + within_s
+    while True:
+        try:
+            left = max(end - time.monotonic(), 1.0)
+            socket.create_connection((host.strip("[]"), int(port)), timeout=left).close()
+            return
+        except OSError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(min(1.0, within_s))
 
 
 @contextmanager
@@ -131,6 +163,7 @@ def connected(
             log_to_driver=False,
         )
     else:
+        await_head(address or os.environ.get("RAY_ADDRESS"))
         ray.init(address=address, log_to_driver=False)
     try:
         yield
