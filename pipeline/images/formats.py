@@ -25,6 +25,7 @@ _SIGNATURES: dict[bytes, tuple[str, str]] = {
     b"SIMPLE  =": ("a FITS file", _SCALED),
     b"\x89HDF\r\n": ("an HDF5 file", _SCALED),
     b"8BPS": ("a Photoshop document", _TO_PNG),
+    b"P7\n": ("a PAM image", _TO_PNG),
 }
 
 _SAMPLES = {
@@ -105,6 +106,8 @@ def unread_format(data: bytes, *, known: bool) -> Unread | None:
         return Unread(*named)
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         found = _tiff(data, known)
+    elif data.startswith(b"BM"):
+        found = _bmp(data)
     else:
         found = _jpeg(data, known) if data.startswith(b"\xff\xd8\xff") else None
     return None if found is None else Unread(found, _PLAIN)
@@ -116,6 +119,21 @@ def _named(data: bytes) -> tuple[str, str] | None:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         return "a HEIC image", _TO_PNG
     return next((told for start, told in _SIGNATURES.items() if data.startswith(start)), None)
+
+
+def _bmp(data: bytes) -> str | None:
+    """A bitmap in words; None if it is cut short, or should have been read."""
+    try:
+        (start,) = struct.unpack_from("<I", data, 10)
+        header, width, height, _, bits, packing, length = struct.unpack_from("<IiiHHII", data, 14)
+    except struct.error:
+        return None
+    usual = packing in (1, 2) or (packing == 0 and bits in (1, 4, 8, 16, 24, 32))
+    needed = length or abs(height) * ((width * bits + 31) // 32 * 4)
+    if header < 40 or usual or len(data) < start + needed:
+        return None
+    layout = {0: "uncompressed", 3: "bit fields of its own"}.get(packing, f"compression {packing}")
+    return f"a BMP of {bits} bits a pixel ({layout})"
 
 
 def _tiff(data: bytes, known: bool) -> str | None:

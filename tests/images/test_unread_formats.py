@@ -47,6 +47,17 @@ def jpeg(marker: int, precision: int) -> bytes:
     return b"\xff\xd8\xff\xe0\x00\x04ab" + frame + bytes(20) + b"\xff\xd9"
 
 
+def bmp(bits: int, packing: int, masks: tuple[int, ...] = ()) -> bytes:
+    """A BMP of 4 x 4 pixels, all zeros."""
+    pixels, fields = (
+        bytes((SIDE * bits + 31) // 32 * 4 * SIDE),
+        struct.pack(f"<{len(masks)}I", *masks),
+    )
+    head = struct.pack("<IiiHHII16x", 40, SIDE, SIDE, 1, bits, packing, len(pixels)) + fields
+    start = 14 + len(head)
+    return struct.pack("<2sI4xI", b"BM", start + len(pixels), start) + head + pixels
+
+
 INTACT = {
     "RGB float": (
         tiff(32, 3, FLOAT),
@@ -76,6 +87,11 @@ INTACT = {
     "JPEG XL": (b"\xff\x0a" + bytes(50), "JPEG XL"),
     "JPEG XL in a container": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "JPEG XL"),
     "NumPy": (b"\x93NUMPY\x01\0" + bytes(50), "NumPy"),
+    "PAM": (b"P7\nWIDTH 2\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nENDHDR\n" + bytes(6), "PAM"),
+    "BMP with red first": (bmp(32, 3, (0xFF, 0xFF00, 0xFF0000)), "32 bits a pixel (bit fields"),
+    "BMP of 12 bits": (bmp(16, 3, (0xF00, 0xF0, 0xF)), "16 bits a pixel (bit fields"),
+    "BMP with a JPEG inside": (bmp(24, 4), "24 bits a pixel (compression 4)"),
+    "BMP of two bits": (bmp(2, 0), "a BMP of 2 bits a pixel"),
     "PFM": (b"PF\n8 8\n-1.0\n" + bytes(8 * 8 * 12), "PFM"),
 }
 
@@ -96,6 +112,9 @@ CUT = {
     "within the directory": tiff(32, 3, FLOAT)[:60],
     "within the pixels": tiff(32, 3, FLOAT)[:-1],
     "BigTIFF": tiff(32, 3, FLOAT, big=True)[:60],
+    "BMP": bmp(32, 3, (0xFF, 0xFF00, 0xFF0000))[:-1],
+    "BMP's header": bmp(32, 3, (0xFF, 0xFF00, 0xFF0000))[:30],
+    "BMP that is read": bmp(32, 3, (0xFF0000, 0xFF00, 0xFF))[:-1],
     "12-bit JPEG": jpeg(0xC1, 12)[:-2],
     "JPEG before its frame": jpeg(0xC3, 16)[:10],
 }
