@@ -23,7 +23,7 @@ from . import codestreams
 from .extras import module
 from .headers import claim
 from .samples import Samples, UnreadError, within
-from .voi import grays
+from .voi import descriptor, entries, grays, little_endian, stored_range, stored_values
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED)
@@ -89,9 +89,7 @@ def read(data: bytes, limit: int, gray_range: GrayRange | None = None) -> Sample
         if kind in _GRAY:
             return grays(values, dataset, frames, gray_range)
         if kind == _PALETTE:
-            values = pydicom.pixels.apply_color_lut(values, dataset)
-            values = (values >> 8).astype(np.uint8) if values.dtype.itemsize > 1 else values
-            bits = 8
+            values, bits = _coloured(values, dataset), 8
         if values.ndim != 3 or values.shape[2] != 3:
             raise ValueError("colours without three samples")
         return Samples(values, bits, frames=frames)
@@ -144,7 +142,8 @@ def _check(dataset: Any, syntax: str, limit: int) -> int:
     if samples != (3 if kind in _COLOURS else 1) or kind not in (*_GRAY, *_COLOURS, _PALETTE):
         raise UnreadError(f"a DICOM file of a colour space that is not read; {_EXPORT}")
     allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
-    if allocated not in (1, 8, 16, 32) or not 1 <= stored <= allocated:
+    most = min(allocated, 16) if kind == _PALETTE else allocated
+    if allocated not in (1, 8, 16, 32) or not 1 <= stored <= most:
         raise UnreadError(f"a DICOM file of {stored} in {allocated} bits; {_EXPORT}")
     within(int(dataset.Columns), int(dataset.Rows), limit, samples * max(1, allocated // 8))
     return max(1, int(dataset.get("NumberOfFrames") or 1))
@@ -154,7 +153,7 @@ def _frame(dataset: Any, syntax: str, frames: int, limit: int) -> NDArray[Any]:
     """[H, W] or [H, W, 3] of the first frame; RGB, where it is stored as luminance and colour."""
     height, width = int(dataset.Rows), int(dataset.Columns)
     if syntax in NATIVE:
-        return _decoded(dataset, syntax)
+        return _of_cells(dataset, syntax)
     part = module("pydicom.encaps").get_frame(
         dataset.PixelData,
         0,
@@ -163,7 +162,7 @@ def _frame(dataset: Any, syntax: str, frames: int, limit: int) -> NDArray[Any]:
     )
     if syntax == _RLE:
         _check_runs(part, width * height)
-        return _decoded(dataset, syntax)
+        return _of_cells(dataset, syntax)
     told = claim(part)
     if told is None:
         raise ValueError("no header of compressed pixels")
@@ -188,11 +187,90 @@ def _extended(dataset: Any) -> tuple[Any, Any] | None:
     return None if offsets is None or lengths is None else (offsets, lengths)
 
 
-def _decoded(dataset: Any, syntax: str, plugin: str = "") -> NDArray[Any]:
+def _of_cells(dataset: Any, syntax: str) -> NDArray[Any]:
+    """Values that lie in cells of BitsAllocated, their lowest bit at HighBit + 1 - BitsStored.
+
+    PS3.5, 8.1.1; also of runs (annex G). pydicom never looks at HighBit. Other compressed streams
+    hold no cells, and tell their bits themselves.
+    """
+    bits, spare = int(dataset.BitsStored), int(dataset.BitsAllocated) - int(dataset.BitsStored)
+    below = int(dataset.get("HighBit") or 0) + 1 - bits
+    if not 0 < below <= spare:  # as usual, or impossible
+        return _decoded(dataset, syntax)
+    values = _decoded(dataset, syntax, correct_unused_bits=False)
+    values >>= below
+    values &= 2**bits - 1
+    return values
+
+
+def _decoded(dataset: Any, syntax: str, plugin: str = "", **options: bool) -> NDArray[Any]:
     decoder = module("pydicom.pixels").get_decoder(syntax)
     values: NDArray[Any]
-    values, _ = decoder.as_array(dataset, index=0, decoding_plugin=plugin)
+    values, _ = decoder.as_array(dataset, index=0, decoding_plugin=plugin, **options)
     return values
+
+
+def _coloured(values: NDArray[Any], dataset: Any) -> NDArray[np.uint8]:
+    """Indices [H, W] → their colours [H, W, 3] (PS3.3, C.7.6.3.1.5 and C.7.6.3.1.6).
+
+    Not by pydicom's ``apply_color_lut``: to it all words are little-endian ones, and an index above
+    255 into a table of bytes wraps.
+    """
+    bits, signed = int(dataset.BitsStored), bool(dataset.get("PixelRepresentation") or 0)
+    described = dataset["RedPaletteColorLookupTableDescriptor"]  # as the others', by the standard
+    number, first, depth = descriptor(described, dataset, *stored_range(bits, signed))
+    tables = [_colour(dataset, name, number, depth) for name in ("Red", "Green", "Blue")]
+    palette = np.stack([table for table, _ in tables], -1)
+    if len(palette) < number or len({each for _, each in tables}) > 1 or depth not in (8, 16):
+        raise ValueError("a palette that is cut short")
+    # Words with more than 8 bits are taken for what they are, whatever the descriptor says.
+    depth = 16 if palette.max() > 255 else tables[0][1]
+    indices = stored_values(np.arange(2**bits), bits, signed)
+    at = np.clip(indices - first, 0, number - 1).astype(np.int64)
+    colours = (palette >> (depth - 8)).astype(np.uint8)[at]
+    return np.asarray(colours[values.astype(np.uint16) & (2**bits - 1)])
+
+
+def _colour(dataset: Any, name: str, number: int, depth: int) -> tuple[NDArray[np.uint16], int]:
+    """A colour's entries [at most ``number``], and the bits of one."""
+    key = f"{name}PaletteColorLookupTableData"
+    if key in dataset:
+        return entries(little_endian(dataset[key], dataset), number, depth)
+    data = little_endian(dataset[f"Segmented{key}"], dataset)
+    return _expanded(np.frombuffer(data, np.uint8 if depth == 8 else "<u2"), number), depth
+
+
+def _expanded(parts: NDArray[Any], number: int) -> NDArray[np.uint16]:
+    """The entries [at most ``number``] of a table in segments (PS3.3, C.7.9.2).
+
+    Raises:
+        ValueError: a segment is empty, of no kind, or has nothing to begin from.
+    """
+    found: list[int] = []
+    size, words = parts.itemsize, parts[: 6 * number].tolist()  # six make an entry at most
+
+    def add(at: int, most: int, copied: bool) -> None:
+        while most and at + 2 < len(words) and len(found) < number:
+            kind, length = words[at : at + 2]
+            at, most = at + 2, most - 1
+            if length == 0:
+                raise ValueError("a palette of empty segments")
+            if kind == 0:  # values
+                found.extend(words[at : at + length])
+                at += length
+            elif kind == 1 and found:  # a line from the last value
+                line = np.linspace(found[-1], words[at], length + 1)[1:]
+                found.extend(line.round().astype(int).tolist())
+                at += 1
+            elif kind == 2 and not copied:  # so many of the segments from an offset in bytes on
+                offset = int.from_bytes(parts[at : at + 4 // size].tobytes(), "little")
+                add(offset // size, length, copied=True)
+                at += 4 // size
+            else:
+                raise ValueError("a palette of no known segments")
+
+    add(0, len(words), copied=False)
+    return np.array(found[:number], np.uint16)
 
 
 def _check_runs(part: bytes, pixels: int) -> None:

@@ -1,6 +1,7 @@
 """Gray of a DICOM frame → 8 bits: the modality's values, then the window that the file names.
 
-PS3.3 of the standard, C.11.1 (modality LUT) and C.11.2 (values of interest, VOI).
+PS3.3 of the standard, C.11.1 (modality LUT) and C.11.2 (values of interest, VOI). How its lookup
+tables are written, which is how palettes are, too.
 """
 
 from __future__ import annotations
@@ -39,14 +40,15 @@ def grays(values: NDArray[Any], dataset: Any, frames: int, gray_range: GrayRange
     can hold, if they are no signed ones.
 
     Raises:
-        UnreadError: signed values, or of more than 16 bits, with neither.
+        UnreadError: signed values, or of more than 16 bits, with neither; a table that may begin
+            at two values.
         ValueError: a table or a number of the file is none.
     """
     bits, signed = int(dataset.BitsStored), bool(dataset.get("PixelRepresentation") or 0)
-    modality = _modality(dataset, *_stored_range(bits, signed))
+    modality = _modality(dataset, *stored_range(bits, signed))
     shown: _Step | None = None
     if gray_range is None or (bits <= 8 and not signed):
-        gray_range, shown = None, _window(dataset)
+        gray_range, shown = None, _window(dataset, modality)
     unbounded = (signed or bits > 16) and not dataset.get("ModalityLUTSequence")
     if shown is None and gray_range is None and unbounded:
         kind = "signed values" if signed else f"values of {bits} bits"
@@ -55,7 +57,7 @@ def grays(values: NDArray[Any], dataset: Any, frames: int, gray_range: GrayRange
     flat, pixels = values.reshape(-1), np.empty(values.size, np.uint8)
     least, most = np.inf, -np.inf
     for start in range(0, len(flat), _VALUES):
-        part = modality.apply(_stored(flat[start : start + _VALUES], bits, signed))
+        part = modality.apply(stored_values(flat[start : start + _VALUES], bits, signed))
         least, most = min(least, part.min()), max(most, part.max())
         part = part if shown is None else shown.apply(part)
         pixels[start : start + _VALUES] = ranged(part, GrayRange(low, high))
@@ -72,11 +74,12 @@ def _ends(step: _Step) -> tuple[float, float]:
     return step.low, step.high
 
 
-def _stored_range(bits: int, signed: bool) -> tuple[int, int]:
+def stored_range(bits: int, signed: bool) -> tuple[int, int]:
+    """The least and the most that stored bits can mean."""
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
-def _stored(values: NDArray[Any], bits: int, signed: bool) -> _Floats:
+def stored_values(values: NDArray[Any], bits: int, signed: bool) -> _Floats:
     """Without what lies in the bits above, where old files keep overlays."""
     whole = values.astype(np.int64) & (2**bits - 1)
     if signed:
@@ -86,7 +89,7 @@ def _stored(values: NDArray[Any], bits: int, signed: bool) -> _Floats:
 
 def _modality(dataset: Any, low: int, high: int) -> _Step:
     if table := _sequence(dataset, "ModalityLUTSequence"):
-        return _lookup(table, dataset)
+        return _lookup(table, low, high)
     slope = _number(_of_frame(dataset, "PixelValueTransformationSequence", "RescaleSlope"), 1.0)
     shift = _number(_of_frame(dataset, "PixelValueTransformationSequence", "RescaleIntercept"), 0.0)
     slope = slope or 1.0
@@ -94,9 +97,9 @@ def _modality(dataset: Any, low: int, high: int) -> _Step:
     return _Step(lambda values: values * slope + shift, *ends)
 
 
-def _window(dataset: Any) -> _Step | None:
+def _window(dataset: Any, modality: _Step) -> _Step | None:
     if table := _sequence(dataset, "VOILUTSequence"):
-        return _lookup(table, dataset)
+        return _lookup(table, modality.low, modality.high)
     told = {
         name: _of_frame(dataset, "FrameVOILUTSequence", name)
         for name in ("WindowCenter", "WindowWidth", "VOILUTFunction")
@@ -113,21 +116,59 @@ def _window(dataset: Any) -> _Step | None:
     return _Step(lambda values: values, centre - width / 2, centre + width / 2)
 
 
-def _lookup(item: Any, dataset: Any) -> _Step:
-    number, first, bits = (int(each) for each in item.LUTDescriptor)
-    number = number or 2**16
-    data = item.LUTData
-    if isinstance(data, bytes):
-        data = np.frombuffer(data, ">u2" if dataset.original_encoding[1] is False else "<u2")
-    table = np.asarray(data, np.float64).reshape(-1)[:number]
+def _lookup(item: Any, low: float, high: float) -> _Step:
+    number, first, bits = descriptor(item["LUTDescriptor"], item, low, high)
+    table, bits = entries(little_endian(item["LUTData"], item), number, bits)
     if not len(table) or not 1 <= bits <= 16:
         raise ValueError("an empty table")
 
     def apply(values: _Floats) -> _Floats:
-        found: _Floats = table[np.clip(values - first, 0, len(table) - 1).astype(np.int64)]
-        return found
+        found = table[np.clip(values - first, 0, len(table) - 1).astype(np.int64)]
+        return found.astype(np.float64)
 
     return _Step(apply, 0.0, float(2**bits - 1))
+
+
+def descriptor(element: Any, dataset: Any, low: float, high: float) -> tuple[int, int, int]:
+    """How a table is written: number of entries, first value that is mapped, bits of an entry.
+
+    The first value is signed where what is looked up, from ``low`` to ``high``, can be (PS3.3,
+    C.11.2.1.1). Files of implicit kinds leave that open, and pydicom asks PixelRepresentation,
+    which tells nothing of values that are rescaled.
+
+    Raises:
+        UnreadError: the file calls it unsigned where it has to be signed, and it may be either.
+    """
+    number, first, bits = (int(each) & 0xFFFF for each in element.value)
+    told = "" if dataset.original_encoding[0] else element.VR
+    if first >= 2**15 and (low < 0 or told == "SS"):
+        if told == "US" and first <= high:
+            raise UnreadError(
+                f"a DICOM file of a lookup table that begins at {first} or at {first - 2**16}; "
+                "export its frames as 8- or 16-bit PNG before upload"
+            )
+        first -= 2**16
+    return number or 2**16, first, bits
+
+
+def little_endian(element: Any, dataset: Any) -> bytes:
+    """The words of a table, whatever the file's order of bytes."""
+    data = element.value
+    if not isinstance(data, bytes):  # numbers, of kind US
+        return np.asarray(data, np.int64).astype("<u2").tobytes()
+    if dataset.original_encoding[1] is False and element.VR != "OB":
+        return np.frombuffer(data, ">u2").astype("<u2").tobytes()
+    return data
+
+
+def entries(data: bytes, number: int, bits: int) -> tuple[NDArray[np.uint16], int]:
+    """A table's entries [at most ``number``], and the bits of one.
+
+    8 bits lie in a byte or, of some writers, in a word; the length tells (PS3.3, C.7.6.3.1.6).
+    """
+    if len(data) < 2 * number and len(data) - number in (0, number % 2):
+        return np.frombuffer(data, np.uint8)[:number].astype(np.uint16), min(bits, 8)
+    return np.frombuffer(data, "<u2")[:number].astype(np.uint16), bits
 
 
 def _sequence(dataset: Any, name: str) -> Any:
