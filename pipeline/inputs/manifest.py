@@ -307,7 +307,9 @@ def _categories(objects: pa.Table, config: ScoreConfig) -> list[str | None]:
 
 @lru_cache(maxsize=1 << 16)
 def _category_of_folder(folder: str, level: int) -> str:
-    folders = [name.strip() for name in folder.split("/") if name.strip()]
+    # "tar -C photos ." calls its members "./bolt/1.jpg"; neither dots nor blanks are a name.
+    names = map(str.strip, folder.split("/"))
+    folders = [name for name in names if name not in ("", ".", "..")]
     return folders[level] if -len(folders) <= level < len(folders) else DEFAULT_CATEGORY
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,12 +27,13 @@ from pipeline.storage import (
 
 from .inventory import is_inventory, read_inventory
 from .lists import LIST_SUFFIXES, as_text, is_list, resolved, spelled, tell_lookalikes
-from .shards import find_member, image_column
+from .shards import Named, find_member, image_column
 
 __all__ = ["LISTED_SCHEMA", "LIST_SUFFIXES", "read_input"]
 
 ARCHIVED_MESSAGE = "it lies in an archive; restore it, and the next run scores it"
 LIST_BATCH_ROWS = 10_000  # looked up side by side before any of them goes on
+_LIKE_A_FILE = re.compile(r"(?:s3|gs|abfs)://.*\.[A-Za-z]\w{1,4}", re.DOTALL)  # a.png, a.tar
 
 # Objects of an input, with what the input says of them. A Python object for each would take most of
 # the time and memory of a listing of millions, so they travel as columns.
@@ -67,11 +69,37 @@ def read_input(source: str, category_column: str = DEFAULT_CATEGORY_COLUMN) -> I
             objects = objects.set_column(objects.column_names.index("key"), "key", key)
             yield _complete(_with_archived(objects, objects["archived"]))
     else:
-        for page in list_objects(source):
+        for page in _listed(source):
             uris = [info.uri for info in page]
             keys = [u.removeprefix(source).lstrip("/") or u.rsplit("/", 1)[-1] for u in uris]
             columns = _columns(page).append_column("key", pa.array(keys, pa.string()))
             yield _complete(_with_archived(columns, pa.array([info.archived for info in page])))
+
+
+def _listed(source: str) -> Iterator[list[ObjectInfo]]:
+    """Pages of the objects below a folder, and the object that has the folder's own name.
+
+    Stores with keys may hold ``a.png`` beside ``a.png/1.png``. A listing gives only the latter, so
+    the former takes a request; names that are like no file's are spared that, and an object of such
+    a name is mostly what a tool left to mark the folder, as one without bytes is.
+
+    Raises:
+        StorageError: the input can't be listed.
+    """
+    below = False
+    for page in list_objects(source):
+        below = page[0].uri != source
+        yield page
+    if not (below and _LIKE_A_FILE.fullmatch(source) and key_of(source)):
+        return
+    try:
+        info = stat(source)
+    except StorageError as error:  # who may read what is below may be denied what is not there
+        if error.code not in (ErrorCode.NOT_FOUND, ErrorCode.ACCESS_DENIED):
+            raise
+    else:
+        if info.size:
+            yield [info]
 
 
 def _is_shard(source: str) -> bool:
@@ -136,14 +164,16 @@ def _from_list(source: str, category_column: str) -> Iterator[pa.Table]:
                     "every row would repeat; name the objects without, as s3://bucket/key"
                 )
             found = list(pool.map(_look_up, uris))
-            problems = [problem for _, problem in found]
+            problems = [each.problem for each in found]
+            classes = zip(found, categories, strict=True)
             columns: dict[str, list[Any]] = {
                 "key": [key_of(uri) for uri in uris],
-                "category": categories,
+                "folder": [each.folder for each in found],
+                "category": [each.category if own is None else own for each, own in classes],
                 "error": [p and p.code.value for p in problems],
                 "error_message": [p and str(p) for p in problems],
             }
-            objects = _columns([info for info, _ in found])
+            objects = _columns([each.info for each in found])
             for name, values in columns.items():
                 objects = objects.append_column(name, pa.array(values, pa.string()))
             yield _complete(objects)
@@ -188,12 +218,10 @@ def _list_dataset(source: str) -> ds.Dataset:
     return ds.dataset(path, filesystem=filesystem, format=form, schema=schema)
 
 
-def _look_up(uri: str) -> tuple[ObjectInfo, StorageError | None]:
+def _look_up(uri: str) -> Named:
     try:
         info = stat(uri)
         problem = StorageError(ErrorCode.ARCHIVED, ARCHIVED_MESSAGE) if info.archived else None
-        return info, problem
+        return Named(info, problem)
     except StorageError as error:
-        if (member := find_member(uri, error)) is not None:
-            return member, None
-        return ObjectInfo(uri, "", 0, None), error
+        return find_member(uri, error) or Named(ObjectInfo(uri, "", 0, None), error)

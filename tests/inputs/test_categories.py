@@ -43,6 +43,15 @@ def test_folders_without_a_name_name_no_class(bucket: str, config: ScoreConfig) 
     assert categories(config) == {"1.png": "a", "2.png": "object"}
 
 
+def test_dots_are_no_folders_that_name_a_class(bucket: str, config: ScoreConfig) -> None:
+    put(bucket, {"in/./a/./1.png": b"x", "in/../2.png": b"x", "in/b/../3.png": b"x"})
+    config = replace(config, input=(f"s3://{bucket}/in",))
+    expected = {"1.png": "a", "2.png": "object", "3.png": "b"}
+    assert categories(config) == categories(replace(config, category_level=-1)) == expected
+    regex = replace(config, category_regex=r"/in/(?P<category>[^/]+)/")
+    assert categories(regex) == {"1.png": ".", "2.png": "..", "3.png": "b"}
+
+
 def test_a_constant_names_all_classes(config: ScoreConfig) -> None:
     assert set(categories(replace(config, category="metal nut")).values()) == {"metal nut"}
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.inputs import objects as inputs
 from pipeline.inputs.objects import LISTED_SCHEMA, read_input
-from pipeline.storage import stat
+from pipeline.storage import ObjectInfo, stat
 from tests.bucket import put
 
 
@@ -35,6 +35,31 @@ def image(tmp_path: Path) -> str:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"bytes")
     return str(path)
+
+
+def test_an_object_with_a_folders_name_is_one_of_its_objects(bucket: str) -> None:
+    """It was left out without a word."""
+    put(bucket, {"in/a.png": b"one", "in/a.png/z/2.png": b"two", "in/a.pngs": b"another"})
+    found = {row["key"]: row["size"] for row in read(f"s3://{bucket}/in/a.png")}
+    assert found == {"a.png": 3, "z/2.png": 3}
+    put(bucket, {"in/b.tar": b"", "in/b.tar/1.png": b"x"})  # as tools mark a folder
+    assert [row["key"] for row in read(f"s3://{bucket}/in/b.tar")] == ["1.png"]
+
+
+def test_only_folders_that_are_called_like_files_take_a_request_more(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def counted(uri: str) -> ObjectInfo:
+        asked.append(uri.removeprefix(f"s3://{bucket}"))
+        return stat(uri)
+
+    put(bucket, {"in/1.png": b"x", "v1.0/1.png": b"x", "x.d/1.png": b"x", "a.tif/1.png": b"x"})
+    monkeypatch.setattr(inputs, "stat", counted)
+    for folder in ("", "/in", "/v1.0", "/x.d", "/in/1.png", "/a.tif"):
+        assert len(read(f"s3://{bucket}{folder}")) == (1 if folder else 4)
+    assert asked == ["/a.tif"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".CSV", ".parquet"])

@@ -10,12 +10,13 @@ Shards are read by ranges; no name of a member ever becomes a path.
 from .columns import image_column
 from .index import ShardIndex
 from .listing import expanded
-from .lookup import find_member, read_named
+from .lookup import Named, find_member, read_named
 from .places import shards_of
 from .reading import Fetch, planned, read_version
 
 __all__ = [
     "Fetch",
+    "Named",
     "ShardIndex",
     "expanded",
     "find_member",

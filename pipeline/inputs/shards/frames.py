@@ -58,7 +58,7 @@ def read_frames(file: ShardFile, members: Members) -> None:
         raise NoShardError
     for frame, (start, end) in enumerate(spans, 1):
         place = frame_place(frame, start, end - start)
-        members.add_row(str(frame), place, end - start, None, None, None)
+        members.add_row(str(frame), place, end - start, None, None, None, None)
     missing = len(spans) + 1
     if header.frames >= missing:
         code, why = ErrorCode.TRUNCATED, f"the file holds {len(spans):,}"
@@ -66,7 +66,7 @@ def read_frames(file: ShardFile, members: Members) -> None:
             code, why = ErrorCode.UNSUPPORTED_MODE, f"at most {MAX_FRAMES:,} of a file are read"
         message = f"its header claims {header.frames:,} frames; {why}"
         place = frame_place(missing, spans[-1][1], 0)
-        members.add_row(str(missing), place, 0, None, code.value, message)
+        members.add_row(str(missing), place, 0, None, None, code.value, message)
 
 
 def frame_file(uri: str, etag: str, frame: int, pixels: bytes) -> bytes:

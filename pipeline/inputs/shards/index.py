@@ -16,7 +16,8 @@ from pipeline.storage import StorageError, read_object, write_object
 
 from .members import MEMBERS_SCHEMA
 
-FORMAT = "1"  # another one when the same shard would be listed otherwise
+FORMAT = "2"  # another one when the same shard would be listed otherwise
+SINGLES_FORMAT = "1"  # the same for objects that hold one picture, of which there may be millions
 
 _ID = pa.binary(16)
 _log = logging.getLogger(__name__)
@@ -67,7 +68,8 @@ class Singles:
 
     def __init__(self, output: str, *, keep: bool) -> None:
         """Of an output, as of ``ShardIndex``; nothing is read before something is asked."""
-        self._uri, self._keep = shard_index_of(output, _digest(FORMAT, "one picture").hex()), keep
+        digest = _digest(SINGLES_FORMAT, "one picture")
+        self._uri, self._keep = shard_index_of(output, digest.hex()), keep
         self._known: NDArray[np.bytes_] | None = None
         self._new: list[NDArray[np.bytes_]] = []
 

@@ -176,7 +176,9 @@ def _rows(shard: pa.Table, members: pa.Table) -> pa.Table:
         return pc.if_else(is_member, text, own)
 
     folder = row["key"].rpartition("/")[0]
-    inside = pc.replace_substring_regex(members["name"], r"(?s)(?:^|/)[^/]*$", "")
+    inside = pc.coalesce(
+        members["folder"], pc.replace_substring_regex(members["name"], r"(?s)(?:^|/)[^/]*$", "")
+    )
     columns: dict[str, Any] = {
         "uri": joined(row["uri"], "name"),
         "etag": joined(row["etag"], "place"),

@@ -22,6 +22,8 @@ MEMBERS_SCHEMA = pa.schema(
         pa.field("place", pa.string()),
         pa.field("size", pa.int64()),
         pa.field("category", pa.string()),
+        # In the shard; null: what is before the last / of the name.
+        pa.field("folder", pa.string()),
         pa.field("error", pa.string()),
         pa.field("error_message", pa.string()),
     ]
@@ -46,6 +48,8 @@ class Found:
     size: int
     error: ErrorCode | None = None
     message: str | None = None
+    folder: str | None = None
+    """In the shard, if it is not what is before the last / of the name."""
 
 
 class Members:
@@ -60,7 +64,9 @@ class Members:
         """A file of its own."""
         place = f"{found.start}+{found.size}"
         error = found.error and found.error.value
-        self.add_row(name_of(found.name), place, found.size, category, error, found.message)
+        folder = found.folder and name_of(found.folder)
+        name = name_of(found.name)
+        self.add_row(name, place, found.size, category, folder, error, found.message)
 
     def add_row(self, *row: Any) -> None:
         """A row of ``MEMBERS_SCHEMA``."""
@@ -77,11 +83,11 @@ class Members:
 
     def add_itself(self) -> None:
         """The object is none of what its suffix says, and counts as any other."""
-        self.add_row(None, None, None, None, None, None)
+        self.add_row(*[None] * len(MEMBERS_SCHEMA))
 
     def add_damage(self, message: str, code: ErrorCode = ErrorCode.TRUNCATED) -> None:
         """The shard's own row: what could not be read of it, and why."""
-        self.add_row(None, None, None, None, code.value, message)
+        self.add_row(None, None, None, None, None, code.value, message)
 
     def table(self) -> pa.Table:
         """All of them (``MEMBERS_SCHEMA``)."""

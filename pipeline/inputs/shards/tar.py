@@ -1,7 +1,8 @@
 """Tar archives: POSIX ustar and pax, and GNU's, header after header.
 
-Python's own ``tarfile`` decodes a header's block; what goes from block to block is here, because it
-would take as much memory as a header claims to need, and keep every member.
+Python's own ``tarfile`` decodes a header's block, but for GNU's names; what goes from block to
+block is here, because it would take as much memory as a header claims to need, and keep every
+member.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ _WITHOUT_DATA = {
     tarfile.FIFOTYPE: "a pipe",
     tarfile.DIRTYPE: "a folder",
 }
+# What a folder held, in GNU's incremental tars, and the label of a volume (GNU tar manual, "Basic
+# Tar Format"). They name no file, but may have data.
+_NO_FILES = (b"D", b"V")
+_GNU_MAGIC = b"ustar  \0"
 _LONG_NAMES = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 _RECORDS = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
 _SPARSE = "a sparse file, which is not read; pack it anew without --sparse"
@@ -92,7 +97,7 @@ def _add(
     records: dict[str, str],
 ) -> int:
     """Add the file that a header tells of; returns where the next header stands."""
-    name = header.name = records.get("path", header.name)
+    name = header.name = records.get("path", _own_name(block, header))
     if told := _WITHOUT_DATA.get(header.type):
         if header.type != tarfile.DIRTYPE:
             target = records.get("linkpath", header.linkname)
@@ -106,6 +111,8 @@ def _add(
         start = _behind_maps(file, block, start)
     if size < 0 or start + size > file.size:
         raise DamagedShardError(f"the tar ends within {name!r}")
+    if header.type in _NO_FILES:
+        return start + _padded(size)
     if sparse or any(key.startswith("GNU.sparse.") for key in records):
         name = records.get("GNU.sparse.name", name)
         samples.add(Found(name, start, size, ErrorCode.UNSUPPORTED_MODE, _SPARSE))
@@ -113,6 +120,17 @@ def _add(
         side = is_side_file(name, size)
         samples.add(Found(name, start, size), file.read_at(start, size) if side else None)
     return start + _padded(size)
+
+
+def _own_name(block: bytes, header: tarfile.TarInfo) -> str:
+    """The name in a header; ``tarfile`` puts ustar's prefix before it, whatever the format.
+
+    Where ustar has the prefix, GNU has times (of incremental tars), and older formats have nothing.
+    """
+    magic = block[257:265]
+    if magic.startswith(b"ustar") and magic != _GNU_MAGIC:
+        return header.name
+    return block[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def _size(header: tarfile.TarInfo, records: dict[str, str]) -> int:

@@ -35,12 +35,14 @@ def tar_of(files: Files, format: int = tarfile.GNU_FORMAT, links: Files = ()) ->
     return buffer.getvalue()
 
 
-def zip_of(files: Files, compression: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip of files."""
+def zip_of(files: Files, compression: int = zipfile.ZIP_STORED, system: int = 3) -> bytes:
+    """A zip of files, made on a system: 0 is DOS or Windows, 3 is Unix."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, data in files:
-            archive.writestr(name, data)
+            member = zipfile.ZipInfo(name)
+            member.create_system, member.compress_type = system, compression
+            archive.writestr(member, data)
     return buffer.getvalue()
 
 

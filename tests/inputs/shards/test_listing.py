@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.config import ScoreConfig
 from pipeline.identity import ModelIdentity
 from pipeline.inputs.manifest import Manifest, holds_anything, pending_images
 from pipeline.inputs.shards import file as shard_file
+from pipeline.inputs.shards import read_version
 from pipeline.output.layout import SHARD_INDEX
 from pipeline.output.ledger import IdSet, ids_from_hex
 from pipeline.output.lock import OutputLock
@@ -116,6 +118,37 @@ def test_folders_of_the_shard_and_in_it_are_those_of_the_category_rule(
     assert set(found(category="gear").values()) == {"gear"}
 
 
+@pytest.mark.parametrize("name", ["a.tar", "a.zip", "a.parquet"])
+def test_dots_in_a_members_name_are_no_folders_and_stay_in_its_uri(
+    name: str, config: ScoreConfig, tmp_path: Path
+) -> None:
+    """``tar cf a.tar -C photos .`` gave all its images the class "."."""
+    make = {"a.tar": tar_of, "a.zip": zip_of, "a.parquet": hugging_face}[name]
+    files = [("./bolt/1.jpg", b"1"), ("../nut/2.jpg", b"2"), ("./3.jpg", b"3")]
+    path = write(tmp_path / "in" / name, make(files))
+    _, rows = build(replace(config, input=(str(tmp_path / "in"),)))
+    found = {row["uri"].removeprefix(f"file://{path}#"): row["category"] for row in rows}
+    assert found == {"./bolt/1.jpg": "bolt", "../nut/2.jpg": "nut", "./3.jpg": "object"}
+    assert [read_version(row["uri"], row["etag"]) for row in rows] == [b"1", b"2", b"3"]
+
+
+def test_backslashes_of_a_zip_from_windows_part_folders_of_the_category_rule(
+    config: ScoreConfig, tmp_path: Path
+) -> None:
+    files = [("bolt\\x\\1.png", b"1"), ("nut/x\\2.png", b"2"), ("3.png", b"3")]
+    found = {}
+    for system in (0, 3):  # DOS and Windows; Unix, where a name may hold a backslash
+        path = write(tmp_path / f"{system}.zip", zip_of(files, system=system))
+        for level in (0, -1):
+            chosen = replace(config, input=(str(path),), category_level=level)
+            rows = build(chosen)[1]
+            assert [row["uri"].partition("#")[2] for row in rows] == [name for name, _ in files]
+            found[system, level] = [row["category"] for row in rows]
+    assert found[0, 0] == ["bolt", "nut", "object"]
+    assert found[0, -1] == ["x", "nut", "object"]
+    assert found[3, 0] == found[3, -1] == ["object", "nut", "object"]
+
+
 def test_side_files_win_over_folders_and_a_lists_class_over_both(
     config: ScoreConfig, tmp_path: Path
 ) -> None:
@@ -136,6 +169,43 @@ def test_a_list_may_name_members(config: ScoreConfig, tmp_path: Path) -> None:
         (f"{info.etag}#1536+2", None),
         (None, "not_found"),
     ]
+
+
+def test_members_that_a_list_names_have_the_rows_that_their_shards_give(
+    config: ScoreConfig, tmp_path: Path
+) -> None:
+    """Errors got lost on the way: links and compressed members were "empty"."""
+    tar = tar_of([ONE, ("x/2.cls", b"gear"), ("x/2.jpg", b"2")], links=[("y/3.jpg", b"x/2.jpg")])
+    write(tmp_path / "in/a.tar", tar)
+    write(tmp_path / "in/b.zip", zip_of([ONE], zipfile.ZIP_DEFLATED))
+    write(tmp_path / "in/c.zip", zip_of([("nut\\1.png", b"1")], system=0))
+    write(tmp_path / "in/d.zip", b"PK\x03\x04" + b"no zip")
+    _, rows = build(replace(config, input=(str(tmp_path / "in"),), category_level=-1))
+    errors = {row["uri"].rpartition("/in/")[2]: row["error"] for row in rows}
+    assert errors == {
+        "a.tar#bolt/1.jpg": None,
+        "a.tar#x/2.jpg": None,
+        "a.tar#y/3.jpg": "not_an_image",
+        "b.zip#bolt/1.jpg": "unsupported_mode",
+        "c.zip#nut\\1.png": None,
+        "d.zip": "truncated",
+    }
+    *members, _ = sorted(rows, key=lambda row: row["uri"])
+    text = "uri\n" + "".join(f"{row['uri']}\n" for row in members)
+    listing = write(tmp_path / "list.csv", text.encode())
+    _, named = build(replace(config, input=(str(listing),), category_level=-1))
+    assert named == members
+    assert [row["category"] for row in named] == ["bolt", "gear", "y", "bolt", "nut"]
+
+
+def test_members_that_a_list_names_of_a_damaged_shard_say_so(
+    config: ScoreConfig, tmp_path: Path
+) -> None:
+    write(tmp_path / "a.tar", tar_of([ONE, TWO])[: 1536 + 1])
+    write(tmp_path / "list.csv", b"uri\na.tar#bolt/1.jpg\na.tar#bolt/2.jpg\n")
+    _, rows = build(replace(config, input=(str(tmp_path / "list.csv"),)))
+    assert [row["error"] for row in rows] == [None, "truncated"]
+    assert rows[1]["error_message"] == "the tar ends within 'bolt/2.jpg'; 1 files of it were read"
 
 
 def test_globs_see_members_and_an_excluded_shard_is_not_read(

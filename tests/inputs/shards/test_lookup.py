@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,21 @@ def test_what_is_neither_object_nor_member_is_not_found(bucket: str, tmp_path: P
             read_named(uri)
         assert caught.value.code == ErrorCode.NOT_FOUND
         assert uri in str(caught.value)
+
+
+def test_what_can_not_be_read_of_a_shard_says_why(tmp_path: Path) -> None:
+    """Links and compressed members were read as no bytes."""
+    (tmp_path / "a.tar").write_bytes(tar_of([], links=[("soft.jpg", b"a.jpg")]))
+    (tmp_path / "b.zip").write_bytes(zip_of(FILES[:1], zipfile.ZIP_DEFLATED))
+    (tmp_path / "c.zip").write_bytes(zip_of(FILES)[:-1])
+    for name, code, message in (
+        ("a.tar#soft.jpg", ErrorCode.NOT_AN_IMAGE, "a symbolic link to 'a.jpg'"),
+        ("b.zip#a/1.jpg", ErrorCode.UNSUPPORTED_MODE, "pack it with zip -0"),
+        ("c.zip#a/1.jpg", ErrorCode.TRUNCATED, "its table of contents"),
+    ):
+        with pytest.raises(StorageError, match=message) as caught:
+            read_named(f"file://{tmp_path}/{name}")
+        assert caught.value.code == code
 
 
 def test_names_never_lead_out_of_a_shard(tmp_path: Path) -> None:

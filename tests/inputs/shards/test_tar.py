@@ -151,6 +151,58 @@ def test_links_devices_and_pipes_are_rows_that_say_so_and_folders_none(tmp_path:
     assert told["pipe"][1].startswith("a pipe, which is not followed")
 
 
+def header_of(name: str, kind: bytes, size: int, fields: dict[int, bytes]) -> bytes:
+    """A header of GNU's with bytes at some places of it."""
+    header = tarfile.TarInfo(name)
+    header.type, header.size = kind, size
+    block = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    for at, data in fields.items():
+        block[at : at + len(data)] = data
+    block[148:156] = f"{sum(block[:148]) + sum(block[156:]) + 8 * 32:06o}\0 ".encode()
+    return bytes(block)
+
+
+@pytest.mark.parametrize("magic", [b"ustar  \0", bytes(8)])
+def test_only_ustar_has_a_prefix_of_the_name(magic: bytes, tmp_path: Path) -> None:
+    """Times of incremental tars became a folder; in tars of before ustar nothing is there."""
+    times = {257: magic, 345: b"15303343066\x0015303343065\0"}
+    data = header_of("bolt/1.jpg", tarfile.REGTYPE, 1, times) + b"1".ljust(512, b"\0")
+    (tmp_path / "a.tar").write_bytes(data + bytes(1024))
+    assert contents(tmp_path / "a.tar") == [("bolt/1.jpg", b"1")]
+
+
+@pytest.mark.parametrize("magic", [b"ustar\x0000", b"ustar   "])
+def test_ustars_prefix_is_part_of_the_name(magic: bytes, tmp_path: Path) -> None:
+    block = header_of("1.jpg", tarfile.REGTYPE, 0, {257: magic, 345: b"bolt"})
+    (tmp_path / "a.tar").write_bytes(block + bytes(1024))
+    assert contents(tmp_path / "a.tar") == [("bolt/1.jpg", b"")]
+
+
+def test_labels_and_lists_of_what_folders_held_are_no_rows(tmp_path: Path) -> None:
+    listing = b"Y1.jpg\0\0"
+    blocks = [
+        header_of("a label", b"V", 0, {}),
+        header_of("bolt/", b"D", len(listing), {345: b"15303343066"}) + listing.ljust(512, b"\0"),
+        tar_of([("bolt/1.jpg", b"1")]),
+    ]
+    (tmp_path / "a.tar").write_bytes(b"".join(blocks))
+    assert contents(tmp_path / "a.tar") == [("bolt/1.jpg", b"1")]
+    (tmp_path / "a.tar").write_bytes(blocks[1][: 512 + 4])
+    (shard,) = listed(tmp_path / "a.tar")
+    assert "the tar ends within 'bolt/'" in shard["error_message"]
+
+
+@pytest.mark.skipif(not shutil.which("tar"), reason="no tar command")
+@pytest.mark.parametrize("flags", [["--format=gnu"], ["--format=pax"]])
+def test_what_gnu_tar_packs_incrementally_is_read(flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "bolt").mkdir()
+    (tmp_path / "bolt/1.jpg").write_bytes(b"one")
+    command = ["tar", "-cf", "a.tar", *flags, "-V", "label", "-g", "snapshot", "bolt"]
+    if subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode:
+        pytest.skip("a tar command of another kind")
+    assert contents(tmp_path / "a.tar") == [("bolt/1.jpg", b"one")]
+
+
 @pytest.mark.skipif(not shutil.which("tar"), reason="no tar command")
 @pytest.mark.parametrize("flags", [["--format=gnu"], ["--format=pax"], ["--format=ustar"]])
 def test_what_gnu_tar_packs_is_read_but_for_sparse_files(flags: list[str], tmp_path: Path) -> None:
