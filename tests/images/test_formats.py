@@ -126,5 +126,5 @@ def test_jpegs_that_pillow_does_not_read_are_upright_too(data: bytes, orientatio
     shown = Image.fromarray(np.asarray(as_stored))
     shown.getexif()[ExifTags.Base.Orientation] = orientation
     np.testing.assert_array_equal(np.asarray(upright), np.asarray(ImageOps.exif_transpose(shown)))
-    cut = decode(data[:2] + segment.replace(b"MM\0*", b"XX\0*") + data[2:])  # damaged: as it is stored
-    np.testing.assert_array_equal(np.asarray(cut), np.asarray(as_stored))
+    damaged = decode(data[:2] + segment.replace(b"MM\0*", b"XX\0*") + data[2:])
+    np.testing.assert_array_equal(np.asarray(damaged), np.asarray(as_stored))
