@@ -180,7 +180,9 @@ def _as_meant(
 
 def to_square(image: Image.Image, size: int) -> SquareImage:
     """Resize to [size, size] with Pillow's bicubic filter; the aspect ratio is not kept."""
-    resized = widened(image, size).resize((size, size), BICUBIC)
+    # All versions begin with the rows of what is not taller than wide; one call takes less time.
+    tall = image.height > image.width
+    resized = (widened(image, size) if tall else image).resize((size, size), BICUBIC)
     share, frames = image.info.get(DEEP_SHARE), image.info.get(FRAMES, 1)
     return SquareImage(np.asarray(resized), image.width, image.height, share, frames)
 

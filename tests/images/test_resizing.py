@@ -6,12 +6,14 @@ import hashlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.datasets.masks import decode_mask
 from pipeline.images import to_square
-from pipeline.images.resizing import MAX_BETWEEN, widened
+from pipeline.images.resizing import BICUBIC, MAX_BETWEEN, widened
 from pipeline.images.tiles import cut
 from pipeline.tiling import Tiling
 from tests.image_files import encode, fast_square
@@ -45,6 +47,13 @@ def test_a_square_is_that_of_the_pillow_which_the_released_code_ran_with(
 ) -> None:
     """Made by ``Image.resize`` of Pillow 12.3.0."""
     assert digest(to_square(noise(*size), SIZE).pixels) == known
+
+
+@given(width=st.integers(1, 200), height=st.integers(1, 200), side=st.integers(1, 80))
+def test_a_square_takes_rows_first(width: int, height: int, side: int) -> None:
+    image = noise(width, height)
+    rows_first = image.resize((side, height), BICUBIC).resize((side, side), BICUBIC)
+    np.testing.assert_array_equal(to_square(image, side).pixels, np.asarray(rows_first))
 
 
 def test_a_mask_is_that_of_the_same_pillow() -> None:
