@@ -102,7 +102,7 @@ def await_head(address: str | None, within_s: float = HEAD_STARTS_S) -> None:
         OSError: nothing listens there.
     """
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not (host and port.isdigit()):  # "local", "auto", or what Ray refuses by itself
+    if not (host and port.isdigit()) or "://" in host:  # "local", or what Ray refuses by itself
         return
     end = time.monotonic() + within_s
     while True:

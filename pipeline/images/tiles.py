@@ -97,9 +97,14 @@ def cut(image: Image.Image, layout: Layout, patch: int) -> Iterator[NDArray[np.u
     """The tiles [size, size, 3] of an image in the layout's order, ``patch`` pixels to a patch."""
     scale = image.height / layout.height
     width, tile = layout.width * patch, layout.side * patch
-    wide = widened(image, width)
+    support = 2 * max(1.0, scale / patch) + 1  # of the filter, in rows, and those that it rounds to
     for top in layout.tops:
-        row = (0, top * scale, wide.width, (top + layout.side) * scale)
+        # Pillow takes a box in these; less a whole number they are as exact as before.
+        upper, lower = (float(np.float32(each * scale)) for each in (top, top + layout.side))
+        first, last = max(0, int(upper - support)), min(image.height, int(lower + support) + 1)
+        whole = (first, last) == (0, image.height)  # of which a crop would be a copy
+        wide = widened(image if whole else image.crop((0, first, image.width, last)), width)
+        row = (0, upper - first, wide.width, min(lower, image.height) - first)
         resized = np.asarray(wide.resize((width, tile), BICUBIC, row))
         for left in layout.lefts:
             yield np.ascontiguousarray(resized[:, left * patch : left * patch + tile])

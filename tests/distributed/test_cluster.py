@@ -46,3 +46,7 @@ def test_a_head_that_starts_is_waited_for(port: int) -> None:
 @pytest.mark.parametrize("address", [None, "", "local", "auto", "127.0.0.1", "ray://", "host:name"])
 def test_what_names_no_port_is_left_to_ray(address: str | None) -> None:
     await_head(address, within_s=0)
+
+
+def test_the_address_that_jobs_are_submitted_to_is_left_to_ray(port: int) -> None:
+    await_head(f"http://127.0.0.1:{port}", within_s=0)

@@ -81,6 +81,26 @@ def test_tiles_take_rows_first_too(size: tuple[int, int]) -> None:
         assert np.abs(tile - found).max() <= 1
 
 
+@given(
+    width=st.integers(60, 300),
+    height=st.integers(60, 300),
+    most=st.integers(2, 5),
+    size=st.integers(48, 90),
+)
+def test_rows_of_tiles_are_those_of_the_whole_image_widened(
+    width: int, height: int, most: int, size: int
+) -> None:
+    image = noise(width, height)
+    layout = Tiling(most, size).layout(width, height, side=12)
+    wide, scale = widened(image, layout.width * 4), height / layout.height
+    tiles = cut(image, layout, 4)
+    for top in layout.tops:
+        box = (0, top * scale, wide.width, min((top + 12) * scale, height))
+        row = np.asarray(wide.resize((wide.width, SIZE), BICUBIC, box))
+        for left in layout.lefts:
+            np.testing.assert_array_equal(next(tiles), row[:, left * 4 : left * 4 + SIZE])
+
+
 def test_what_is_narrow_and_very_tall_is_not_widened() -> None:
     tall = Image.new("RGB", (1, MAX_BETWEEN // 518 + 1), (1, 2, 3))
     assert widened(tall, 518) is tall

@@ -1,25 +1,29 @@
-"""Members by their URI alone."""
+"""Members by their URI alone, in lists too."""
 
 from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.config import ScoreConfig
 from pipeline.datasets import read_dataset
 from pipeline.datasets.masks import read_masks
 from pipeline.inputs.shards import file as shard_file
 from pipeline.inputs.shards import read_named
 from pipeline.schema import ErrorCode
-from pipeline.storage import StorageError, read_range, write_object
+from pipeline.storage import StorageError, read_range, stat, write_object
 from tests.bucket import put
+from tests.inputs.building import build, write
 
 from .making import hugging_face, tar_of, zip_of
 
+ONE, TWO = ("bolt/1.jpg", b"1"), ("bolt/2.jpg", b"22")
 FILES = [("a/1.jpg", b"one"), ("a/../2#.jpg", b"two")]
 
 
@@ -104,3 +108,51 @@ def test_labelled_lists_may_name_images_and_masks_in_shards(tmp_path: Path) -> N
         [0, 0, 0, 0],
         [0, 0, 0, 0],
     ]
+
+
+def test_a_list_may_name_members(config: ScoreConfig, tmp_path: Path) -> None:
+    write(tmp_path / "in/a.tar", tar_of([ONE, TWO]))
+    write(tmp_path / "list.csv", b"uri\nin/a.tar#bolt/2.jpg\nin/a.tar#none.jpg\n")
+    _, rows = build(replace(config, input=(str(tmp_path / "list.csv"),)))
+    info = stat(f"file://{tmp_path}/in/a.tar")
+    assert [(row["etag"], row["error"]) for row in rows] == [
+        (f"{info.etag}#1536+2", None),
+        (None, "not_found"),
+    ]
+
+
+def test_members_that_a_list_names_have_the_rows_that_their_shards_give(
+    config: ScoreConfig, tmp_path: Path
+) -> None:
+    """Errors got lost on the way: links and compressed members were "empty"."""
+    tar = tar_of([ONE, ("x/2.cls", b"gear"), ("x/2.jpg", b"2")], links=[("y/3.jpg", b"x/2.jpg")])
+    write(tmp_path / "in/a.tar", tar)
+    write(tmp_path / "in/b.zip", zip_of([ONE], zipfile.ZIP_DEFLATED))
+    write(tmp_path / "in/c.zip", zip_of([("nut\\1.png", b"1")], system=0))
+    write(tmp_path / "in/d.zip", b"PK\x03\x04" + b"no zip")
+    _, rows = build(replace(config, input=(str(tmp_path / "in"),), category_level=-1))
+    errors = {row["uri"].rpartition("/in/")[2]: row["error"] for row in rows}
+    assert errors == {
+        "a.tar#bolt/1.jpg": None,
+        "a.tar#x/2.jpg": None,
+        "a.tar#y/3.jpg": "not_an_image",
+        "b.zip#bolt/1.jpg": "unsupported_mode",
+        "c.zip#nut\\1.png": None,
+        "d.zip": "truncated",
+    }
+    *members, _ = sorted(rows, key=lambda row: row["uri"])
+    text = "uri\n" + "".join(f"{row['uri']}\n" for row in members)
+    listing = write(tmp_path / "list.csv", text.encode())
+    _, named = build(replace(config, input=(str(listing),), category_level=-1))
+    assert named == members
+    assert [row["category"] for row in named] == ["bolt", "gear", "y", "bolt", "nut"]
+
+
+def test_members_that_a_list_names_of_a_damaged_shard_say_so(
+    config: ScoreConfig, tmp_path: Path
+) -> None:
+    write(tmp_path / "a.tar", tar_of([ONE, TWO])[: 1536 + 1])
+    write(tmp_path / "list.csv", b"uri\na.tar#bolt/1.jpg\na.tar#bolt/2.jpg\n")
+    _, rows = build(replace(config, input=(str(tmp_path / "list.csv"),)))
+    assert [row["error"] for row in rows] == [None, "truncated"]
+    assert rows[1]["error_message"] == "the tar ends within 'bolt/2.jpg'; 1 files of it were read"
